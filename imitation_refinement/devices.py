@@ -1,0 +1,185 @@
+"""Devices and processes: one mesh over everything there is, and how arrays get on and off it.
+
+What belongs here: the mesh, shardings, transfers, `jax.distributed`, the compilation cache. The
+rest of the program never asks how many devices or processes there are: a jitted step is one global
+program, its batch statistics and class means are those of the global batch, and 1 device, 8 devices
+or 2 processes give the same numbers.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
+
+from imitation_refinement.errors import UserError
+
+Tree = Any
+DATA_AXIS = "data"
+AUTO = "auto"  # --coordinator=auto: Slurm, Kubernetes and TPU pods tell jax all that it needs
+CONNECT_TIMEOUT_S = 300
+
+
+@functools.cache
+def data_mesh() -> Mesh:
+    """Returns the mesh of all devices of all processes, with the single axis 'data'."""
+    # In order of processes, so that the rows of a process are consecutive in a batch.
+    ordered = sorted(jax.devices(), key=lambda device: (device.process_index, device.id))
+    # With axes of type Explicit linen modules fail outside `jax.set_mesh`.
+    return Mesh(np.array(ordered), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
+def replicated() -> NamedSharding:
+    """Returns the layout of parameters, statistics and the like: whole on every device."""
+    return NamedSharding(data_mesh(), PartitionSpec())
+
+
+def by_example() -> NamedSharding:
+    """Returns the layout of batches: the leading axis is split over the devices."""
+    return NamedSharding(data_mesh(), PartitionSpec(DATA_AXIS))
+
+
+def describe() -> str:
+    """Returns the devices in words, such as '2 processes, 8 cpu devices'."""
+    processes, count = jax.process_count(), jax.device_count()
+    kind = jax.devices()[0].device_kind
+    return (
+        f"{processes} process{'es' if processes > 1 else ''}, "
+        f"{count} {kind} device{'s' if count > 1 else ''}"
+    )
+
+
+def local_batch_size(batch_size: int, field: str) -> int:
+    """Returns how many rows of a global batch this process provides.
+
+    Args:
+        batch_size: global batch size, as the config says it.
+        field: name of that field for the message, e.g. 'config.classifier.batch_size'.
+
+    Raises:
+        UserError: the batch does not divide over the devices.
+    """
+    count = jax.device_count()
+    if batch_size < 1 or batch_size % count:
+        below = max(batch_size, 0) // count * count
+        near = f"{below} or {below + count}" if below else f"{count}"
+        raise UserError(
+            f"{field} = {batch_size} does not divide over {count} devices: "
+            f"take a multiple of {count}, such as {near}"
+        )
+    return batch_size // jax.process_count()
+
+
+def padded_size(size: int) -> int:
+    """Returns the next multiple of the device count, to which a partial batch is padded."""
+    return -(-size // jax.device_count()) * jax.device_count()
+
+
+def to_devices(local_batch: Tree) -> Tree:
+    """Puts this process's rows `[b, ...]` into global arrays `[B, ...]`, split by example."""
+    return jax.tree.map(
+        lambda rows: jax.make_array_from_process_local_data(by_example(), rows), local_batch
+    )
+
+
+def replicate(tree: Tree) -> Tree:
+    """Puts host arrays that are equal on every process whole on every device."""
+    return jax.tree.map(lambda leaf: place(leaf, replicated()), tree)
+
+
+def place(array: Any, sharding: Sharding) -> jax.Array:
+    """Lays out one host array that is equal on every process."""
+    array = np.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+
+def is_main_process() -> bool:
+    """Returns whether this process is the one that writes logs, metrics and reports."""
+    return jax.process_index() == 0
+
+
+def sync(name: str) -> None:
+    """Waits until every process has come to the point of this name."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(name)
+
+
+def initialize_distributed(
+    coordinator: str | None, num_processes: int | None = None, process_id: int | None = None
+) -> None:
+    """Joins the other processes of this run; must precede everything that touches a device.
+
+    Args:
+        coordinator: 'host:port' of process 0; 'auto' where the cluster says it (Slurm, Kubernetes,
+            TPU pods); None or '' for a run of one process, which joins nothing.
+        num_processes: how many processes take part.
+        process_id: which of them this one is, from 0.
+
+    Raises:
+        UserError: flags that do not go together, or a coordinator that refuses.
+    """
+    if not coordinator:
+        if num_processes is not None or process_id is not None:
+            raise UserError("--num_processes and --process_id need --coordinator=HOST:PORT")
+        return
+    # Logged before the call: a peer that never comes ends this process from C++, no exception.
+    arguments: dict[str, Any] = {}
+    if coordinator == AUTO:
+        logging.info("joining the cluster's processes; gives up after %d s", CONNECT_TIMEOUT_S)
+    else:
+        if num_processes is None or process_id is None:
+            raise UserError("--coordinator=HOST:PORT needs --num_processes and --process_id")
+        if not 0 <= process_id < num_processes:
+            raise UserError(
+                f"--process_id = {process_id}: must be from 0 to {num_processes - 1}, "
+                f"since --num_processes = {num_processes}"
+            )
+        arguments = {
+            "coordinator_address": coordinator,
+            "num_processes": num_processes,
+            "process_id": process_id,
+        }
+        logging.info(
+            "process %d of %d joins at %s; gives up after %d s",
+            process_id, num_processes, coordinator, CONNECT_TIMEOUT_S,
+        )  # fmt: skip
+    try:
+        jax.distributed.initialize(**arguments, initialization_timeout=CONNECT_TIMEOUT_S)
+    except (RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"--coordinator={coordinator}: {reason}") from error
+
+
+def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) -> Path | None:
+    """Keeps compiled programs on disk, so that only the first run of a program compiles it.
+
+    Entries are code that will be run: the folder must be writable by its user alone.
+
+    Args:
+        directory: where; None or '' for the user's cache folder (XDG_CACHE_HOME, else ~/.cache).
+
+    Returns:
+        The folder, or None if the user's cache folder cannot be written (the run goes on without).
+
+    Raises:
+        UserError: a folder was named and cannot be written.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    folder = Path(directory or Path(base, "imitation_refinement", "jax")).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(f"{folder} is not writable")
+    except OSError as error:
+        message = f"compilation cache {folder}: {error.strerror or error}"
+        if directory:
+            raise UserError(f"{message}; name another folder") from error
+        logging.warning("%s; programs will be compiled anew in each run", message)
+        return None
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    return folder
