@@ -1,0 +1,1 @@
+"""X-ray diffraction data: simulated crystals, their patterns, and what measurement adds."""
