@@ -1,0 +1,233 @@
+"""Peak profiles: from lines (q, intensity) to a pattern on the grid.
+
+Size broadening has a constant width in q (Scherrer: FWHM = 2 pi K / size), microstrain a constant
+width in ln q (FWHM = 2 epsilon). Each is therefore one multiplication in the Fourier space of its
+own axis. Also here: the training view of an ideal pattern.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from scipy.fft import irfft, next_fast_len, rfft
+from scipy.special import voigt_profile
+
+from imitation_refinement.xrd.grid import Grid, grid_q
+
+SCHERRER_K = 0.9
+IDEAL_SIZE_NM = 30.0  # of ground-truth patterns
+SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
+_STEP = 1e-3  # 1/angstrom; 12 steps per FWHM of 45 nm
+_MARGIN = 0.35  # 1/angstrom on both sides, so that nothing wraps around
+_EDGE = 0.05  # of the margin, left out on the ln q axis
+
+
+class _Resampling(NamedTuple):
+    """Cubic interpolation from one uniform axis to some points; weights [4, n] of 4 neighbours."""
+
+    left: np.ndarray
+    weights: np.ndarray
+
+    def __call__(self, values: np.ndarray) -> np.ndarray:
+        left, weights = self
+        total = weights[0] * values.take(left)
+        for i in range(1, 4):
+            total += weights[i] * values.take(left + i)
+        return total
+
+
+class _Axes(NamedTuple):
+    """The uniform axes on which profiles are convolved, and the ways between them."""
+
+    start: float
+    step: float
+    points: int
+    frequency: np.ndarray
+    to_grid: _Resampling
+    log_q: np.ndarray
+    log_frequency: np.ndarray
+    to_log: _Resampling
+    log_to_grid: _Resampling
+
+
+def scherrer_fwhm(size_nm: float) -> float:
+    """Returns the full width at half maximum in q, 1/angstrom, for a crystallite size in nm."""
+    return 2.0 * np.pi * SCHERRER_K / (10.0 * size_nm)
+
+
+def transfer(frequency: np.ndarray, fwhm: float, eta: float = 0.0) -> np.ndarray:
+    """Returns the Fourier transform of a unit-area pseudo-Voigt, same shape and dtype.
+
+    Args:
+        frequency: angular, not negative.
+        fwhm: of the Gaussian and of the Lorentzian part, reciprocal units of `frequency`.
+        eta: Lorentzian share, 0..1.
+    """
+    gaussian = np.exp(-0.5 * (np.float32(SIGMA_PER_FWHM * fwhm) * frequency) ** 2)
+    if eta == 0.0:
+        return gaussian
+    lorentzian = np.exp(np.float32(-0.5 * fwhm) * frequency)
+    return np.float32(1.0 - eta) * gaussian + np.float32(eta) * lorentzian
+
+
+def render(
+    q_lines: np.ndarray,
+    intensity: np.ndarray,
+    grid: Grid,
+    *,
+    size_nm: float,
+    microstrain: float = 0.0,
+    eta: float = 0.0,
+    instrument_fwhm: float = 0.0,
+) -> np.ndarray:
+    """Returns the pattern of some lines, intensity per unit of q, float32 `[L]`, not normalised.
+
+    Args:
+        q_lines: positions, 1/angstrom, `[m]`, in any order; those more than 0.35 outside the grid
+            are left out.
+        intensity: integrated intensities, `[m]`.
+        grid: where to evaluate.
+        size_nm: crystallite size of Scherrer's equation with K = 0.9.
+        microstrain: epsilon of the strain broadening, FWHM(ln q) = 2 epsilon, Gaussian.
+        eta: Lorentzian share of the pseudo-Voigt profile of size and instrument.
+        instrument_fwhm: width of the instrument in q, added in quadrature to the size's.
+    """
+    axes = _axes(grid)
+    width = float(np.hypot(scherrer_fwhm(size_nm), instrument_fwhm))
+    spectrum = rfft(_splat(q_lines, intensity, axes))
+    spectrum *= transfer(axes.frequency, width, eta)
+    fine = irfft(spectrum, axes.points)
+    if microstrain == 0.0:
+        return np.maximum(axes.to_grid(fine), 0.0)
+    # Along ln q; q times the density per q is the density per ln q, whose area is to be kept.
+    spectrum = rfft(axes.to_log(fine) * np.exp(axes.log_q))
+    spectrum *= transfer(axes.log_frequency, 2.0 * microstrain)
+    broad = axes.log_to_grid(irfft(spectrum, len(axes.log_q)))
+    return np.maximum(broad / _grid_q32(grid), 0.0)
+
+
+def render_exact(
+    q_lines: np.ndarray,
+    intensity: np.ndarray,
+    grid: Grid,
+    *,
+    size_nm: float,
+    microstrain: float = 0.0,
+    eta: float = 0.0,
+    instrument_fwhm: float = 0.0,
+) -> np.ndarray:
+    """Returns what `render` does, by summing peak functions line by line, float64 `[L]`.
+
+    Slow and plain: the oracle of `render`. Microstrain is a Gaussian in q of FWHM 2 epsilon q here
+    and one in ln q there; they agree to first order in epsilon.
+    """
+    fwhm = np.hypot(scherrer_fwhm(size_nm), instrument_fwhm)
+    pattern = np.zeros(grid.length)
+    for line, height in zip(q_lines, intensity, strict=True):
+        offset = grid_q(grid) - line
+        strain_sigma = SIGMA_PER_FWHM * 2.0 * microstrain * line
+        sigma = np.hypot(SIGMA_PER_FWHM * fwhm, strain_sigma)
+        peak = (1.0 - eta) * voigt_profile(offset, sigma, 0.0)
+        if eta > 0.0:
+            peak += eta * voigt_profile(offset, strain_sigma, 0.5 * fwhm)
+        pattern += height * peak
+    return pattern
+
+
+def normalize_max(pattern: np.ndarray) -> np.ndarray:
+    """Returns the pattern divided by its maximum; one that is zero everywhere stays so."""
+    top = pattern.max()
+    return pattern / top if top > 0 else pattern
+
+
+def ideal_pattern(q_lines: np.ndarray, intensity: np.ndarray, grid: Grid) -> np.ndarray:
+    """Returns the ground-truth pattern of some lines: crystallites of 30 nm, maximum 1, `[L]`."""
+    return normalize_max(render(q_lines, intensity, grid, size_nm=IDEAL_SIZE_NM))
+
+
+def augment_ideal(
+    q: np.ndarray, intensity: np.ndarray, grid: Grid, rng: np.random.Generator, augment: bool
+) -> np.ndarray:
+    """Returns a training view of an ideal pattern, float32 `[L]`, maximum 1.
+
+    Without `augment` only the crystallite size varies, log-uniform in 20..45 nm. With it, sizes are
+    from 18 nm, intensities of lines times exp(N(0, 0.12)), and there are two broad humps of
+    amplitude 10^U(-3.5, -1.3) and white noise of 10^U(-4, -2), of which what lies below 0..3
+    sigma is cut to zero.
+    """
+    smallest = 18.0 if augment else 20.0
+    size_nm = float(np.exp(rng.uniform(np.log(smallest), np.log(45.0))))
+    if not augment:
+        return normalize_max(render(q, intensity, grid, size_nm=size_nm))
+    lines = intensity * np.exp(rng.normal(0.0, 0.12, len(intensity)))
+    pattern = normalize_max(render(q, lines, grid, size_nm=size_nm))
+    x = np.linspace(0.0, 1.0, grid.length, dtype=np.float32)
+    for _ in range(2):
+        amplitude = np.float32(10.0 ** rng.uniform(-3.5, -1.3))
+        center, width = np.float32(rng.uniform(-0.1, 1.1)), np.float32(rng.uniform(0.05, 0.3))
+        pattern += amplitude * np.exp(-0.5 * ((x - center) / width) ** 2)
+    sigma = np.float32(10.0 ** rng.uniform(-4.0, -2.0))
+    pattern += sigma * rng.standard_normal(grid.length, np.float32)
+    pattern[pattern < sigma * rng.uniform(0.0, 3.0)] = 0.0
+    return normalize_max(pattern)
+
+
+@lru_cache(maxsize=8)
+def _axes(grid: Grid) -> _Axes:
+    q = grid_q(grid)
+    start, stop = q[0] - _MARGIN, q[-1] + _MARGIN
+    points = next_fast_len(int(np.ceil((stop - start) / _STEP)), real=True)
+    step = (stop - start) / (points - 1)
+    # Steps of ln q that are on average as fine as those of q.
+    low = max(start + _EDGE, 0.5 * q[0])
+    log_q = np.linspace(np.log(low), np.log(stop - _EDGE), points)
+    log_step = log_q[1] - log_q[0]
+    return _Axes(
+        start,
+        step,
+        points,
+        (2.0 * np.pi * np.fft.rfftfreq(points, step)).astype(np.float32),
+        _resampling((q - start) / step),
+        log_q.astype(np.float32),
+        (2.0 * np.pi * np.fft.rfftfreq(points, log_step)).astype(np.float32),
+        _resampling((np.exp(log_q) - start) / step),
+        _resampling((np.log(q) - log_q[0]) / log_step),
+    )
+
+
+@lru_cache(maxsize=8)
+def _grid_q32(grid: Grid) -> np.ndarray:
+    return grid_q(grid).astype(np.float32)
+
+
+def _cubic(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First of the 4 neighbours of each place, and their Catmull-Rom weights, float64 [4, n].
+
+    The weights keep area, position and variance of what is shared out with them.
+    """
+    floor = np.floor(place)
+    t = place - floor
+    weights = np.stack(
+        [
+            t * (-0.5 + t * (1.0 - 0.5 * t)),
+            1.0 + t * t * (-2.5 + 1.5 * t),
+            t * (0.5 + t * (2.0 - 1.5 * t)),
+            t * t * (-0.5 + 0.5 * t),
+        ]
+    )
+    return floor.astype(np.int64) - 1, weights
+
+
+def _resampling(place: np.ndarray) -> _Resampling:
+    left, weights = _cubic(place)
+    return _Resampling(left, weights.astype(np.float32))
+
+
+def _splat(q_lines: np.ndarray, intensity: np.ndarray, axes: _Axes) -> np.ndarray:
+    """Lines as a density on the fine axis, float32; each is shared out to 4 neighbours."""
+    place = (np.asarray(q_lines, np.float64) - axes.start) / axes.step
+    inside = (place >= 1.0) & (place < axes.points - 2)
+    left, weights = _cubic(place[inside])
+    weights *= np.asarray(intensity, np.float64)[inside] / axes.step
+    indices = (left + np.arange(4)[:, None]).ravel()
+    return np.bincount(indices, weights.ravel(), axes.points).astype(np.float32)
