@@ -1,0 +1,115 @@
+"""Layers that the networks share, for any number of spatial axes.
+
+What belongs here: convolution, batch norm and pooling with this project's conventions, and the
+record a classifier returns. Arrays are [B, *spatial, C]; `ndim` is the number of spatial axes.
+Computation runs in `dtype` (float32 or bfloat16), parameters and batch statistics stay float32.
+"""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+
+class ClassifierOutput(NamedTuple):
+    """What a classifier gives for x [B, *spatial, C]; float32 also if it computes in bfloat16.
+
+    Attributes:
+      logits: [B, K], the input of the softmax G.
+      embedding: [B, D], F(x): the features that the last dense layer reads.
+      features: outputs of the first and of the second convolution, before norm and nonlinearity:
+        the Psi of Eq. 7.
+    """
+
+    logits: jax.Array
+    embedding: jax.Array
+    features: tuple[jax.Array, jax.Array]
+
+
+def conv(
+    features: int,
+    kernel: int,
+    ndim: int,
+    *,
+    name: str,
+    stride: int = 1,
+    use_bias: bool = True,
+    dtype: Any = jnp.float32,
+    kernel_init: nn.initializers.Initializer | None = None,
+) -> nn.Conv:
+    """Convolution with `kernel` points on every spatial axis, that returns ceil(length / stride)
+    points.
+
+    Zeros are put evenly on both sides ('SAME' puts them unevenly when stride > 1), so that
+    PyTorch's `padding=kernel // 2` is the same layer for odd kernels. Initial weights are He's for
+    ReLU unless given.
+    """
+    return nn.Conv(
+        features,
+        (kernel,) * ndim,
+        strides=(stride,) * ndim,
+        padding=(((kernel - 1) // 2, kernel // 2),) * ndim,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=kernel_init or nn.initializers.he_normal(),
+        name=name,
+    )
+
+
+def batch_norm(x: jax.Array, train: bool, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
+    """Batch norm; statistics of the (global) batch when `train`, running ones otherwise.
+
+    Momentum 0.9 is PyTorch's 0.1; linen's default 0.99 is too slow for runs of a few hundred steps.
+    Computed in float32 or wider and returned in `dtype`.
+    """
+    norm = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, name=name)
+    return norm(widened(x)).astype(dtype)
+
+
+def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
+    """Maximum over windows centred on blocks of points: [B, *n, C] -> [B, *(n // stride), C].
+
+    Half of `window - stride` is padded on each side, the odd point on the right; padding is never
+    the maximum.
+
+    Raises:
+      ValueError: an axis is shorter than `stride`.
+    """
+    if min(x.shape[1:-1]) < stride:
+        raise ValueError(f"max_pool: expected axes of {stride} or more, got {x.shape[1:-1]}")
+    ndim, extra = x.ndim - 2, window - stride
+    padding = ((extra // 2, extra - extra // 2),) * ndim
+    return nn.max_pool(x, (window,) * ndim, (stride,) * ndim, padding)
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Mean of each pair of points on every axis: [B, *n, C] -> [B, *(n // 2), C], odd one dropped.
+
+    The same as an average pool, without the slow `reduce_window` of the CPU backend.
+
+    Raises:
+      ValueError: an axis has one point.
+    """
+    if min(x.shape[1:-1]) < 2:
+        raise ValueError(f"halve: expected axes of 2 or more, got {x.shape[1:-1]}")
+    for axis in spatial_axes(x):
+        even = jax.lax.slice_in_dim(x, 0, x.shape[axis] // 2 * 2, axis=axis)
+        x = jnp.mean(even.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis=axis + 1)
+    return x
+
+
+def widened(x: jax.Array) -> jax.Array:
+    """Returns bfloat16 as float32, float32 and float64 unchanged."""
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+
+
+def spatial_axes(x: jax.Array) -> tuple[int, ...]:
+    """Axes of [B, *spatial, C] that are neither batch nor channel."""
+    return tuple(range(1, x.ndim - 1))
+
+
+def check_input(x: jax.Array, ndim: int, where: str) -> None:
+    """Raises ValueError unless x is [B, *spatial, C] with `ndim` spatial axes."""
+    if x.ndim != ndim + 2:
+        raise ValueError(f"{where}: expected [B, {ndim} spatial axes, C], got shape {x.shape}")
