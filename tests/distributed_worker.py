@@ -1,0 +1,138 @@
+"""One process of a run over several devices or processes; `test_devices.py` starts it.
+
+    python distributed_worker.py steps|stop FOLDER PROCESS_ID [COORDINATOR NUM_PROCESSES]
+
+steps: three steps of Algorithm 1 and three of Algorithm 2 on small real networks, a checkpoint in
+between; the main process writes every number to FOLDER/numbers.npz. stop: steps until asked to
+stop, then a checkpoint and FOLDER/"stopped PROCESS_ID". How many devices there are is set by the
+environment.
+"""
+
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from imitation_refinement import devices, losses
+from imitation_refinement.checkpoint import Checkpoints
+from imitation_refinement.classifier import Classifier, classifier_step, init_classifier
+from imitation_refinement.files import atomic_write_npz, atomic_write_text
+from imitation_refinement.interrupt import StopSignal
+from imitation_refinement.networks import DenseNet, UNet
+from imitation_refinement.refiner import RefinerObjective, init_refiner, refiner_step
+
+LENGTH, CLASSES, BATCH = 64, 3, 16
+# Not Adam: it turns the rounding error of a gradient that is zero into a step of full length.
+OPTIMIZER = optax.sgd(0.05, momentum=0.9)
+DISTANCE = partial(losses.prototype_distances, scale=None, distance="sqeuclidean")
+CLASSIFIER = DenseNet(CLASSES, blocks=(1, 1), growth=4, stem_features=8)
+REFINER = UNet(features=(4, 4))
+
+
+def batch(step: int):
+    """This process's rows of the global batch of a step, on devices."""
+    rng = np.random.default_rng(step)
+    arrays = {
+        "x": rng.uniform(size=(BATCH, LENGTH, 1)).astype(np.float32),
+        "label": rng.integers(CLASSES, size=BATCH).astype(np.int32),
+        "pair_x": rng.uniform(size=(BATCH // 2, LENGTH, 1)).astype(np.float32),
+        "pair_truth": rng.uniform(size=(BATCH // 2, LENGTH, 1)).astype(np.float32),
+        "pair_label": rng.integers(CLASSES, size=BATCH // 2).astype(np.int32),
+    }
+    part = jax.process_index()
+    rows = {name: np.split(array, jax.process_count())[part] for name, array in arrays.items()}
+    return devices.to_devices(rows)
+
+
+def compile_step(step, arguments: int):
+    """As the program does: trees whole on every device, the batch split by example."""
+    places = (devices.replicated(),) * (arguments - 1) + (devices.by_example(),)
+    return jax.jit(step, in_shardings=places, out_shardings=devices.replicated(), donate_argnums=0)
+
+
+def run_steps(folder: Path) -> None:
+    """Trains, goes through a checkpoint, trains on, and writes all numbers."""
+    train_classifier = compile_step(
+        partial(
+            classifier_step, network=CLASSIFIER, optimizer=OPTIMIZER, prototype_weight=1.0,
+            distance=DISTANCE, seed=0,
+        ), 2,
+    )  # fmt: skip
+    objective = RefinerObjective(
+        targeted=True, prediction_weight=1.0, regularization_weight=10.0, prototype_weight=1.0,
+        norm=1.0, psi="first_conv", distance=DISTANCE, pair_weight=1.0, pair_recognition=1.0,
+    )  # fmt: skip
+    train_refiner = compile_step(
+        partial(
+            refiner_step, network=REFINER, classifier_network=CLASSIFIER, optimizer=OPTIMIZER,
+            objective=objective, ema_decay=0.9,
+        ), 3,
+    )  # fmt: skip
+    start = partial(init_classifier, CLASSIFIER, OPTIMIZER, (LENGTH, 1), CLASSES, 0)
+    state = jax.jit(start, out_shardings=devices.replicated())()
+    numbers = {}
+    for step in range(3):
+        state, metrics = train_classifier(state, batch(step))
+        numbers |= {f"classifier {step} {name}": value for name, value in metrics.items()}
+
+    with Checkpoints(folder / "checkpoints") as checkpoints:
+        checkpoints.save(3, {"state": state}, {"processes": jax.process_count()})
+        checkpoints.wait()
+        items, _ = checkpoints.restore(None, {"state": state})
+    assert all(
+        np.array_equal(new, old)
+        for new, old in zip(jax.tree.leaves(items), jax.tree.leaves(state), strict=True)
+    )
+    state = items["state"]
+
+    frozen = Classifier(
+        {"params": state.params, "batch_stats": state.batch_stats}, state.prototypes
+    )
+    start = partial(init_refiner, REFINER, OPTIMIZER, (LENGTH, 1), 0)
+    refiner = jax.jit(start, out_shardings=devices.replicated())()
+    for step in range(3):
+        refiner, metrics = train_refiner(refiner, frozen, batch(10 + step))
+        numbers |= {f"refiner {step} {name}": value for name, value in metrics.items()}
+
+    for tree in (state, refiner):
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            numbers[type(tree).__name__ + jax.tree_util.keystr(path)] = leaf
+    if devices.is_main_process():
+        numbers = {name: np.asarray(value) for name, value in numbers.items()}
+        atomic_write_npz(folder / "numbers.npz", numbers)
+        atomic_write_text(folder / "devices.txt", devices.describe())
+
+
+def run_until_stopped(folder: Path) -> None:
+    """Counts steps until a process of the run is told to stop; saves the count."""
+    advance = compile_step(lambda state, rows: state + jnp.mean(rows), 2)
+    state = devices.replicate(np.float32(0))
+    rows = devices.to_devices(np.ones(BATCH // jax.process_count(), np.float32))
+    with StopSignal() as stop, Checkpoints(folder / "checkpoints") as checkpoints:
+        for step in range(1, 1000):
+            state = advance(state, rows)
+            if stop.requested(step):
+                checkpoints.save(step, {"count": state})
+                checkpoints.wait()
+                atomic_write_text(folder / f"stopped {jax.process_index()}", str(step))
+                return
+            if step == 3:
+                atomic_write_text(folder / f"running {jax.process_index()}", "")
+            time.sleep(0.05)
+
+
+def main(mode: str, folder: str, process_id: str, coordinator: str = "", count: str = "1") -> None:
+    """Joins the run, if there is one to join, and does what `mode` says."""
+    if coordinator:
+        devices.initialize_distributed(coordinator, int(count), int(process_id))
+    {"steps": run_steps, "stop": run_until_stopped}[mode](Path(folder))
+    devices.sync("end")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,113 @@
+"""Algorithm 1: the step does what its lines say."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import toy
+
+from imitation_refinement import losses
+from imitation_refinement.classifier import (
+    Classifier,
+    classifier_step,
+    init_classifier,
+    predict,
+)
+
+
+def run_steps(count, prototype_weight=1.0, optimizer=toy.OPTIMIZER):
+    network = toy.ToyClassifier()
+    state = init_classifier(network, optimizer, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    step = jax.jit(
+        partial(
+            classifier_step,
+            network=network,
+            optimizer=optimizer,
+            prototype_weight=prototype_weight,
+            distance=toy.DISTANCE,
+            seed=0,
+        )
+    )
+    history = []
+    for index in range(count):
+        state, metrics = step(state, toy.batch(index))
+        history.append({name: float(value) for name, value in metrics.items()})
+    return state, history
+
+
+def test_one_step_equals_its_lines_written_out():
+    network, learning_rate, weight = toy.ToyClassifier(), 0.1, 0.7
+    optimizer = optax.sgd(learning_rate)
+    before = init_classifier(network, optimizer, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    batch = toy.batch()
+
+    def total(params):
+        variables = {"params": params, "batch_stats": before.batch_stats}
+        output, _ = network.apply(variables, batch["x"], train=True, mutable=["batch_stats"])
+        picked = jax.nn.log_softmax(output.logits)[jnp.arange(toy.BATCH), batch["label"]]
+        difference = output.embedding[:, None] - before.prototypes[None]
+        closeness = jax.nn.log_softmax(-jnp.mean(difference**2, axis=2))
+        line5 = -jnp.mean(picked), -jnp.mean(closeness[jnp.arange(toy.BATCH), batch["label"]])
+        return line5[0] + weight * line5[1], output.embedding
+
+    (loss, embedding), gradient = jax.value_and_grad(total, has_aux=True)(before.params)
+    after, metrics = classifier_step(
+        before, batch, network=network, optimizer=optimizer,
+        prototype_weight=weight, distance=toy.DISTANCE, seed=0,
+    )  # fmt: skip
+    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(new, old - learning_rate * g, atol=1e-6),
+        after.params, before.params, gradient,
+    )  # fmt: skip
+    for k in range(toy.CLASSES):  # line 8, with the embeddings of the same forward pass
+        members = [np.asarray(e) for e, y in zip(embedding, batch["label"], strict=True) if y == k]
+        expected = (np.asarray(before.prototypes[k]) + sum(members)) / (len(members) + 1)
+        np.testing.assert_allclose(after.prototypes[k], expected, atol=1e-6)
+
+
+def test_training_separates_the_classes_by_head_and_by_prototype():
+    state, history = run_steps(150)
+    assert history[-1]["loss"] < 0.5 * history[0]["loss"]
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    frozen = Classifier(variables, state.prototypes)
+    batch = toy.batch(999)
+    said = predict(frozen, batch["x"], network=toy.ToyClassifier(), distance=toy.DISTANCE)
+    np.testing.assert_array_equal(np.argmax(said.logits, 1), batch["label"])
+    np.testing.assert_array_equal(np.argmax(said.prototype_log_probs, 1), batch["label"])
+
+
+def test_without_prototype_weight_the_prototypes_do_not_touch_the_network():
+    standard, _ = run_steps(3, prototype_weight=0.0)
+    network = toy.ToyClassifier()
+    state = init_classifier(network, toy.OPTIMIZER, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    for index in range(3):
+        state = state._replace(prototypes=1e3 * jnp.ones_like(state.prototypes))
+        state, _ = classifier_step(
+            state, toy.batch(index), network=network, optimizer=toy.OPTIMIZER,
+            prototype_weight=0.0, distance=toy.DISTANCE, seed=0,
+        )  # fmt: skip
+    close = partial(np.testing.assert_allclose, atol=1e-6)
+    jax.tree.map(close, standard.params, state.params)
+
+
+def test_training_is_reproducible_to_the_bit():
+    one, two = run_steps(5)[0], run_steps(5)[0]
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def test_exact_prototypes_are_what_predict_measures_distance_to():
+    frozen = toy.classifier()
+    batch = toy.batch()
+    said = predict(frozen, batch["x"], network=toy.ToyClassifier(), distance=toy.DISTANCE)
+    prototypes = losses.class_prototypes(said.embedding, batch["label"], toy.CLASSES)
+    again = predict(
+        frozen._replace(prototypes=prototypes), batch["x"],
+        network=toy.ToyClassifier(), distance=toy.DISTANCE,
+    )  # fmt: skip
+    for row in range(toy.BATCH):
+        d = np.mean((np.asarray(said.embedding[row]) - np.asarray(prototypes)) ** 2, axis=1)
+        expected = -d - np.log(np.sum(np.exp(-d)))
+        np.testing.assert_allclose(again.prototype_log_probs[row], expected, atol=1e-5)

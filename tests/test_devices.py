@@ -1,0 +1,188 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import portpicker
+import pytest
+
+from imitation_refinement import devices
+from imitation_refinement.checkpoint import Checkpoints
+from imitation_refinement.errors import UserError
+from imitation_refinement.files import read_npz
+
+WORKER = Path(__file__).parent / "distributed_worker.py"
+
+
+def start(*arguments: object, device_count: int, script: Path = WORKER) -> subprocess.Popen:
+    """Starts a Python program that sees this many CPU devices."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(WORKER.parents[1]),
+        "JAX_PLATFORMS": "cpu",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={device_count}",
+    }
+    return subprocess.Popen(
+        [sys.executable, str(script), *map(str, arguments)],
+        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def start_two(mode: str, folder: Path) -> list[subprocess.Popen]:
+    """Starts two processes of four devices each that make up one run."""
+    coordinator = f"127.0.0.1:{portpicker.pick_unused_port()}"
+    return [start(mode, folder, i, coordinator, 2, device_count=4) for i in (0, 1)]
+
+
+def finish(*processes: subprocess.Popen) -> list[str]:
+    """Waits for all; their outputs."""
+    try:
+        outputs = [process.communicate(timeout=300) for process in processes]
+    except subprocess.TimeoutExpired:
+        for process in processes:
+            process.kill()
+        outputs = [process.communicate() for process in processes]
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors[-4000:]
+    return [output for output, _ in outputs]
+
+
+@pytest.fixture(scope="module")
+def one_device(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("one")
+    finish(start("steps", folder, 0, device_count=1))
+    assert (folder / "devices.txt").read_text() == "1 process, 1 cpu device"
+    return read_npz(folder / "numbers.npz")
+
+
+def assert_same_numbers(numbers, expected):
+    assert numbers.keys() == expected.keys()
+    moved = [name for name in expected if "loss" in name]
+    assert len({float(expected[name]) for name in moved}) == len(moved) >= 6
+    for name, value in expected.items():
+        np.testing.assert_allclose(numbers[name], value, rtol=2e-5, atol=2e-6, err_msg=name)
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_numbers_of_one(one_device, tmp_path):
+    finish(start("steps", tmp_path, 0, device_count=8))
+    assert (tmp_path / "devices.txt").read_text() == "1 process, 8 cpu devices"
+    assert_same_numbers(read_npz(tmp_path / "numbers.npz"), one_device)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_numbers_of_one_device(one_device, tmp_path):
+    finish(*start_two("steps", tmp_path))
+    assert (tmp_path / "devices.txt").read_text() == "2 processes, 8 cpu devices"
+    assert_same_numbers(read_npz(tmp_path / "numbers.npz"), one_device)
+    # What two processes saved, one process with one device restores.
+    name = "ClassifierState.prototypes"
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        saved = checkpoints.restore(3, {})[1]
+    assert saved == {"processes": 2}
+    assert name in one_device
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_saved_step(tmp_path):
+    processes = start_two("stop", tmp_path)
+    while not (tmp_path / "running 1").exists() and processes[1].poll() is None:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    finish(*processes)
+    first, second = (int((tmp_path / f"stopped {i}").read_text()) for i in (0, 1))
+    assert first == second > 3
+    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
+        items, _ = checkpoints.restore(None, {"count": np.float32(0)})
+        assert checkpoints.latest_step() == first
+    assert items["count"] == first
+
+
+def test_arrays_come_back_from_devices_as_they_went(tmp_path):
+    tree = {"x": np.arange(12, dtype=np.float32).reshape(4, 3), "label": np.arange(4)[:, None] > 1}
+    for there in (devices.to_devices(tree), devices.replicate(tree)):
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(there), tree)
+    assert devices.to_devices(tree)["x"].sharding.spec == devices.by_example().spec
+    assert devices.replicate(tree)["x"].sharding.is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "advice"),
+    [(12, "multiple of 8, such as 8 or 16"), (3, "such as 8"), (0, "such as 8"), (-8, "such as 8")],
+)
+def test_batch_that_does_not_divide_is_told_in_the_words_of_the_config(
+    monkeypatch, batch_size, advice
+):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    with pytest.raises(UserError) as error:
+        devices.local_batch_size(batch_size, "config.judge.batch_size")
+    message = str(error.value)
+    assert message.startswith(f"config.judge.batch_size = {batch_size} does not divide over 8 dev")
+    assert message.endswith(advice)
+
+
+def test_local_batch_size_and_padding(monkeypatch):
+    monkeypatch.setattr(jax, "device_count", lambda: 8)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    assert devices.local_batch_size(48, "batch_size") == 24
+    assert [devices.padded_size(size) for size in (1, 8, 9, 16)] == [8, 8, 16, 16]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((None, 2, None), "need --coordinator"),
+        (("", None, 0), "need --coordinator"),
+        (("localhost:1", None, 0), "needs --num_processes and --process_id"),
+        (("localhost:1", 2, None), "needs --num_processes and --process_id"),
+        (("localhost:1", 2, 2), "--process_id = 2: must be from 0 to 1"),
+        (("localhost:1", 2, -1), "--process_id = -1: must be from 0 to 1"),
+    ],
+)
+def test_process_flags_that_do_not_go_together(arguments, message):
+    with pytest.raises(UserError, match=message):
+        devices.initialize_distributed(*arguments)
+
+
+def test_joining_after_devices_were_used_is_refused():
+    jax.block_until_ready(jax.numpy.zeros(1))
+    with pytest.raises(UserError, match=r"--coordinator=localhost:1: .*before"):
+        devices.initialize_distributed("localhost:1", 1, 0)
+
+
+def test_one_process_joins_nothing():
+    devices.initialize_distributed(None)
+    devices.sync("nothing to wait for")
+    assert devices.is_main_process()
+
+
+def test_compilation_cache_is_filled_once(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import jax, sys\n"
+        "from imitation_refinement import devices\n"
+        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
+        "print(devices.enable_compilation_cache(sys.argv[1]))\n"
+        "jax.jit(lambda x: x * 2)(3.0)\n"
+    )
+    folder = tmp_path / "cache" / "jax"
+    entries = []
+    for _ in range(2):
+        assert finish(start(folder, device_count=1, script=program)) == [f"{folder}\n"]
+        entries.append(sorted(path.name for path in folder.iterdir() if "-cache" in path.name))
+    assert len(entries[0]) > 0
+    assert entries[0] == entries[1]
+
+
+def test_compilation_cache_that_cannot_be_written(tmp_path, monkeypatch, caplog):
+    (tmp_path / "file").write_text("")
+    before = jax.config.jax_compilation_cache_dir
+    with pytest.raises(UserError, match=r"compilation cache .*file/x: .*; name another folder"):
+        devices.enable_compilation_cache(tmp_path / "file" / "x")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert devices.enable_compilation_cache() is None  # the user's own: a run needs none
+    assert jax.config.jax_compilation_cache_dir == before

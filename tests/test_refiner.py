@@ -1,0 +1,266 @@
+"""Algorithm 2: what is trained, what is frozen, and what each weight does."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy
+
+from imitation_refinement.refiner import (
+    init_refiner,
+    pair_loss,
+    refine,
+    refiner_objective,
+    refiner_step,
+)
+
+NETWORKS = {"network": toy.ToyRefiner(), "classifier_network": toy.ToyClassifier()}
+
+
+def start():
+    return init_refiner(toy.ToyRefiner(), toy.OPTIMIZER, (toy.LENGTH, 1), seed=0)
+
+
+def of_pairs(batch):
+    """The part of a batch that holds simulated pairs."""
+    return {name: rows for name, rows in batch.items() if name.startswith("pair_")}
+
+
+def pairs(index):
+    return of_pairs(toy.batch(index))
+
+
+def run_steps(count, objective=None, classifier=None, batch=toy.batch):
+    step = jax.jit(
+        partial(
+            refiner_step,
+            **NETWORKS,
+            optimizer=toy.OPTIMIZER,
+            objective=objective or toy.objective(),
+            ema_decay=0.9,
+        )
+    )
+    state, history = start(), []
+    classifier = classifier or toy.classifier()
+    for index in range(count):
+        state, terms = step(state, classifier, batch(index))
+        history.append({name: float(value) for name, value in terms.items()})
+    return state, history
+
+
+def terms_at(params, objective, batch=None):
+    loss, terms = refiner_objective(
+        params, toy.classifier(), batch or toy.batch(), **NETWORKS, objective=objective
+    )
+    return {name: float(value) for name, value in terms.items()} | {"loss": float(loss)}
+
+
+def nudged(seed=3):
+    """Parameters at which the refiner changes its input."""
+    leaves, tree = jax.tree.flatten(start().params)
+    keys = jax.random.split(jax.random.key(seed), len(leaves))
+    return tree.unflatten(
+        [a + 0.1 * jax.random.normal(k, a.shape) for a, k in zip(leaves, keys, strict=True)]
+    )
+
+
+def test_the_refiner_starts_as_the_identity():
+    x = toy.batch()["x"]
+    np.testing.assert_array_equal(refine(start().params, x, network=toy.ToyRefiner()), x)
+
+
+def test_pretrained_parameters_are_where_training_and_averaging_start():
+    state = init_refiner(
+        toy.ToyRefiner(), toy.OPTIMIZER, (toy.LENGTH, 1), seed=0, pretrained=nudged()
+    )
+    jax.tree.map(np.testing.assert_array_equal, state.params, nudged())
+    jax.tree.map(np.testing.assert_array_equal, state.ema_params, nudged())
+    assert state.step == 0
+    # The optimizer remembers nothing of the pre-training.
+    fresh = toy.OPTIMIZER.init(start().params)
+    jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh)
+
+
+def test_the_frozen_tree_is_bit_identical_after_training():
+    classifier = toy.classifier()
+    before = jax.tree.map(np.array, classifier)
+    state, history = run_steps(100, classifier=classifier)
+    jax.tree.map(np.testing.assert_array_equal, before, classifier)
+    assert history[-1]["loss"] < history[0]["loss"]
+    # Nothing of the classifier is in the optimizer's state: two moments a parameter, and counters.
+    moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
+    assert moments == 2 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
+
+
+def test_gradients_are_of_the_refiner_alone_and_agree_with_differences():
+    objective = toy.objective(norm=2.0, pair_weight=3.0, pair_recognition=0.7)
+    params = nudged()
+
+    @jax.jit
+    def loss(p):
+        loss, _ = refiner_objective(
+            p, toy.classifier(), toy.batch(), **NETWORKS, objective=objective
+        )
+        return loss
+
+    gradient = jax.grad(loss)(params)
+    assert jax.tree.structure(gradient) == jax.tree.structure(params)
+    narrow = jax.tree.map(np.asarray, (params, toy.classifier(), toy.batch()))
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), narrow)
+        for name in ("label", "pair_label"):
+            wide[2][name] = jnp.asarray(narrow[2][name])
+
+        @jax.jit
+        def wide_loss(p):
+            return refiner_objective(p, *wide[1:], **NETWORKS, objective=objective)[0]
+
+        exact = jax.grad(wide_loss)(wide[0])
+        direction = jax.tree.map(jnp.sign, exact)
+        h = 1e-6
+        up, down = (
+            wide_loss(jax.tree.map(lambda p, d, s=s: p + s * h * d, wide[0], direction))
+            for s in (1.0, -1.0)
+        )
+        slope = sum(
+            float(jnp.sum(g * d))
+            for g, d in zip(jax.tree.leaves(exact), jax.tree.leaves(direction), strict=True)
+        )
+        np.testing.assert_allclose((up - down) / (2 * h), slope, rtol=1e-4)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradient, exact)
+
+
+def test_loss_is_the_weighted_sum_of_its_terms():
+    objective = toy.objective(
+        prediction_weight=0.3,
+        regularization_weight=2.0,
+        prototype_weight=0.5,
+        pair_weight=4.0,
+        pair_recognition=0.7,
+    )
+    terms = terms_at(nudged(), objective)
+    expected = (
+        0.3 * terms["pred"]
+        + 2.0 * terms["reg"] / toy.LENGTH
+        + 0.5 * terms["proto"]
+        + 4.0 * terms["pair"]
+        + 0.7 * (terms["pair_pred"] + 0.5 * terms["pair_proto"])
+    )
+    np.testing.assert_allclose(terms["loss"], expected, rtol=1e-5)
+
+
+def test_pair_loss_against_a_loop():
+    objective = toy.objective(prototype_weight=0.5, pair_weight=4.0, pair_recognition=0.7)
+    params, frozen, batch = nudged(), toy.classifier(), of_pairs(toy.batch())
+    loss, terms = pair_loss(params, frozen, batch, **NETWORKS, objective=objective)
+
+    refined = refine(params, batch["pair_x"], network=toy.ToyRefiner())
+    seen = toy.ToyClassifier().apply(frozen.variables, refined, train=False)
+    logits, embedding, prototypes, x, y = (
+        np.asarray(a, np.float64)
+        for a in (seen.logits, seen.embedding, frozen.prototypes, refined, batch["pair_truth"])
+    )
+    count = len(x)
+    apart = pred = proto = 0.0
+    for i in range(count):
+        for a, b in zip(x[i].flat, y[i].flat, strict=True):
+            apart += abs(a - b) + b * np.log((b + 1e-3) / (a + 1e-3)) - b + a
+        k = int(batch["pair_label"][i])
+        pred -= logits[i, k] - np.log(sum(np.exp(v) for v in logits[i]))
+        d = [sum((embedding[i] - c) ** 2) / toy.WIDTH for c in prototypes]
+        proto += d[k] + np.log(sum(np.exp(-v) for v in d))
+    wanted = {"pair": apart / toy.LENGTH, "pair_pred": pred, "pair_proto": proto}
+    assert terms.keys() == wanted.keys()
+    for name, total in wanted.items():
+        np.testing.assert_allclose(terms[name], total / count, rtol=1e-5)
+    weighted = 4.0 * wanted["pair"] + 0.7 * (pred + 0.5 * proto)
+    np.testing.assert_allclose(loss, weighted / count, rtol=1e-5)
+
+
+def test_a_batch_of_one_kind_has_the_terms_of_that_kind_alone():
+    objective = toy.objective(pair_weight=4.0, pair_recognition=0.7)
+    batch = toy.batch()
+    imperfect = {"x": batch["x"], "label": batch["label"]}
+    both, first, second = (
+        terms_at(nudged(), objective, rows) for rows in (batch, imperfect, of_pairs(batch))
+    )
+    assert first.keys() == {"loss", "pred", "reg", "proto"}
+    assert second.keys() == {"loss", "pair", "pair_pred", "pair_proto"}
+    np.testing.assert_allclose(both["loss"], first["loss"] + second["loss"], rtol=1e-6)
+    assert both == first | second | {"loss": both["loss"]}
+
+
+def test_pairs_are_used_only_where_they_have_weight():
+    def uses(**weights):
+        return toy.objective(**weights).uses_pairs
+
+    assert uses(pair_weight=0.1) and uses(pair_recognition=0.1) and not uses()
+
+
+def test_non_targeted_training_never_reads_labels():
+    batch = toy.batch()
+    wrong = batch | {"label": (batch["label"] + 1) % toy.CLASSES}
+    unlabelled = {name: rows for name, rows in batch.items() if name != "label"}
+    blind = toy.objective(targeted=False, pair_weight=1.0, pair_recognition=1.0)
+    assert terms_at(nudged(), blind, batch) == terms_at(nudged(), blind, wrong)
+    assert terms_at(nudged(), blind, batch) == terms_at(nudged(), blind, unlabelled)
+    assert terms_at(nudged(), toy.objective(), batch) != terms_at(nudged(), toy.objective(), wrong)
+
+
+def test_non_targeted_training_reads_the_labels_of_pairs():
+    batch = toy.batch()
+    wrong = batch | {"pair_label": (batch["pair_label"] + 1) % toy.CLASSES}
+    blind = toy.objective(targeted=False, pair_weight=1.0, pair_recognition=1.0)
+    right, other = terms_at(nudged(), blind, batch), terms_at(nudged(), blind, wrong)
+    changed = {name for name in right if right[name] != other[name]}
+    assert changed == {"loss", "pair_pred", "pair_proto"}
+
+
+@pytest.mark.parametrize("psi, layer", [("first_conv", 0), ("second_conv", 1)])
+def test_psi_is_a_feature_map_of_the_frozen_classifier(psi, layer):
+    params, frozen, batch = nudged(), toy.classifier(), toy.batch()
+    refined = refine(params, batch["x"], network=toy.ToyRefiner())
+    maps = [
+        np.asarray(toy.ToyClassifier().apply(frozen.variables, x, train=False).features[layer])
+        for x in (refined, batch["x"])
+    ]
+    expected = np.mean([np.sum(np.abs(a - b)) for a, b in zip(*maps, strict=True)])
+    np.testing.assert_allclose(terms_at(params, toy.objective(psi=psi))["reg"], expected, rtol=1e-4)
+
+
+def test_a_heavy_regularization_keeps_the_identity():
+    x = toy.batch(50)["x"]
+    change = {}
+    for weight in (0.0, 1e4):
+        state, _ = run_steps(60, toy.objective(regularization_weight=weight))
+        change[weight] = float(
+            jnp.mean(jnp.abs(refine(state.params, x, network=toy.ToyRefiner()) - x))
+        )
+    assert change[1e4] < 0.2 * change[0.0]
+
+
+def test_pairs_alone_teach_the_refiner_the_truth():
+    only_pairs = toy.objective(
+        prediction_weight=0.0, regularization_weight=0.0, prototype_weight=0.0, pair_weight=1.0
+    )
+    _, history = run_steps(150, only_pairs)
+    assert history[-1]["pair"] < 0.7 * history[0]["pair"]
+    _, alone = run_steps(150, only_pairs, batch=pairs)
+    np.testing.assert_allclose(alone[-1]["pair"], history[-1]["pair"], rtol=1e-3)
+
+
+def test_recognition_of_pairs_alone_teaches_the_classes():
+    only_recognition = toy.objective(prototype_weight=1.0, pair_recognition=1.0)
+    _, history = run_steps(100, only_recognition, batch=pairs)
+    for name in ("pair_pred", "pair_proto"):
+        assert history[-1][name] < history[0][name]
+
+
+def test_moving_average_follows_the_warmed_up_recursion():
+    state, _ = run_steps(1)
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, start().params, state.params)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), state.ema_params, expected
+    )
