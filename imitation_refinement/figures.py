@@ -1,0 +1,342 @@
+"""Pictures of patterns, embeddings and training: arrays in, PNG bytes out.
+
+The only door to matplotlib (object interface, so no global state and no display) and to
+scikit-learn's t-SNE. Here belongs how things look, not what is true about them. Colours are those
+of Okabe and Ito, which colour-blind readers can tell apart; classes differ in marker as well.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike, NDArray
+
+from imitation_refinement.metrics import l1, max_normalized
+
+Q_LABEL = "q (1/Å)"
+CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000")
+CLASS_MARKERS = "osD^vPX"
+RAW_COLOR, REFINED_COLOR, TRUTH_COLOR = "#D55E00", "#0072B2", "#C8C8C8"
+DPI = 120
+ROOT_LABEL = "intensity (maximum = 1; square-root scale)"
+
+# Decorates whatever draws: most settings act when an artist is made.
+_styled = rc_context({"font.size": 10, "axes.titlesize": 11, "legend.fontsize": 9.5})
+
+
+def pick_examples(before: ArrayLike, after: ArrayLike) -> dict[str, int]:
+    """Indices of the best, median and worst change of a distance [n] (lower is better)."""
+    order = np.argsort(np.asarray(after) - np.asarray(before), kind="stable")
+    return {
+        "best": int(order[0]),
+        "median": int(order[(len(order) - 1) // 2]),
+        "worst": int(order[-1]),
+    }
+
+
+@_styled
+def overlays(
+    axis: ArrayLike,
+    raw: ArrayLike,
+    refined: ArrayLike,
+    truth: ArrayLike,
+    titles: Sequence[str],
+    axis_name: str = Q_LABEL,
+) -> bytes:
+    """Raw and refined over the true pattern, one pair of panels for each of the m rows [m, L]."""
+    raw, refined, truth = (np.atleast_2d(np.asarray(a)) for a in (raw, refined, truth))
+    figure = _figure(10, 0.9 + 2.7 * len(raw))
+    outer = figure.add_gridspec(len(raw), 1)
+    for row, title in enumerate(titles):
+        panels: Any = outer[row].subgridspec(2, 1).subplots(sharex=True)
+        pairs = (("raw", raw[row], RAW_COLOR), ("refined", refined[row], REFINED_COLOR))
+        for panel, (name, pattern, color) in zip(panels, pairs, strict=True):
+            panel.fill_between(axis, truth[row], color=TRUTH_COLOR, lw=0, label="truth")
+            _pattern(panel, axis, pattern, name, color)
+        panels[0].set_title(title, loc="left", fontsize=10.5)
+        panels[1].set_xlabel(axis_name if row == len(raw) - 1 else "")
+    figure.supylabel(ROOT_LABEL, fontsize=10)
+    return _png(figure)
+
+
+@_styled
+def overlay(
+    axis: ArrayLike, axis_name: str, patterns: Mapping[str, ArrayLike], title: str
+) -> bytes:
+    """Patterns [L] by name below each other, the first as raw: for scans without a known truth."""
+    figure = _figure(10, 0.6 + 2 * len(patterns))
+    panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
+    for index, (panel, (name, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
+        _pattern(panel, axis, pattern, name, REFINED_COLOR if index else RAW_COLOR)
+    panels[0].set_title(title, loc="left", fontsize=10.5)
+    panels[-1].set_xlabel(axis_name)
+    figure.supylabel(ROOT_LABEL, fontsize=10)
+    return _png(figure)
+
+
+@_styled
+def heat_maps(
+    axis: ArrayLike,
+    raw: ArrayLike,
+    refined: ArrayLike,
+    truth: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    axis_name: str = Q_LABEL,
+    max_rows: int = 280,
+) -> bytes:
+    """Raw, refined and true patterns [n, L] as stacks in one order, sorted by class [n].
+
+    Within a class patterns keep the order of the truth's centre of mass, so that equal rows are the
+    same pattern and neighbours look alike. More than max_rows are thinned evenly; along the axis
+    each pixel shows the maximum of its points, so that narrow peaks do not fall between pixels.
+    """
+    axis, labels, truth = np.asarray(axis), np.asarray(labels), np.asarray(truth)
+    centre = (truth * axis).sum(axis=1) / np.maximum(truth.sum(axis=1), 1e-12)
+    order = np.lexsort((centre, labels))
+    if len(order) > max_rows:
+        order = order[np.linspace(0, len(order) - 1, max_rows).astype(int)]
+    rows = labels[order]
+    figure = _figure(11.5, 6.2)
+    panels = figure.subplots(1, 3, sharey=True)
+    starts = np.unique(np.linspace(0, len(axis), 400, endpoint=False).astype(int))
+    stacks = (("raw", raw), ("refined", refined), ("truth", truth))
+    for panel, (name, stack) in zip(panels, stacks, strict=True):
+        image = panel.pcolormesh(
+            axis[starts],
+            np.arange(len(order)) + 0.5,
+            np.maximum.reduceat(np.asarray(stack)[order], starts, axis=1),
+            cmap="magma",
+            norm=PowerNorm(0.5, 0, 1, clip=True),
+            shading="nearest",
+            rasterized=True,
+        )
+        for boundary in np.flatnonzero(np.diff(rows)) + 1:
+            panel.axhline(boundary, color="white", lw=0.8)
+        panel.set(title=name, xlabel=axis_name, ylim=(len(order), 0))
+    present = np.unique(rows)
+    middles = [float(np.flatnonzero(rows == label).mean()) + 0.5 for label in present]
+    panels[0].set_yticks(middles, [class_names[label] for label in present])
+    panels[0].tick_params(axis="y", length=0)
+    figure.colorbar(image, ax=panels, pad=0.01, aspect=40, label=ROOT_LABEL)
+    return _png(figure)
+
+
+def tsne(points: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
+    """Two-dimensional t-SNE of points [m, D], m >= 3, float64 [m, 2]."""
+    from sklearn.manifold import TSNE  # a second to import, and only this needs it
+
+    points = np.asarray(points, np.float64)
+    perplexity = min(30.0, (len(points) - 1) / 3)
+    model = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return np.asarray(model.fit_transform(points), np.float64)
+
+
+@_styled
+def embedding_map(
+    embedding_raw: ArrayLike,
+    embedding_refined: ArrayLike,
+    prototypes: ArrayLike,
+    labels: ArrayLike,
+    class_names: Sequence[str],
+    *,
+    seed: int = 0,
+    max_points: int = 400,
+) -> bytes:
+    """Joint t-SNE of embeddings before and after refinement [n, D] and prototypes [K, D]."""
+    labels = np.asarray(labels)
+    chosen = np.arange(len(labels))
+    if len(chosen) > max_points:
+        rng = np.random.default_rng(np.random.SeedSequence((seed, len(labels))))
+        chosen = np.sort(rng.choice(len(labels), max_points, replace=False))
+    before, after = np.asarray(embedding_raw)[chosen], np.asarray(embedding_refined)[chosen]
+    flat = tsne(np.concatenate([before, after, np.asarray(prototypes)]), seed)
+    count = len(chosen)
+    stacks = (("raw", flat[:count]), ("refined", flat[count : 2 * count]))
+    figure = _figure(11, 5.6)
+    panels = figure.subplots(1, 2, sharex=True, sharey=True)
+    for panel, (name, points) in zip(panels, stacks, strict=True):
+        for k, class_name in enumerate(class_names):
+            color, marker = _class_style(k)
+            member = labels[chosen] == k
+            panel.scatter(
+                *points[member].T, s=18, color=color, marker=marker, alpha=0.65, lw=0,
+                label=class_name,
+            )  # fmt: skip
+            panel.scatter(
+                *flat[2 * count + k], s=110, color=color, marker=marker, edgecolor="black",
+                linewidth=1.6, zorder=3,
+                label="prototypes" if k == len(class_names) - 1 else None,
+            )  # fmt: skip
+        panel.set(title=name, xticks=(), yticks=(), xlabel="t-SNE 1 (no unit)")
+    panels[0].set_ylabel("t-SNE 2 (no unit)")
+    handles, names = panels[0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=min(len(names), 8), frameon=False
+    )
+    return _png(figure)
+
+
+@_styled
+def confusion_matrices(matrices: Mapping[str, ArrayLike], class_names: Sequence[str]) -> bytes:
+    """Confusion matrices [K, K] of counts side by side, by name; rows are the true class."""
+    figure = _figure(1.5 + 4.6 * len(matrices), 5.6)
+    panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
+    for panel, (name, matrix) in zip(panels, matrices.items(), strict=True):
+        counts = np.asarray(matrix, np.float64)
+        share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        image = panel.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        for row, column in np.ndindex(*share.shape):
+            color = "white" if share[row, column] > 0.55 else "black"
+            text = f"{100 * share[row, column]:.0f}" if counts[row].sum() else "–"
+            panel.text(column, row, text, ha="center", va="center", color=color, fontsize=9)
+        ticks = range(len(class_names))
+        panel.set_xticks(ticks, class_names, rotation=45, ha="right", rotation_mode="anchor")
+        panel.set_yticks(ticks, class_names)
+        panel.set(title=name, xlabel="recognised as")
+        panel.spines[:].set_visible(False)
+    panels[0].set_ylabel("true class")
+    figure.colorbar(image, ax=panels, pad=0.01, label="share of the true class (numbers in %)")
+    return _png(figure)
+
+
+@_styled
+def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """Each loss term of metrics.jsonl records {'stage', 'step', term: value} against the step.
+
+    A row of panels for each kind of stage (what stands before the first '/': classifier, refiner),
+    a panel for each term, a line for each stage of that kind (folds, seeds). Raises ValueError
+    when no record holds a term.
+    """
+    curves = _curves(records)
+    if not curves:
+        raise ValueError("no loss terms in the records")
+    columns = min(5, max(len(terms) for terms in curves.values()))
+    heights = {kind: -(-len(terms) // columns) for kind, terms in curves.items()}
+    figure = _figure(2.5 * columns + 0.4, 2.4 * sum(heights.values()) + 0.5 * len(curves))
+    parts = figure.subfigures(len(curves), 1, height_ratios=list(heights.values()), squeeze=False)
+    for part, (kind, terms) in zip(parts[:, 0], curves.items(), strict=True):
+        part.suptitle(kind, fontsize=11, fontweight="bold")
+        panels = part.subplots(heights[kind], columns, squeeze=False).ravel()
+        for panel, (term, lines) in zip(panels, terms.items(), strict=False):
+            _curve_panel(panel, term, lines)
+        if len({stage for lines in terms.values() for stage in lines}) > 1:
+            panels[0].legend(fontsize=8, frameon=False, title=kind, title_fontsize=8)
+        for panel in panels[len(terms) :]:
+            panel.set_visible(False)
+    return _png(figure)
+
+
+def _curves(
+    records: Sequence[Mapping[str, Any]],
+) -> dict[str, dict[str, dict[str, list[tuple[float, float]]]]]:
+    """Nested dict kind -> term -> stage -> [(step, value)], without what is not a finite number."""
+    curves: dict[str, dict[str, dict[str, list[tuple[float, float]]]]] = {}
+    for record in records:
+        stage = str(record.get("stage", "training"))
+        for term, value in record.items():
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if term in ("stage", "step") or not number or not np.isfinite(value):
+                continue
+            lines = curves.setdefault(stage.split("/")[0], {}).setdefault(term, {})
+            lines.setdefault(stage, []).append((float(record["step"]), float(value)))
+    return curves
+
+
+def _curve_panel(panel: Axes, term: str, lines: Mapping[str, list[tuple[float, float]]]) -> None:
+    for index, (stage, points) in enumerate(lines.items()):
+        marker = "o" if len(points) == 1 else None
+        name = stage.partition("/")[2].replace("_", " ")
+        color = CLASS_COLORS[(4 + index) % len(CLASS_COLORS)]
+        panel.plot(*np.array(points).T, color=color, lw=1.2, marker=marker, label=name)
+    values = np.array([value for points in lines.values() for _, value in points])
+    if values.min() > 0 and values.max() > 30 * values.min():
+        panel.set_yscale("log")
+    panel.set_title(term.replace("_", " "), fontsize=10)
+    panel.set_xlabel("step")
+    panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    panel.grid(alpha=0.25)
+
+
+def all_figures(
+    inputs: Any,
+    *,
+    axis: ArrayLike,
+    axis_name: str,
+    class_names: Sequence[str],
+    confusion: Mapping[str, ArrayLike],
+    prototypes: ArrayLike | None = None,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    seed: int = 0,
+) -> dict[str, bytes]:
+    """Every figure of the report, by name.
+
+    Args:
+        inputs: evaluation.EvaluationInputs.
+        axis: coordinate of the L grid points.
+        axis_name: what axis is, with its unit.
+        class_names: K names.
+        confusion: matrices [K, K] under 'raw' and 'refined', as evaluate returns them.
+        prototypes: [K, D]; without them, or without embeddings, there is no embedding map.
+        metrics: records of metrics.jsonl; without loss terms there are no learning curves.
+        seed: of the t-SNE and its choice of patterns.
+    """
+    raw, refined, truth = (max_normalized(a) for a in (inputs.raw, inputs.refined, inputs.truth))
+    before, after = l1(raw, truth), l1(refined, truth)
+    picked = pick_examples(before, after)
+    rows = list(picked.values())
+    titles = [
+        f"{name}: {class_names[inputs.labels[i]]}, ℓ1 to the truth {before[i]:.1f} → "
+        f"{after[i]:.1f}, recognised as {class_names[int(np.argmax(inputs.logits_raw[i]))]} → "
+        f"{class_names[int(np.argmax(inputs.logits_refined[i]))]}"
+        for name, i in picked.items()
+    ]
+    figures = {
+        "overlays": overlays(axis, raw[rows], refined[rows], truth[rows], titles, axis_name),
+        "heat_maps": heat_maps(axis, raw, refined, truth, inputs.labels, class_names, axis_name),
+        "confusion": confusion_matrices(
+            {kind: confusion[kind] for kind in ("raw", "refined")}, class_names
+        ),
+    }
+    if prototypes is not None and inputs.embedding_raw is not None:
+        figures["embedding"] = embedding_map(
+            inputs.embedding_raw,
+            inputs.embedding_refined,
+            prototypes,
+            inputs.labels,
+            class_names,
+            seed=seed,
+        )
+    if _curves(metrics):
+        figures["learning_curves"] = learning_curves(metrics)
+    return figures
+
+
+def _pattern(panel: Axes, axis: ArrayLike, pattern: ArrayLike, name: str, color: str) -> None:
+    """One pattern on a square-root scale, on which weak lines can be seen."""
+    panel.plot(axis, pattern, color=color, lw=0.9, label=name)
+    panel.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+    panel.set(xlim=(np.min(axis), np.max(axis)), ylim=(0, 1.15), yticks=(0, 0.1, 0.5, 1))
+    panel.legend(loc="upper right", framealpha=0.85, edgecolor="none", ncols=2)
+
+
+def _class_style(k: int) -> tuple[str, str]:
+    return CLASS_COLORS[k % len(CLASS_COLORS)], CLASS_MARKERS[k % len(CLASS_MARKERS)]
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    return buffer.getvalue()

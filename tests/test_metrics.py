@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+
+from imitation_refinement import metrics
+
+# One example of 4 points, worked by hand.
+X = np.array([[1.0, 0.5, 0.0, 0.25]])
+Y = np.array([[1.0, 0.0, 0.5, 0.5]])
+
+
+def random_pair(count=6, length=80, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.random((count, length)) ** 4, rng.random((count, length)) ** 4
+
+
+def test_hand_computed_four_point_example():
+    assert metrics.l1(X, Y) == pytest.approx([0.0 + 0.5 + 0.5 + 0.25])
+    assert metrics.l2(X, Y) == pytest.approx([0.25 + 0.25 + 0.0625])
+    assert metrics.euclidean(X, Y) == pytest.approx([0.75])
+    assert metrics.dot_product(X, Y) == pytest.approx([1.0 + 0.125])
+    assert metrics.mean_change(X, Y) == pytest.approx([1.25 / 4])
+    # 1 ln 1 - 1 + 1; 0 - 0 + 0.5; 0.5 ln(0.5 / eps) - 0.5; 0.5 ln 2 - 0.5 + 0.25
+    expected = 0.5 + 0.5 * np.log(0.5 / 1e-6) - 0.5 + 0.5 * np.log(2) - 0.25
+    assert metrics.kl(X, Y) == pytest.approx([expected], abs=1e-5)
+    # Scaled to sum 1: x = (4, 2, 0, 1)/7, y = (2, 0, 1, 1)/4
+    forward = 0.5 * np.log(7 / 8) + 0.25 * np.log(0.25 * 1.75 / 1e-8) + 0.25 * np.log(7 / 4)
+    assert metrics.kl_normalized(X, Y) == pytest.approx([forward], abs=1e-6)
+    reverse = 4 / 7 * np.log(8 / 7) + 2 / 7 * np.log(2 / 7 * 2 / 1e-8) + 1 / 7 * np.log(4 / 7)
+    assert metrics.kl_reverse(X, Y) == pytest.approx([reverse], abs=1e-6)
+    # Mean-free: a = (9, 1, -7, -3)/16, b = (1, -1, 0, 0)/2; lag 0: a.b = 8/32
+    assert metrics.ncc(X, Y, max_lag=0) == pytest.approx([0.25 / np.sqrt(140 / 256 * 0.5)])
+
+
+def test_identity_is_perfect():
+    _, y = random_pair()
+    for name in ("l1", "l2", "kl", "euclidean", "kl_normalized", "kl_reverse"):
+        assert metrics.METRICS[name].function(y, y) == pytest.approx(np.zeros(len(y)), abs=1e-12)
+    assert metrics.ncc(y, y) == pytest.approx(np.ones(len(y)))
+
+
+def test_kl_forms_agree_with_slow_loops():
+    x, y = random_pair(3, 20)
+    x[0, :5] = 0
+    y[1, 3:9] = 0
+    for row in range(3):
+        total = sum(
+            b * np.log((b + 1e-6) / (a + 1e-6)) - b + a for a, b in zip(x[row], y[row], strict=True)
+        )
+        assert metrics.kl(x, y)[row] == pytest.approx(total)
+        p, q = x[row] + 1e-8, y[row] + 1e-8
+        p, q = p / p.sum(), q / q.sum()
+        total = sum(b * np.log(b / a) for a, b in zip(p, q, strict=True))
+        assert metrics.kl_normalized(x, y)[row] == pytest.approx(total)
+    assert (metrics.kl_normalized(x, y) > 0).all()
+    scaled = metrics.kl_normalized(7 * x, y, eps=1e-300)[2]
+    assert scaled == pytest.approx(metrics.kl_normalized(x, y, eps=1e-300)[2])
+
+
+def test_squared_l2_is_at_most_l1_on_the_unit_interval():
+    x, y = random_pair(50, 30, seed=1)
+    assert (metrics.l2(x, y) <= metrics.l1(x, y)).all()
+
+
+@pytest.mark.parametrize("max_lag", [0, 3, 25])
+def test_ncc_agrees_with_brute_force_over_lags(max_lag):
+    x, y = random_pair(5, 60, seed=2)
+    for row, value in enumerate(metrics.ncc(x, y, max_lag)):
+        a, b = x[row] - x[row].mean(), y[row] - y[row].mean()
+        best = -np.inf
+        for lag in range(-max_lag, max_lag + 1):
+            pairs = [(i, i + lag) for i in range(60) if 0 <= i + lag < 60]
+            best = max(best, sum(a[i] * b[j] for i, j in pairs))
+        assert value == pytest.approx(best / np.sqrt((a**2).sum() * (b**2).sum()))
+
+
+def test_ncc_forgives_a_shift_up_to_its_lag_and_any_scale():
+    grid = np.arange(400)
+    y = np.exp(-0.5 * ((grid - 200) / 3) ** 2)[None]
+    shifted = 0.3 * np.exp(-0.5 * ((grid - 220) / 3) ** 2)[None]
+    assert metrics.ncc(shifted, y, max_lag=25)[0] > 0.995
+    assert metrics.ncc(shifted, y, max_lag=10)[0] < 0.5
+    assert metrics.ncc(np.full((1, 400), 0.1), y) == [0.0]
+
+
+def test_max_normalized_keeps_empty_patterns():
+    assert metrics.max_normalized([[0, 2, 4], [0, 0, 0]]).tolist() == [[0, 0.5, 1], [0, 0, 0]]
+
+
+def test_bad_arguments_are_named():
+    with pytest.raises(ValueError, match=r"got \(1, 4\) and \(1, 3\)"):
+        metrics.l1(X, Y[:, :3])
+    with pytest.raises(ValueError, match="non-negative"):
+        metrics.kl(-X, Y)
+    with pytest.raises(ValueError, match="max_lag"):
+        metrics.ncc(X, Y, max_lag=4)
+    with pytest.raises(ValueError, match="at least 2 groups"):
+        metrics.bootstrap_interval([1.0, 2.0], [0, 0])
+
+
+def test_resamples_agree_with_drawing_whole_groups_by_hand():
+    rng = np.random.default_rng(3)
+    values, other = rng.normal(5, 1, 23), rng.random(23)
+    groups = rng.integers(0, 6, 23)
+    draws = metrics.resample_groups(groups, seed=4, resamples=40)
+    means = metrics.resampled_mean(draws, values)
+    medians = metrics.resampled_median(draws, values)
+    ratios = metrics.resampled_ratio(draws, values, other)
+    names = np.unique(groups)
+    assert draws.times.sum(axis=1) == pytest.approx(np.full(40, len(names)))
+    for row, counts in enumerate(draws.times.astype(int)):
+        members = [np.flatnonzero(groups == name) for name in np.repeat(names, counts)]
+        drawn = np.concatenate(members)
+        assert means[row] == pytest.approx(values[drawn].mean())
+        assert medians[row] == pytest.approx(np.median(values[drawn]))
+        assert ratios[row] == pytest.approx(values[drawn].sum() / other[drawn].sum())
+
+
+def test_bootstrap_covers_the_true_mean_of_dependent_patterns():
+    """15 libraries of 6 patterns that share a library effect: a known case with mean 0."""
+    rng = np.random.default_rng(5)
+    groups = np.repeat(np.arange(15), 6)
+    trials, by_library, by_pattern = 300, 0, 0
+    for trial in range(trials):
+        values = rng.normal(0, 1, 15)[groups] + rng.normal(0, 0.5, 90)
+        low, high = metrics.bootstrap_interval(values, groups, seed=trial, resamples=400)
+        by_library += low < 0 < high
+        low, high = metrics.bootstrap_interval(values, np.arange(90), seed=trial, resamples=400)
+        by_pattern += low < 0 < high
+    assert 0.91 <= by_library / trials <= 0.985
+    assert by_pattern / trials < 0.75  # what ignoring libraries would claim
+
+
+def test_bootstrap_depends_on_the_seed_alone():
+    values, groups = np.arange(20.0), np.arange(20) // 2
+    first = metrics.bootstrap_interval(values, groups, seed=1)
+    assert first == metrics.bootstrap_interval(values, groups, seed=1)
+    assert first != metrics.bootstrap_interval(values, groups, seed=2)
+    assert first[0] < values.mean() < first[1]
