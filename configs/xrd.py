@@ -1,0 +1,172 @@
+"""XRD patterns from composition spreads: Bai et al. 2019, "Materials Discovery".
+
+    python main.py --config=configs/xrd.py            default: about a quarter of an hour on 2 cores
+    python main.py --config=configs/xrd.py:smoke      every stage in under a minute; no real results
+    python main.py --config=configs/xrd.py:paper      the paper's sizes: one or more accelerators
+    python main.py --config=configs/xrd.py:vgg        as :paper with VGG-19
+
+What each costs and what it reached is in the README's table. Every field can be overridden:
+`--config.refiner.targeted=False`, `--config.data.imperfect.severity=1.5`.
+"""
+
+from ml_collections import ConfigDict, config_dict
+
+
+def get_config(preset: str = "") -> ConfigDict:
+    """Returns the default config, or a preset of it.
+
+    Args:
+        preset: '', 'smoke', 'paper' or 'vgg'.
+
+    Raises:
+        ValueError: unknown preset.
+    """
+    presets = {"": _default, "smoke": _smoke, "paper": _paper, "vgg": _vgg}
+    if preset not in presets:
+        raise ValueError(f"configs/xrd.py has no preset '{preset}'; there are {sorted(presets)}")
+    return presets[preset]()
+
+
+def _default() -> ConfigDict:
+    config = ConfigDict()
+    config.task = "xrd"
+    config.seed = 0
+
+    # Data. Everything is generated; see imitation_refinement/xrd.
+    data = config.data = ConfigDict()
+    data.wavelength = 1.54184  # angstrom, Cu K-alpha
+    data.b_iso = 0.5  # angstrom^2, Debye-Waller
+    data.grid = ConfigDict({"axis": "geometric_q", "q_min": 1.1, "q_max": 5.9, "length": 2000})
+    data.ideal = ConfigDict()
+    data.ideal.prototypes = 3000
+    data.ideal.members = 8  # crystals per prototype
+    data.ideal.unseen_fraction = 0.1  # of the prototypes: test split `unseen`
+    data.ideal.seen_fraction = 0.1  # of the members of the others: test split `seen`
+    data.ideal.augment = False  # light ideal-side augmentation of training views
+    data.imperfect = ConfigDict()
+    data.imperfect.count = 1494
+    data.imperfect.profile = "paper_like"  # clean, mild, paper_like, hard
+    data.imperfect.severity = config_dict.placeholder(float)  # 0 clean .. 3 hard, not profile
+    data.imperfect.k_alpha2 = False  # Cu K-alpha doublet instead of the mean line
+    data.imperfect.spikes = 0.0  # expected hot pixels per pattern
+    data.imperfect.missing = 0.0  # fraction of the range without data
+    data.imperfect.displacement = 0.0  # sample displacement h/R, standard deviation
+    data.imperfect.impurity = 0.0  # largest height of foreign lines, share of the maximum
+    data.imperfect.chebyshev = 0.0  # largest height of a Chebyshev background
+
+    # Algorithm 1.
+    classifier = config.classifier = ConfigDict()
+    classifier.network = "densenet_slim"
+    classifier.dtype = "float32"
+    classifier.steps = 800
+    classifier.batch_size = 64
+    classifier.optimizer = "adam"
+    classifier.learning_rate = 2e-3
+    classifier.schedule = "cosine"
+    classifier.warmup_steps = 100
+    classifier.clip_norm = 0.0
+    classifier.prototype_weight = 1.0  # lambda
+    classifier.distance = "sqeuclidean"
+    classifier.distance_scale = 0.0  # 0: one over the embedding's width
+
+    # A second classifier, another network and seed, that no refiner sees: is a gain real?
+    config.judge = ConfigDict(classifier.to_dict())
+    config.judge.network = "vgg_slim"
+    config.judge.steps = 500
+
+    # Algorithm 2.
+    refiner = config.refiner = ConfigDict()
+    refiner.network = "unet_62k"
+    refiner.dtype = "float32"
+    refiner.targeted = True
+    refiner.steps = 60
+    refiner.batch_size = 32  # imperfect patterns, and as many pairs
+    refiner.optimizer = "adam"
+    refiner.learning_rate = 5e-4
+    refiner.schedule = "cosine"
+    refiner.warmup_steps = 10
+    refiner.clip_norm = 1.0
+    refiner.prediction_weight = 1.0
+    refiner.regularization_weight = 10.0  # alpha, per element
+    refiner.prototype_weight = 1.0  # beta
+    refiner.norm = 1.0  # p
+    refiner.psi = "identity"
+    # Extension: ideal patterns put through the imperfection model, whose right answer is known.
+    # All zero is the paper's method.
+    refiner.pair_weight = 500.0  # l1 + KL to the truth, per element
+    refiner.pair_recognition = 1.0  # Eqs. 4 and 5 on pairs
+    refiner.pretrain_steps = 500  # on pairs alone, once for all folds
+    refiner.pretrain_learning_rate = 3e-3
+    refiner.ema_decay = 0.99
+
+    # Evaluation.
+    config.evaluate = ConfigDict()
+    config.evaluate.folds = 5  # of the libraries
+    config.evaluate.run_folds = 5  # how many of them to train a refiner for
+    config.evaluate.batch_size = 128
+    config.evaluate.ideal_count = 1000  # ideal patterns per split
+    config.evaluate.bootstrap = 2000
+
+    # Running. These may change between runs in one work directory.
+    run = config.run = ConfigDict()
+    run.workers = 0  # processes that generate data; 0: one per core
+    run.threads = 2  # threads that render batches
+    run.log_every = 50
+    run.checkpoint_every = 200
+    run.tensorboard = False
+    run.cache_dir = ""  # generated data; '': the user's cache folder
+    return config
+
+
+def _smoke() -> ConfigDict:
+    config = _default()
+    config.data.grid.length = 256
+    config.data.ideal.prototypes = 42
+    config.data.ideal.members = 3
+    config.data.imperfect.count = 40
+    for section in (config.classifier, config.judge, config.refiner):
+        section.steps = 8
+        section.batch_size = 16
+        section.warmup_steps = 2
+    config.refiner.pretrain_steps = 8
+    config.judge.network = "densenet_slim"
+    config.refiner.network = "unet_34k"
+    config.evaluate.folds = 2
+    config.evaluate.run_folds = 2
+    config.evaluate.batch_size = 8  # no more than there are of any kind: one size, one program
+    config.evaluate.ideal_count = 20
+    config.evaluate.bootstrap = 100
+    config.run.log_every = 4
+    config.run.checkpoint_every = 4
+    return config
+
+
+def _paper() -> ConfigDict:
+    config = _default()
+    config.data.ideal.prototypes = 20000
+    config.data.ideal.members = 12
+    config.data.ideal.augment = False
+    for section in (config.classifier, config.judge):
+        section.network = "densenet121"
+        section.steps = 46900  # 100 epochs of 469 batches
+        section.batch_size = 512
+        section.learning_rate = 1e-3
+        section.schedule = "constant"
+        section.warmup_steps = 0
+    config.judge.network = "vgg19"
+    config.refiner.network = "unet_34k"
+    config.refiner.steps = 3000
+    config.refiner.batch_size = 128
+    config.refiner.learning_rate = 1e-3
+    config.refiner.clip_norm = 0.0
+    config.refiner.pair_weight = 0.0
+    config.refiner.pair_recognition = 0.0
+    config.refiner.pretrain_steps = 0
+    return config
+
+
+def _vgg() -> ConfigDict:
+    config = _paper()
+    config.classifier.network = "vgg19"
+    config.judge.network = "densenet121"
+    return config

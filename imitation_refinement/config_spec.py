@@ -1,0 +1,153 @@
+"""Every config field and what it may be: the one table that `config.validate` is given.
+
+Meanings and defaults stand beside the fields in `configs/`.
+"""
+
+from collections.abc import Mapping
+
+from ml_collections import ConfigDict
+
+from imitation_refinement.config import (
+    Check,
+    boolean,
+    choice,
+    integer,
+    number,
+    optional,
+    possibly_empty_text,
+    validate,
+)
+from imitation_refinement.errors import UserError
+from imitation_refinement.networks import CLASSIFIERS, REFINERS
+
+TRAINING: dict[str, Check] = {
+    "dtype": choice("float32", "bfloat16"),
+    "steps": integer(1),
+    "batch_size": integer(1),
+    "optimizer": choice("adam", "rmsprop"),
+    "learning_rate": number(above=0.0),
+    "schedule": choice("constant", "cosine"),
+    "warmup_steps": integer(0),
+    "clip_norm": number(0.0),
+}
+CLASSIFIER: dict[str, Check] = {
+    "network": choice(*CLASSIFIERS),
+    **TRAINING,
+    "prototype_weight": number(0.0),
+    "distance": choice("sqeuclidean", "euclidean"),
+    "distance_scale": number(0.0),
+}
+REFINER: dict[str, Check] = {
+    "network": choice(*REFINERS),
+    "targeted": boolean(),
+    **TRAINING,
+    "prediction_weight": number(0.0),
+    "regularization_weight": number(0.0),
+    "prototype_weight": number(0.0),
+    "norm": number(1.0, infinite=True),
+    "psi": choice("identity", "first_conv", "second_conv"),
+    "pair_weight": number(0.0),
+    "pair_recognition": number(0.0),
+    "pretrain_steps": integer(0),
+    "pretrain_learning_rate": number(above=0.0),
+    "ema_decay": number(0.0, 1.0),
+}
+EVALUATE: dict[str, Check] = {
+    "folds": integer(2),
+    "run_folds": integer(1),
+    "batch_size": integer(1),
+    "ideal_count": integer(1),
+    "bootstrap": integer(10),
+}
+RUN: dict[str, Check] = {
+    "workers": integer(0),
+    "threads": integer(0),
+    "log_every": integer(1),
+    "checkpoint_every": integer(1),
+    "tensorboard": boolean(),
+    "cache_dir": possibly_empty_text(),
+}
+XRD_DATA: dict[str, Check] = {
+    "wavelength": number(above=0.0),
+    "b_iso": number(0.0),
+    "grid.axis": choice("geometric_q", "q", "two_theta"),
+    "grid.q_min": number(above=0.0),
+    "grid.q_max": number(above=0.0),
+    "grid.length": integer(16),
+    "ideal.prototypes": integer(7),
+    "ideal.members": integer(1),
+    "ideal.unseen_fraction": number(0.0, 0.9),
+    "ideal.seen_fraction": number(0.0, 0.9),
+    "ideal.augment": boolean(),
+    "imperfect.count": integer(2),
+    "imperfect.profile": choice("clean", "mild", "paper_like", "hard"),
+    "imperfect.severity": optional(number(0.0, 3.0)),
+    "imperfect.k_alpha2": boolean(),
+    "imperfect.spikes": number(0.0),
+    "imperfect.missing": number(0.0, 0.9),
+    "imperfect.displacement": number(0.0),
+    "imperfect.impurity": number(0.0, 1.0),
+    "imperfect.chebyshev": number(0.0),
+}
+DATA: dict[str, dict[str, Check]] = {"xrd": XRD_DATA}
+
+# Fields that change how a run is done and not what it computes.
+MAY_DIFFER = ("run",)
+
+
+def spec(task: str) -> dict[str, Check]:
+    """Returns 'section.field' -> check for the configs of a task."""
+    sections: dict[str, Mapping[str, Check]] = {
+        "data": DATA[task],
+        "classifier": CLASSIFIER,
+        "judge": CLASSIFIER,
+        "refiner": REFINER,
+        "evaluate": EVALUATE,
+        "run": RUN,
+    }
+    flat = {"task": choice(*DATA), "seed": integer(0, 2**31 - 1)}
+    for section, checks in sections.items():
+        flat |= {f"{section}.{name}": check for name, check in checks.items()}
+    return flat
+
+
+def check_config(config: ConfigDict) -> None:
+    """Checks every field, and the few rules that join two of them.
+
+    Raises:
+        UserError: names the field, the value given and what is allowed.
+    """
+    task = config.get("task")
+    if task not in DATA:
+        raise UserError(f"config.task = {task!r}: must be one of {', '.join(DATA)}")
+    validate(config, spec(task))
+    grid = config.data.grid
+    if grid.q_min >= grid.q_max:
+        raise UserError(
+            f"config.data.grid.q_min = {grid.q_min}: must be below "
+            f"config.data.grid.q_max = {grid.q_max}"
+        )
+    if config.evaluate.run_folds > config.evaluate.folds:
+        raise UserError(
+            f"config.evaluate.run_folds = {config.evaluate.run_folds}: must be at most "
+            f"config.evaluate.folds = {config.evaluate.folds}"
+        )
+    refiner = config.refiner
+    pairs = refiner.pair_weight > 0 or refiner.pair_recognition > 0
+    if refiner.pretrain_steps > 0 and not pairs:
+        raise UserError(
+            f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: pre-training needs pairs: "
+            "set config.refiner.pair_weight or pair_recognition above 0, or this to 0"
+        )
+    for name in ("classifier", "judge", "refiner"):
+        section = config[name]
+        if section.schedule == "cosine" and section.warmup_steps >= section.steps:
+            raise UserError(
+                f"config.{name}.warmup_steps = {section.warmup_steps}: must be below "
+                f"config.{name}.steps = {section.steps}"
+            )
+    if refiner.schedule == "cosine" and 0 < refiner.pretrain_steps <= refiner.warmup_steps:
+        raise UserError(
+            f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: must be above "
+            f"config.refiner.warmup_steps = {refiner.warmup_steps}, or 0"
+        )

@@ -1,0 +1,133 @@
+"""The stages of a run in order: data, training, evaluation, report.
+
+Each stage looks for its finished result in the work directory first, so a second run takes seconds
+and a killed one goes on where it stopped. Everything numeric is elsewhere.
+"""
+
+import json
+import shlex
+import sys
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from imitation_refinement import devices, figures
+from imitation_refinement.config import to_json
+from imitation_refinement.evaluation import EvaluationInputs, evaluate
+from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
+from imitation_refinement.report import write_report
+from imitation_refinement.run import Run
+from imitation_refinement.training import (
+    TrainedClassifier,
+    TrainedModel,
+    classifier_stage,
+    folds,
+    refined_patterns,
+    trained_model,
+)
+
+
+def evaluation_stage(
+    run: Run, model: TrainedModel, judge: TrainedClassifier
+) -> tuple[EvaluationInputs, dict[str, Any]]:
+    """Refines each test fold with its refiner and measures everything, or loads what was measured.
+
+    Args:
+        run: the run.
+        model: the frozen classifier and, for each fold, the refiner that never saw that fold.
+        judge: a classifier that no refiner ever saw.
+
+    Returns:
+        The arrays (kept in evaluation/arrays.npz) and the figures (evaluation/results.json).
+    """
+    folder = run.workdir.path / "evaluation"
+    arrays_path, results_path = folder / "arrays.npz", folder / "results.json"
+    if run.workdir.stage_done("evaluate") and arrays_path.exists() and results_path.exists():
+        return EvaluationInputs(**read_npz(arrays_path)), read_json(results_path)
+    data, fold = run.task.imperfect, folds(run)
+    rows = np.flatnonzero(fold < len(model.refiners))
+    raw, truth = data.pattern[rows], data.truth[rows]
+    refined = np.empty_like(raw)
+    for number, params in enumerate(model.refiners):
+        test = fold[rows] == number
+        refined[test] = refined_patterns(run, params, raw[test])
+    fields: dict[str, Any] = {}
+    for kind, patterns in (("raw", raw), ("refined", refined), ("truth", truth)):
+        own = model.classifier.predict(run, patterns)
+        fields[kind] = patterns[..., 0]
+        fields[f"logits_{kind}"] = own.logits
+        fields[f"prototype_{kind}"] = own.prototype_log_probs
+        fields[f"embedding_{kind}"] = own.embedding
+        fields[f"judge_{kind}"] = judge.predict(run, patterns).logits
+    inputs = EvaluationInputs(
+        **fields, labels=data.label[rows], groups=data.group[rows], fold=fold[rows]
+    )
+    results = evaluate(
+        inputs,
+        class_names=run.task.class_names,
+        seed=run.config.seed,
+        resamples=run.config.evaluate.bootstrap,
+    )
+    for name in ("classifier", "judge"):
+        results["accuracy"][name]["ideal"] = run.workdir.stage_summary(name)
+    if devices.is_main_process():
+        kept = {name: value for name, value in inputs._asdict().items() if value is not None}
+        atomic_write_npz(arrays_path, kept)
+        atomic_write_json(results_path, results)
+    run.workdir.mark_done("evaluate", results["verdict"])
+    return inputs, results
+
+
+def report_stage(
+    run: Run, classifier: TrainedClassifier, inputs: EvaluationInputs, results: dict[str, Any]
+) -> None:
+    """Draws the figures and writes report.html, once; only on the main process."""
+    path = run.workdir.path / "report.html"
+    if run.workdir.stage_done("report") and path.exists():
+        logging.info("nothing left to do; report: %s", path)
+        return
+    if not devices.is_main_process():
+        return
+    pictures = figures.all_figures(
+        inputs,
+        axis=run.task.axis,
+        axis_name=run.task.axis_name,
+        class_names=run.task.class_names,
+        prototypes=np.asarray(classifier.frozen.prototypes),
+        metrics=run.workdir.read_metrics(),
+        confusion=results["confusion"],
+        seed=run.config.seed,
+    )
+    context = {
+        "config": json.loads(to_json(run.config)),
+        "environment": read_json(run.workdir.path / "environment.json"),
+        "command": shlex.join(["python", *sys.argv]),
+    }
+    write_report(path, results, pictures, context)
+    run.workdir.mark_done("report")
+    logging.info("report: %s", path)
+
+
+def run_stages(run: Run, mode: str) -> None:
+    """Runs the stages that a mode asks for, after those that they need."""
+    if mode == "data":
+        data = run.task.ideal, run.task.imperfect
+        logging.info("data: %d ideal and %d imperfect", *(len(part.label) for part in data))
+        return
+    if mode == "judge":
+        classifier_stage(run, "judge")
+        return
+    if mode == "classifier":
+        classifier_stage(run, "classifier")
+        return
+    model = trained_model(run)
+    if mode == "refiner":
+        return
+    judge = classifier_stage(run, "judge")
+    if mode == "train":
+        return
+    inputs, results = evaluation_stage(run, model, judge)
+    if mode == "evaluate":
+        return
+    report_stage(run, model.classifier, inputs, results)

@@ -1,0 +1,106 @@
+"""The shipped configs against the table of fields, and the rules that join two fields."""
+
+import ast
+import runpy
+from pathlib import Path
+
+import pytest
+from ml_collections import ConfigDict
+
+from imitation_refinement.config import fields
+from imitation_refinement.config_spec import check_config, spec
+from imitation_refinement.errors import UserError
+
+get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
+PRESETS = ("", "smoke", "paper", "vgg")
+
+
+def changed(changes: dict[str, object]) -> ConfigDict:
+    config = get_config()
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def test_these_are_all_presets():
+    with pytest.raises(ValueError, match="no preset 'other'") as error:
+        get_config("other")
+    named = ast.literal_eval(str(error.value).partition("there are ")[2])
+    assert sorted(PRESETS) == named
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_is_valid_and_has_exactly_the_fields_of_the_table(preset):
+    config = get_config(preset)
+    check_config(config)
+    assert set(fields(config)) == set(spec("xrd"))
+
+
+@pytest.mark.parametrize("preset", ["paper", "vgg"])
+def test_presets_of_the_paper_leave_out_every_extension(preset):
+    config = get_config(preset)
+    assert not config.data.ideal.augment
+    for name in ("pair_weight", "pair_recognition", "pretrain_steps"):
+        assert config.refiner[name] == 0
+
+
+def test_an_unknown_task_is_named():
+    with pytest.raises(UserError, match=r"^config\.task = 'mnist': must be one of xrd$"):
+        check_config(changed({"task": "mnist"}))
+
+
+COSINE = {"refiner.schedule": "cosine"}
+NO_PAIRS = {"refiner.pair_weight": 0.0, "refiner.pair_recognition": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "others", "mend"),
+    [
+        ("data.grid.q_min", 5.9, {"data.grid.q_max": 5.9}, "below config.data.grid.q_max = 5.9"),
+        ("evaluate.run_folds", 4, {"evaluate.folds": 3}, "at most config.evaluate.folds = 3"),
+        ("refiner.pretrain_steps", 1, NO_PAIRS, "config.refiner.pair_weight"),
+        *(
+            (
+                f"{section}.warmup_steps",
+                9,
+                {f"{section}.steps": 9, f"{section}.schedule": "cosine"},
+                f"below config.{section}.steps = 9",
+            )
+            for section in ("classifier", "judge", "refiner")
+        ),
+        (
+            "refiner.pretrain_steps",
+            7,
+            COSINE | {"refiner.warmup_steps": 7},
+            "above config.refiner.warmup_steps = 7",
+        ),
+    ],
+)
+def test_a_broken_rule_names_its_field_and_the_mend(field, value, others, mend):
+    with pytest.raises(UserError) as error:
+        check_config(changed(others | {field: value}))
+    message = str(error.value)
+    assert message.startswith(f"config.{field} = {value}: ")
+    assert mend in message and "\n" not in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"data.grid.q_min": 5.8, "data.grid.q_max": 5.9},
+        {"evaluate.run_folds": 3, "evaluate.folds": 3},
+        NO_PAIRS | {"refiner.pretrain_steps": 0},
+        {"refiner.pretrain_steps": 60, "refiner.pair_weight": 0.0, "refiner.pair_recognition": 1.0},
+        {"refiner.pretrain_steps": 60, "refiner.pair_weight": 1.0, "refiner.pair_recognition": 0.0},
+        {"judge.warmup_steps": 8, "judge.steps": 9},
+        {"judge.warmup_steps": 9, "judge.steps": 9, "judge.schedule": "constant"},
+        COSINE | {"refiner.pretrain_steps": 8, "refiner.warmup_steps": 7},
+        COSINE | {"refiner.pretrain_steps": 0, "refiner.warmup_steps": 7},
+        {
+            "refiner.pretrain_steps": 7,
+            "refiner.warmup_steps": 7,
+            "refiner.schedule": "constant",
+        },
+    ],
+)
+def test_the_last_allowed_values_pass(changes):
+    check_config(changed(changes))

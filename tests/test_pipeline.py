@@ -1,0 +1,278 @@
+"""The whole program on `:smoke`, as it is used.
+
+One uninterrupted run is the reference; tests copy its folder. Another is made stage by stage and
+killed on its way. All share generated data and compiled programs.
+"""
+
+import csv
+import html
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from program import contents, stages, trained
+
+from imitation_refinement.files import read_json, read_npz
+
+STAGES = {
+    "classifier", "judge", "refiner/pretrained", "refiner/fold_0", "refiner/fold_1",
+    "evaluate", "report",
+}  # fmt: skip
+
+
+class Step(NamedTuple):
+    """One command of the run that is killed: what came of it, and the folder afterwards."""
+
+    status: int
+    output: str
+    stages: set[str]
+    files: dict[str, str]
+
+
+def below(files: dict[str, str], folder: str) -> dict[str, str]:
+    return {path: digest for path, digest in files.items() if path.startswith(f"{folder}/")}
+
+
+@pytest.fixture(scope="module")
+def by_stages(program, reference, tmp_path_factory) -> dict[str, Step]:
+    """A run made stage by stage and killed twice; the key is the mode, or the mode and 'killed'."""
+    workdir = tmp_path_factory.mktemp("by_stages") / "run"
+    done: dict[str, Step] = {}
+
+    def record(key: str, status: int, output: str) -> None:
+        done[key] = Step(status, output, stages(workdir), contents(workdir))
+
+    def run(mode: str) -> None:
+        record(mode, 0, program(workdir, f"--mode={mode}"))
+
+    run("data")
+    # The handler is in place by then, and answers when the compilation is over.
+    when = "classifier: compiling"
+    killed = program.interrupt(workdir, "--mode=classifier", when=when, number=signal.SIGTERM)
+    record("classifier killed", *killed)
+    run("classifier")
+    killed = program.interrupt(
+        workdir, "--mode=refiner", "--config.run.checkpoint_every=1",
+        when="refiner/fold_0: step 4/8", number=signal.SIGKILL,
+    )  # fmt: skip
+    record("refiner killed", *killed)
+    for mode in ("refiner", "judge", "train", "evaluate", "report"):
+        run(mode)
+    done["end"] = Step(0, str(workdir), set(), {})
+    return done
+
+
+# ---- What a run leaves behind ----
+
+
+def test_accuracies_and_distances_are_those_of_the_arrays(reference):
+    arrays = read_npz(reference / "evaluation" / "arrays.npz")
+    results = read_json(reference / "evaluation" / "results.json")
+    labels = arrays["labels"]
+    assert results["counts"]["patterns"] == len(labels) == 40
+    for head, prefix in (("classifier", "logits"), ("prototype", "prototype"), ("judge", "judge")):
+        hits = {
+            kind: np.argmax(arrays[f"{prefix}_{kind}"], axis=1) == labels
+            for kind in ("raw", "refined", "truth")
+        }
+        found = results["accuracy"][head]
+        for kind, hit in hits.items():
+            assert found[kind]["value"] == pytest.approx(np.mean(hit), abs=1e-12)
+        gain = np.mean(hits["refined"]) - np.mean(hits["raw"])
+        assert found["gain"]["value"] == pytest.approx(gain, abs=1e-12)
+    scaled = {
+        kind: arrays[kind].astype(float) / arrays[kind].max(axis=1, keepdims=True)
+        for kind in ("raw", "refined", "truth")
+    }
+    for kind in ("raw", "refined"):
+        l1 = np.abs(scaled[kind] - scaled["truth"]).sum(axis=1)
+        assert results["quality"]["l1"][kind]["mean"] == pytest.approx(l1.mean(), rel=1e-5)
+    assert np.abs(arrays["refined"] - arrays["raw"]).max() > 1e-3  # the refiner does something
+    confusion = np.zeros((7, 7), int)
+    np.add.at(confusion, (labels, np.argmax(arrays["logits_refined"], axis=1)), 1)
+    assert results["confusion"]["refined"] == confusion.tolist()
+
+
+def test_no_library_is_in_two_folds_and_every_pattern_is_tested_once(reference, program):
+    arrays = read_npz(reference / "evaluation" / "arrays.npz")
+    folds_of = {group: set(arrays["fold"][arrays["groups"] == group]) for group in arrays["groups"]}
+    assert len(folds_of) > 2
+    assert all(len(found) == 1 for found in folds_of.values())
+    assert set.union(*folds_of.values()) == {0, 1}
+    (folder,) = program.data.glob("imperfect-*")
+    np.testing.assert_array_equal(arrays["raw"], np.load(folder / "pattern.npy"))
+    np.testing.assert_array_equal(arrays["truth"], np.load(folder / "truth.npy"))
+    np.testing.assert_array_equal(arrays["groups"], np.load(folder / "library.npy"))
+
+
+def test_records_of_a_run_agree(reference, program):
+    config = read_json(reference / "config.json")
+    assert config["classifier"]["steps"] == 8
+    assert config["run"]["cache_dir"] == str(program.data)
+    environment = read_json(reference / "environment.json")
+    assert environment["packages"]["jax"] and environment["python"].startswith("3.")
+    assert stages(reference) == STAGES
+    rows = [json.loads(line) for line in (reference / "metrics.jsonl").read_text().splitlines()]
+    steps = {stage: [r["step"] for r in rows if r["stage"] == stage] for stage in STAGES}
+    trainings = STAGES - {"evaluate", "report"}
+    assert {stage: found for stage, found in steps.items() if found} == dict.fromkeys(
+        trainings, [4, 8]
+    )
+    assert all(np.isfinite(value) for row in rows for value in list(row.values())[1:])
+    results = read_json(reference / "evaluation" / "results.json")
+    marker = read_json(reference / "stages" / "classifier.json")
+    assert results["accuracy"]["classifier"]["ideal"] == marker["summary"]
+
+
+def test_the_report_says_what_the_results_say_and_loads_nothing(reference):
+    results = read_json(reference / "evaluation" / "results.json")
+    page = (reference / "report.html").read_text(encoding="utf-8")
+    text = html.unescape(page).replace("\N{NO-BREAK SPACE}", " ")
+    for sentence in [results["verdict"]["headline"], *results["verdict"]["sentences"]]:
+        assert sentence in text
+    assert page.count("data:image/png;base64,") == 5
+    assert "http-equiv" not in page
+    assert 'src="http' not in page and "<link" not in page and "<script src" not in page
+
+
+# ---- Running again, stopping, going on ----
+
+
+def test_a_second_run_trains_nothing_and_changes_no_file(program, copy):
+    before = contents(copy)
+    output = program(copy)
+    assert contents(copy) == before
+    assert not trained(output)
+    assert "simulating" not in output
+    assert output.endswith(f"nothing left to do; report: {copy / 'report.html'}\n")
+
+
+def test_sigterm_saves_a_checkpoint_and_exits_with_143(by_stages):
+    step = by_stages["classifier killed"]
+    assert step.status == 143
+    assert step.output.endswith(
+        "classifier: saved at step 1 of 8; the same command goes on from there\n"
+    )
+    assert "classifier/1/commit_success.txt" in step.files
+    assert "classifier: resumed at step 1 of 8" in by_stages["classifier"].output
+
+
+def test_a_killed_refiner_goes_on_from_its_checkpoint(by_stages):
+    step = by_stages["refiner killed"]
+    assert step.status == -signal.SIGKILL
+    assert "refiner/fold_1" not in step.stages
+    assert "refiner/pretrained" in step.stages
+    assert "refiner/fold_0: resumed at step" in by_stages["refiner"].output
+    assert "refiner/fold_1: first step" in by_stages["refiner"].output
+
+
+def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not(by_stages, reference):
+    workdir = Path(by_stages["end"].output)
+    arrays, expected = (read_npz(w / "evaluation" / "arrays.npz") for w in (workdir, reference))
+    assert arrays.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(arrays[name], expected[name], strict=True, err_msg=name)
+    for name in ("evaluation/results.json", "stages/classifier.json", "stages/judge.json"):
+        assert (workdir / name).read_bytes() == (reference / name).read_bytes()
+
+    def rows(folder: Path) -> list[str]:
+        return (folder / "metrics.jsonl").read_text().splitlines()
+
+    assert rows(workdir) == rows(reference)
+
+
+def test_each_mode_does_its_stages_and_no_other(by_stages):
+    done = {"data": set(), "classifier killed": set(), "classifier": {"classifier"}}
+    done["refiner"] = done["classifier"] | {
+        f"refiner/{n}" for n in ("pretrained", "fold_0", "fold_1")
+    }
+    done["judge"] = done["train"] = done["refiner"] | {"judge"}
+    done["evaluate"] = done["train"] | {"evaluate"}
+    done["report"] = STAGES
+    for mode, expected in done.items():
+        assert by_stages[mode].stages == expected, mode
+    for mode in ("classifier", "refiner", "judge"):
+        assert trained(by_stages[mode].output), mode
+    for mode in ("data", "train", "evaluate", "report"):
+        assert not trained(by_stages[mode].output), mode
+    assert by_stages["data"].output.endswith("data: 126 ideal and 40 imperfect\n")
+    assert "report.html" not in by_stages["evaluate"].files
+    assert "report.html" in by_stages["report"].files
+
+
+def test_the_frozen_classifier_keeps_its_bytes(by_stages):
+    frozen = below(by_stages["classifier"].files, "classifier")
+    assert any(path.startswith("classifier/trained/8/classifier/") for path in frozen)
+    for mode in ("refiner", "judge", "evaluate", "report"):
+        assert below(by_stages[mode].files, "classifier") == frozen, mode
+
+
+@pytest.mark.slow
+def test_eight_devices_give_the_results_of_one(program, reference, copy, tmp_path):
+    """Of all that a rounding error reaches undistorted; Adam makes steps of it after two steps."""
+    rows: dict[int, dict] = {}
+    for devices, mode in ((1, "train"), (8, "all")):
+        workdir = tmp_path / str(devices)
+        output = program(workdir, f"--mode={mode}", "--config.run.log_every=1", devices=devices)
+        assert f"{devices} cpu device" in output
+        lines = (workdir / "metrics.jsonl").read_text().splitlines()
+        rows[devices] = {(row["stage"], row["step"]): row for row in map(json.loads, lines)}
+    assert rows[1].keys() == rows[8].keys()
+    for place in (("classifier", 1), ("classifier", 2), ("judge", 1), ("judge", 2)):
+        for term in ("loss", "cross_entropy", "prototype", "accuracy"):
+            assert rows[8][place][term] == pytest.approx(rows[1][place][term], rel=1e-5), place
+    place = "refiner/pretrained", 1  # the identity still, whatever the classifier
+    assert rows[8][place]["pair"] == pytest.approx(rows[1][place]["pair"], rel=1e-5)
+    assert stages(tmp_path / "8") == STAGES
+
+    # What one device trained, eight evaluate.
+    shutil.rmtree(copy / "evaluation")
+    program(copy, "--mode=evaluate", devices=8)
+    arrays, expected = (read_npz(w / "evaluation" / "arrays.npz") for w in (copy, reference))
+    for name in expected:
+        np.testing.assert_allclose(arrays[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+# ---- Measured scans ----
+
+
+def test_refine_writes_results_for_good_scans_and_names_broken_ones(program, copy, tmp_path):
+    two_theta = np.linspace(20, 80, 1500)
+    counts = np.random.default_rng(0).poisson(
+        40 + sum(h * np.exp(-(((two_theta - c) / 0.2) ** 2)) for c, h in ((30, 900), (52, 400)))
+    )
+    np.savetxt(tmp_path / "good.xy", np.stack([two_theta, counts], axis=1))
+    (tmp_path / "broken.xy").write_text("not a scan\n" * 50)
+    before = contents(copy)
+    flags = ["--mode=refine", f"--input={tmp_path}/*.xy", "--wavelength=CuKa", "--output=out"]
+    output = program(copy, *flags)
+    assert f"left out: {tmp_path / 'broken.xy'}" in output
+    assert not trained(output)
+    assert contents(copy) == before
+    folder = tmp_path / "out"
+    assert {path.name for path in folder.iterdir()} == {
+        "good.refined.xy", "good.png", "summary.csv",
+    }  # fmt: skip
+    refined = np.loadtxt(folder / "good.refined.xy")
+    assert refined.shape[1] == 2 and len(refined) > 50
+    assert np.all(np.diff(refined[:, 0]) > 0)
+    assert 20 <= refined[0, 0] < 21 and 79 < refined[-1, 0] <= 80
+    assert np.all(refined[:, 1] >= 0) and refined[:, 1].max() > 0
+    assert abs(refined[np.argmax(refined[:, 1]), 0] - 30) < 0.5
+    assert (folder / "good.png").read_bytes().startswith(b"\x89PNG")
+    with open(folder / "summary.csv", newline="", encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert row["name"] == "good" and float(row["wavelength"]) == 1.54184
+    for kind in ("raw", "refined"):
+        shares = {
+            name.removeprefix(f"{kind}_"): float(value)
+            for name, value in row.items()
+            if name.startswith(f"{kind}_") and name != f"{kind}_system"
+        }
+        assert len(shares) == 7
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-3)
+        assert row[f"{kind}_system"] == max(shares, key=shares.get)
