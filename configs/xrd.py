@@ -1,6 +1,6 @@
 """XRD patterns from composition spreads: Bai et al. 2019, "Materials Discovery".
 
-    python main.py --config=configs/xrd.py            default: about a quarter of an hour on 2 cores
+    python main.py --config=configs/xrd.py            default: about 8 minutes on 2 cores
     python main.py --config=configs/xrd.py:smoke      every stage in under a minute; no real results
     python main.py --config=configs/xrd.py:paper      the paper's sizes: one or more accelerators
     python main.py --config=configs/xrd.py:vgg        as :paper with VGG-19
