@@ -5,6 +5,7 @@ import logging as standard_logging
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 # Before JAX is imported: XLA prints a screenful at each program that it takes from the compilation
 # cache, about processor features that are its own scheduling hints (prefer-no-gather), as an error.
@@ -100,7 +101,13 @@ def entry_point() -> None:
     try:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:
-        sys.exit(f"error: {error}")
+        _leave(f"error: {error}", 1)
     except Interrupted as interrupted:
-        print(f"{interrupted}; the same command goes on from there", file=sys.stderr)
-        sys.exit(interrupted.exit_status)
+        _leave(f"{interrupted}; the same command goes on from there", interrupted.exit_status)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    """Ends the process now: a background thread at an ordinary exit may print a traceback after us."""
+    print(message, file=sys.stderr, flush=True)
+    sys.stdout.flush()
+    os._exit(status)
