@@ -107,7 +107,7 @@ def entry_point() -> None:
 
 
 def _leave(message: str, status: int) -> NoReturn:
-    """Ends the process now: a background thread at an ordinary exit may print a traceback after us."""
+    """Ends at once: at an ordinary exit a background thread may print a traceback after us."""
     print(message, file=sys.stderr, flush=True)
     sys.stdout.flush()
     os._exit(status)
