@@ -3,7 +3,7 @@
     python benchmarks/seeds.py --config=configs/xrd.py --seeds=5 --workdir=runs/seeds
 
 Every seed generates its own crystals, libraries, folds and initial weights. The non-targeted run of
-a seed reuses the data, classifier, judge and pre-trained refiner of the targeted one, on which the
+a seed reuses the data, classifier, judges and pre-trained refiner of the targeted one, on which the
 labels of imperfect patterns have no influence. What is done is not done again. Prints a Markdown
 table: mean and standard deviation over seeds, and a 95 % interval of the mean (Student's t).
 """
@@ -26,7 +26,7 @@ _WORKDIR = flags.DEFINE_string("workdir", "runs/seeds", "Folder for all runs.")
 _SET = flags.DEFINE_multi_string("set", [], "Overrides, such as data.ideal.augment=True.")
 
 MAIN = Path(__file__).parents[1] / "main.py"
-SHARED = ("classifier", "judge", "refiner/pretrained")
+SHARED = ("classifier", "judge/*", "refiner/pretrained")
 
 
 def run(workdir: Path, seed: int, targeted: bool) -> None:
@@ -44,9 +44,10 @@ def run(workdir: Path, seed: int, targeted: bool) -> None:
 
 def share(source: Path, target: Path) -> None:
     """Copies the stages that do not depend on labels of imperfect patterns."""
-    for name in SHARED:
-        marker = source / "stages" / f"{name}.json"
-        if marker.exists() and not (target / name).exists():
+    markers = source / "stages"
+    for marker in (path for name in SHARED for path in markers.glob(f"{name}.json")):
+        name = marker.relative_to(markers).with_suffix("")
+        if not (target / name).exists():
             shutil.copytree(source / name, target / name)
             (target / "stages" / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(marker, target / "stages" / f"{name}.json")
@@ -56,12 +57,13 @@ def headline(workdir: Path) -> dict[str, float]:
     """Returns the figures of one run by name."""
     results = json.loads((workdir / "evaluation" / "results.json").read_text())
     figures = {}
-    for head in ("classifier", "prototype", "judge"):
-        accuracy = results["accuracy"][head]
+    judges = {f"judge {name}": head for name, head in results["accuracy"]["judges"].items()}
+    heads = {name: results["accuracy"][name] for name in ("classifier", "prototype")} | judges
+    for name, head in heads.items():
         for kind in ("raw", "refined", "truth", "gain"):
-            figures[f"{head} accuracy, {kind} (%)"] = 100 * accuracy[kind]["value"]
-    own_minus_judge = results["accuracy"]["own_minus_judge_gain"]["value"]
-    figures["own minus judge gain (points)"] = 100 * own_minus_judge
+            figures[f"{name} accuracy, {kind} (%)"] = 100 * head[kind]["value"]
+        if name in judges:
+            figures[f"own minus {name} gain (points)"] = 100 * head["own_minus_gain"]["value"]
     for name in ("l1", "l2", "kl", "ncc"):
         quality = results["quality"][name]
         figures[f"{name} raw, mean"] = quality["raw"]["mean"]

@@ -83,10 +83,12 @@ def _default() -> ConfigDict:
     classifier.distance = "sqeuclidean"
     classifier.distance_scale = 0.0  # 0: one over the embedding's width
 
-    # A second classifier, another network and seed, that no refiner sees: is a gain real?
-    config.judge = ConfigDict(classifier.to_dict())
-    config.judge.network = "vgg_slim"
-    config.judge.steps = 500
+    # Classifiers that no refiner sees: is a gain real? Each is seeded by its name.
+    judges = config.judges = ConfigDict()
+    judges.other_seed = ConfigDict({**classifier.to_dict(), "data": "ideal"})
+    judges.other_network = ConfigDict(judges.other_seed.to_dict())
+    judges.other_network.network = "vgg_slim"
+    judges.other_network.steps = 500
 
     # Algorithm 2.
     refiner = config.refiner = ConfigDict()
@@ -138,12 +140,12 @@ def _smoke() -> ConfigDict:
     config.data.ideal.prototypes = 42
     config.data.ideal.members = 3
     config.data.imperfect.count = 40
-    for section in (config.classifier, config.judge, config.refiner):
+    for section in (config.classifier, *config.judges.values(), config.refiner):
         section.steps = 8
         section.batch_size = 16
         section.warmup_steps = 2
     config.refiner.pretrain_steps = 8
-    config.judge.network = "densenet_slim"
+    config.judges.other_network.network = "densenet_slim"  # one program for all
     config.refiner.network = "unet_34k"
     config.evaluate.folds = 2
     config.evaluate.run_folds = 2
@@ -160,14 +162,14 @@ def _paper() -> ConfigDict:
     config.data.ideal.prototypes = 20000
     config.data.ideal.members = 12
     config.data.ideal.augment = False
-    for section in (config.classifier, config.judge):
+    for section in (config.classifier, *config.judges.values()):
         section.network = "densenet121"
         section.steps = 46900  # 100 epochs of 469 batches
         section.batch_size = 512
         section.learning_rate = 1e-3
         section.schedule = "constant"
         section.warmup_steps = 0
-    config.judge.network = "vgg19"
+    config.judges.other_network.network = "vgg19"
     config.refiner.network = "unet_34k"
     config.refiner.steps = 3000
     config.refiner.batch_size = 128
@@ -182,5 +184,6 @@ def _paper() -> ConfigDict:
 def _vgg() -> ConfigDict:
     config = _paper()
     config.classifier.network = "vgg19"
-    config.judge.network = "densenet121"
+    config.judges.other_seed.network = "vgg19"
+    config.judges.other_network.network = "densenet121"
     return config

@@ -1,11 +1,10 @@
 """The prototypical classifier C = G o F: Algorithm 1 of the paper as pure functions of trees.
 
 State in, state out: nothing here reads a file, logs, or asks how many devices there are. The same
-functions train the standard classifier (`prototype_weight` = 0) and the judge, a second classifier
-that no refiner ever sees.
+functions train the standard classifier (`prototype_weight` = 0) and the judges, classifiers that no
+refiner ever sees.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple, cast
 
@@ -19,8 +18,25 @@ from imitation_refinement.networks import ClassifierOutput
 
 Tree = Any
 Metrics = dict[str, jax.Array]
-# d: embedding [B, D], prototypes [K, D] -> [B, K].
-Distance = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+class Distance(NamedTuple):
+    """d of Eqs. 2 and 5, a function of embedding `[B, D]` and prototypes `[K, D]`, giving `[B, K]`.
+
+    Equal ones are equal as keys, so that what is compiled for one serves the other.
+
+    Attributes:
+        name, scale: see `losses.prototype_distances`.
+    """
+
+    name: str = "sqeuclidean"
+    scale: float | None = None
+
+    def __call__(self, embedding: jax.Array, prototypes: jax.Array) -> jax.Array:
+        """Returns the distances float32 `[B, K]`."""
+        return losses.prototype_distances(
+            embedding, prototypes, scale=self.scale, distance=self.name
+        )
 
 
 class ClassifierState(NamedTuple):
@@ -104,7 +120,7 @@ def classifier_step(
     optimizer: optax.GradientTransformation,
     prototype_weight: float,
     distance: Distance,
-    seed: int,
+    seed: int | jax.Array,
 ) -> tuple[ClassifierState, Metrics]:
     """Takes one step of Algorithm 1 (lines 5-8).
 

@@ -3,7 +3,8 @@
 Meanings and defaults stand beside the fields in `configs/`.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 
 from ml_collections import ConfigDict
 
@@ -38,6 +39,8 @@ CLASSIFIER: dict[str, Check] = {
     "distance": choice("sqeuclidean", "euclidean"),
     "distance_scale": number(0.0),
 }
+# Trained like the classifier, seen by no refiner. Those trained on imperfect examples are readers.
+JUDGE: dict[str, Check] = {"data": choice("ideal", "imperfect"), **CLASSIFIER}
 REFINER: dict[str, Check] = {
     "network": choice(*REFINERS),
     "targeted": boolean(),
@@ -115,12 +118,12 @@ DATA: dict[str, dict[str, Check]] = {"xrd": XRD_DATA}
 MAY_DIFFER = ("run",)
 
 
-def spec(task: str) -> dict[str, Check]:
-    """Returns 'section.field' -> check for the configs of a task."""
+def spec(task: str, judges: Iterable[str] = ()) -> dict[str, Check]:
+    """Returns 'section.field' -> check for the configs of a task with judges of these names."""
     sections: dict[str, Mapping[str, Check]] = {
         "data": DATA[task],
         "classifier": CLASSIFIER,
-        "judge": CLASSIFIER,
+        **{f"judges.{name}": JUDGE for name in judges},
         "refiner": REFINER,
         "evaluate": EVALUATE,
         "run": RUN,
@@ -140,7 +143,14 @@ def check_config(config: ConfigDict) -> None:
     task = config.get("task")
     if task not in DATA:
         raise UserError(f"config.task = {task!r}: must be one of {', '.join(DATA)}")
-    validate(config, spec(task))
+    judges = config.get("judges", ConfigDict())
+    for name in judges:
+        if not re.fullmatch("[a-z][a-z0-9_]*", name):
+            raise UserError(
+                f"config.judges.{name}: the name of a judge must be of a-z, 0-9 and _, a letter "
+                "first"
+            )
+    validate(config, spec(task, judges))
     grid = config.data.grid
     if grid.q_min >= grid.q_max:
         raise UserError(
@@ -159,8 +169,10 @@ def check_config(config: ConfigDict) -> None:
             f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: pre-training needs pairs: "
             "set config.refiner.pair_weight or pair_recognition above 0, or this to 0"
         )
-    for name in ("classifier", "judge", "refiner"):
-        section = config[name]
+    sections = {"classifier": config.classifier, "refiner": refiner}
+    for name, section in (
+        sections | {f"judges.{name}": config.judges[name] for name in judges}
+    ).items():
         if section.schedule == "cosine" and section.warmup_steps >= section.steps:
             raise UserError(
                 f"config.{name}.warmup_steps = {section.warmup_steps}: must be below "

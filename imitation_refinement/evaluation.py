@@ -3,20 +3,22 @@
 Here belong the choice of figures of merit, their intervals and the verdict. Metrics themselves are
 in metrics.py, peaks in peaks.py, pictures in figures.py, words and layout in report.py. No files.
 
-Shapes: n test patterns of L points, K classes, D embedding dimensions. Every estimate with an
-interval is {'value', 'low', 'high'}: 95 % bootstrap over groups (libraries), low and high None
-where fewer than MIN_GROUPS groups or a zero denominator make an interval meaningless. Accuracies
-are fractions in [0, 1].
+Shapes: n test examples (patterns of L points, or images, taken as rows of L points), K classes, D
+embedding dimensions. Every estimate with an interval is {'value', 'low', 'high'}: 95 % bootstrap
+over groups (libraries), low and high None where fewer than MIN_GROUPS groups or a zero denominator
+make an interval meaningless. Accuracies are fractions in [0, 1]. Where nobody knows the truth, what
+needs it is None or left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from imitation_refinement.evaluation_inputs import EvaluationInputs, Scores, check, scores_of
 from imitation_refinement.metrics import (
     METRICS,
     GroupResamples,
@@ -36,34 +38,13 @@ MIN_GROUPS = 5  # with fewer libraries there is no interval worth printing
 Estimate = dict[str, float | None]
 
 
-class EvaluationInputs(NamedTuple):
-    """What evaluate() needs; every pattern was refined by a refiner that never saw its library."""
-
-    raw: NDArray[Any]  # [n, L] imperfect patterns
-    refined: NDArray[Any]  # [n, L]
-    truth: NDArray[Any]  # [n, L] ideal patterns of the true phases
-    labels: NDArray[Any]  # [n] int
-    groups: NDArray[Any]  # [n] int or str: the library of each pattern
-    logits_raw: NDArray[Any]  # [n, K] of the frozen classifier that the refiner was trained through
-    logits_refined: NDArray[Any]
-    logits_truth: NDArray[Any]
-    prototype_raw: NDArray[Any] | None = None  # [n, K] log-probabilities by nearest prototype
-    prototype_refined: NDArray[Any] | None = None
-    prototype_truth: NDArray[Any] | None = None
-    judge_raw: NDArray[Any] | None = None  # [n, K] logits of a classifier the refiner never saw
-    judge_refined: NDArray[Any] | None = None
-    judge_truth: NDArray[Any] | None = None
-    embedding_raw: NDArray[Any] | None = None  # [n, D] of the frozen classifier
-    embedding_refined: NDArray[Any] | None = None
-    embedding_truth: NDArray[Any] | None = None
-    fold: NDArray[Any] | None = None  # [n] int: the fold in which it was a test pattern
-    run: NDArray[Any] | None = None  # [n] int: which independent seed, when several are stacked
-
-
 def evaluate(
     inputs: EvaluationInputs,
     *,
     class_names: Sequence[str] | None = None,
+    readers: Sequence[str] = (),
+    noun: str = "patterns",
+    group_noun: str = "libraries",
     seed: int = 0,
     resamples: int = 2000,
     threshold: float = THRESHOLD,
@@ -72,28 +53,35 @@ def evaluate(
     """All figures of merit of a refinement, JSON-able.
 
     Patterns are scaled to a maximum of 1 for the quality metrics, as the metrics demand; the mean
-    change is on the same scale. threshold and tolerance are those of peaks.py.
+    change is on the same scale. threshold and tolerance are those of peaks.py; peaks are counted
+    where the truth is known and has one axis. readers are the judges that were trained on imperfect
+    examples; noun and group_noun are what to call examples and groups.
 
     Raises:
         ValueError: shapes or labels disagree, or a number is not finite.
     """
-    names = _check(inputs, class_names)
+    names = check(inputs, class_names)
     draws = resample_groups(inputs.groups, seed=seed, resamples=resamples)
-    raw, refined, truth = (max_normalized(a) for a in (inputs.raw, inputs.refined, inputs.truth))
-    own = _hits(_scores(inputs, "logits"), inputs.labels)
-    quality = {
-        name: (metric.function(raw, truth), metric.function(refined, truth))
-        for name, metric in METRICS.items()
-    }
-    if inputs.embedding_raw is not None:
-        quality["embedding"] = _embedding_distances(inputs)
+    raw, refined = _rows(inputs.raw), _rows(inputs.refined)
+    truth = None if inputs.truth is None else _rows(inputs.truth)
+    scores = Scores(inputs.logits_raw, inputs.logits_refined, inputs.logits_truth)
+    own = _hits(scores, inputs.labels)
+    prototype = scores_of(inputs, "prototype")
+    quality = {}
+    if truth is not None:
+        for name, metric in METRICS.items():
+            quality[name] = metric.function(raw, truth), metric.function(refined, truth)
+        if inputs.embedding_raw is not None:
+            quality["embedding"] = _embedding_distances(inputs)
     folds = np.zeros(len(raw), int) if inputs.fold is None else np.asarray(inputs.fold)
     runs = np.zeros(len(raw), int) if inputs.run is None else np.asarray(inputs.run)
     change = mean_change(refined, raw)
     results: dict[str, Any] = {
+        "noun": noun,
+        "group_noun": group_noun,
         "counts": {
             "patterns": len(raw),
-            "libraries": draws.times.shape[1],
+            "groups": draws.times.shape[1],
             "folds": len(np.unique(folds)),
             "runs": len(np.unique(runs)),
             "classes": len(names),
@@ -102,29 +90,34 @@ def evaluate(
         },
         "class_names": names,
         "accuracy": {
-            "classifier": _accuracy(draws, inputs, "logits", own),
-            "prototype": _accuracy(draws, inputs, "prototype"),
-            "judge": _accuracy(draws, inputs, "judge"),
-            "own_minus_judge_gain": _own_minus_judge(draws, inputs, own),
+            "classifier": _accuracy(draws, scores, inputs.labels),
+            "prototype": prototype and _accuracy(draws, prototype, inputs.labels),
+            "judges": {
+                name: _judge(draws, judge, inputs.labels, own) | {"reader": name in readers}
+                for name, judge in inputs.judges.items()
+            },
         },
         "fixed": int((~own["raw"] & own["refined"]).sum()),
         "broken": int((own["raw"] & ~own["refined"]).sum()),
-        "per_class": _per_class(inputs, own, quality["l1"], names, seed, resamples),
+        "per_class": _per_class(inputs, own, quality.get("l1"), names, seed, resamples),
         "per_fold": _per_part(folds, own, quality),
         "per_run": _per_part(runs, own, quality),
         "quality": {
             name: _quality(draws, *pair, METRICS[name].better if name in METRICS else "lower")
             for name, pair in quality.items()
         },
-        "peaks": _peaks(draws, raw, refined, truth, threshold, tolerance),
+        "peaks": None
+        if truth is None or np.ndim(inputs.raw) != 2
+        else _peaks(draws, raw, refined, truth, threshold, tolerance),
         "change": {
             "mean": _estimate(draws, float(change.mean()), resampled_mean(draws, change)),
             "median": float(np.median(change)),
         },
+        "measures": {},
         "confusion": {
-            "raw": _confusion(inputs.labels, inputs.logits_raw),
-            "refined": _confusion(inputs.labels, inputs.logits_refined),
-            "truth": _confusion(inputs.labels, inputs.logits_truth),
+            kind: _confusion(inputs.labels, logits)
+            for kind, logits in scores._asdict().items()
+            if logits is not None
         },
     }
     results["verdict"] = verdict(results)
@@ -134,14 +127,18 @@ def evaluate(
 # ---- Parts ----
 
 
-def _scores(inputs: EvaluationInputs, head: str) -> dict[str, Any]:
-    """Scores [n, K] of one head by kind of pattern, each None where it was not given."""
-    return {kind: getattr(inputs, f"{head}_{kind}") for kind in ("raw", "refined", "truth")}
+def _rows(examples: NDArray) -> NDArray[np.float64]:
+    """Examples [n, *spatial] as rows [n, L] with a maximum of 1."""
+    return max_normalized(np.reshape(examples, (len(examples), -1)))
 
 
-def _hits(scores: dict[str, NDArray], labels: NDArray) -> dict[str, NDArray]:
-    """Whether each pattern is recognised, bool [n], by kind of pattern."""
-    return {name: np.argmax(score, axis=1) == labels for name, score in scores.items()}
+def _hits(scores: Scores, labels: NDArray) -> dict[str, NDArray]:
+    """Whether each example is recognised, bool [n], by kind of example."""
+    return {
+        kind: np.argmax(logits, axis=1) == labels
+        for kind, logits in scores._asdict().items()
+        if logits is not None
+    }
 
 
 def _top2(scores: NDArray, labels: NDArray) -> float:
@@ -149,44 +146,37 @@ def _top2(scores: NDArray, labels: NDArray) -> float:
     return float((best == np.asarray(labels)[:, None]).any(axis=1).mean())
 
 
-def _accuracy(
-    draws: GroupResamples, inputs: EvaluationInputs, head: str, hits: dict | None = None
-) -> dict[str, Any] | None:
-    """Accuracy and top-2 of one head on raw, refined and truth, and the gain; None without it."""
-    scores = _scores(inputs, head)
-    if scores["raw"] is None:
-        return None
-    hits = hits or _hits(scores, inputs.labels)
+def _accuracy(draws: GroupResamples, scores: Scores, labels: NDArray) -> dict[str, Any]:
+    """Accuracy and top-2 of one classifier on raw, refined and truth, and the gain."""
+    hits = _hits(scores, labels)
     result: dict[str, Any] = {
-        kind: _mean(draws, hits[kind]) | {"top2": _top2(scores[kind], inputs.labels)}
-        for kind in scores
+        kind: _mean(draws, hit) | {"top2": _top2(getattr(scores, kind), labels)}
+        for kind, hit in hits.items()
     }
     result["gain"] = _mean(draws, hits["refined"].astype(float) - hits["raw"])
     result["gain_top2"] = result["refined"]["top2"] - result["raw"]["top2"]
     return result
 
 
-def _own_minus_judge(
-    draws: GroupResamples, inputs: EvaluationInputs, own: dict[str, NDArray]
-) -> Estimate | None:
-    """How much of the gain the unseen classifier does not share: large means adversarial."""
-    scores = _scores(inputs, "judge")
-    if scores["raw"] is None:
-        return None
-    judge = _hits(scores, inputs.labels)
-    gains = [hits["refined"].astype(float) - hits["raw"] for hits in (own, judge)]
-    return _mean(draws, gains[0] - gains[1])
+def _judge(
+    draws: GroupResamples, scores: Scores, labels: NDArray, own: dict[str, NDArray]
+) -> dict[str, Any]:
+    """Accuracies of a judge, and the gain that it does not share: a large one is adversarial."""
+    mine, judges = (
+        hits["refined"].astype(float) - hits["raw"] for hits in (own, _hits(scores, labels))
+    )
+    return _accuracy(draws, scores, labels) | {"own_minus_gain": _mean(draws, mine - judges)}
 
 
 def _per_class(
     inputs: EvaluationInputs,
     own: dict[str, NDArray],
-    l1: tuple[NDArray, NDArray],
+    l1: tuple[NDArray, NDArray] | None,
     names: list[str],
     seed: int,
     resamples: int,
 ) -> list[dict[str, Any]]:
-    """Accuracy, gain and l1 of each class that has test patterns."""
+    """Accuracy, gain and, with a truth, l1 of each class that has test examples."""
     rows = []
     for label, name in enumerate(names):
         member = np.asarray(inputs.labels) == label
@@ -194,12 +184,12 @@ def _per_class(
             continue
         draws = resample_groups(np.asarray(inputs.groups)[member], seed=seed, resamples=resamples)
         gain = own["refined"][member].astype(float) - own["raw"][member]
-        rows.append(
-            {"name": name, "patterns": int(member.sum())}
-            | {kind: float(own[kind][member].mean()) for kind in own}
-            | {"gain": _mean(draws, gain)}
-            | {"l1_raw": float(l1[0][member].mean()), "l1_refined": float(l1[1][member].mean())}
-        )
+        row: dict[str, Any] = {"name": name, "patterns": int(member.sum())}
+        row |= {kind: float(own[kind][member].mean()) for kind in own}
+        row["gain"] = _mean(draws, gain)
+        if l1 is not None:
+            row["l1_raw"], row["l1_refined"] = (float(values[member].mean()) for values in l1)
+        rows.append(row)
     return rows
 
 
@@ -214,6 +204,8 @@ def _per_part(
         row |= {kind: float(own[kind][chosen].mean()) for kind in own}
         row["gain"] = row["refined"] - row["raw"]
         for name in ("l1", "kl", "ncc"):
+            if name not in quality:
+                continue
             row[f"{name}_raw"], row[f"{name}_refined"] = (
                 float(values[chosen].mean()) for values in quality[name]
             )
@@ -311,47 +303,3 @@ def _estimate(draws: GroupResamples, value: float | None, samples: NDArray) -> E
         return {"value": value, "low": None, "high": None}
     low, high = percentile_interval(samples, groups)
     return {"value": value, "low": low, "high": high}
-
-
-# ---- Checks ----
-
-
-def _check(inputs: EvaluationInputs, class_names: Sequence[str] | None) -> list[str]:
-    """Class names; ValueError naming the first field that does not fit."""
-    count, length = np.shape(inputs.raw)
-    classes = np.shape(inputs.logits_raw)[1]
-    width = 0 if inputs.embedding_raw is None else np.shape(inputs.embedding_raw)[1]
-    if not count:
-        raise ValueError("no test patterns")
-    for trio in ("prototype", "judge", "embedding"):
-        given = [field is not None for field in _scores(inputs, trio).values()]
-        if any(given) and not all(given):
-            raise ValueError(f"{trio}_raw, {trio}_refined and {trio}_truth belong together")
-    for name, values in inputs._asdict().items():
-        if values is None:
-            continue
-        shape = np.shape(values)
-        if name in ("raw", "refined", "truth"):
-            expected: tuple[int, ...] = (count, length)
-        elif name.startswith("embedding"):
-            expected = (count, width)
-        elif name in ("labels", "groups", "fold", "run"):
-            expected = (count,)
-        else:
-            expected = (count, classes)
-        if shape != expected:
-            raise ValueError(f"{name}: expected shape {expected}, got {shape}")
-        if np.issubdtype(np.asarray(values).dtype, np.floating) and not np.isfinite(values).all():
-            raise ValueError(f"{name}: holds numbers that are not finite")
-    if np.min(inputs.labels) < 0 or np.max(inputs.labels) >= classes:
-        raise ValueError(f"labels: expected 0 to {classes - 1}")
-    if inputs.fold is not None:
-        runs = np.zeros(count, int) if inputs.run is None else np.asarray(inputs.run)
-        homes: dict[tuple[str, str], str] = {}
-        for run, group, fold in zip(runs, inputs.groups, inputs.fold, strict=True):
-            if homes.setdefault((str(run), str(group)), str(fold)) != str(fold):
-                raise ValueError(f"fold: library {group} is in more than one fold")
-    names = [str(k) for k in range(classes)] if class_names is None else list(class_names)
-    if len(names) != classes:
-        raise ValueError(f"class_names: expected {classes}, got {len(names)}")
-    return names

@@ -19,7 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
-from imitation_refinement.metrics import l1, max_normalized
+from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.tasks import Picture
 
 Q_LABEL = "q (1/Å)"
 CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000")
@@ -47,19 +48,21 @@ def overlays(
     axis: ArrayLike,
     raw: ArrayLike,
     refined: ArrayLike,
-    truth: ArrayLike,
+    truth: ArrayLike | None,
     titles: Sequence[str],
     axis_name: str = Q_LABEL,
 ) -> bytes:
     """Raw and refined over the true pattern, one pair of panels for each of the m rows [m, L]."""
-    raw, refined, truth = (np.atleast_2d(np.asarray(a)) for a in (raw, refined, truth))
+    raw, refined = (np.atleast_2d(np.asarray(a)) for a in (raw, refined))
+    truth = None if truth is None else np.atleast_2d(np.asarray(truth))
     figure = _figure(10, 0.9 + 2.7 * len(raw))
     outer = figure.add_gridspec(len(raw), 1)
     for row, title in enumerate(titles):
         panels: Any = outer[row].subgridspec(2, 1).subplots(sharex=True)
         pairs = (("raw", raw[row], RAW_COLOR), ("refined", refined[row], REFINED_COLOR))
         for panel, (name, pattern, color) in zip(panels, pairs, strict=True):
-            panel.fill_between(axis, truth[row], color=TRUTH_COLOR, lw=0, label="truth")
+            if truth is not None:
+                panel.fill_between(axis, truth[row], color=TRUTH_COLOR, lw=0, label="truth")
             _pattern(panel, axis, pattern, name, color)
         panels[0].set_title(title, loc="left", fontsize=10.5)
         panels[1].set_xlabel(axis_name if row == len(raw) - 1 else "")
@@ -87,7 +90,7 @@ def heat_maps(
     axis: ArrayLike,
     raw: ArrayLike,
     refined: ArrayLike,
-    truth: ArrayLike,
+    truth: ArrayLike | None,
     labels: ArrayLike,
     class_names: Sequence[str],
     axis_name: str = Q_LABEL,
@@ -95,25 +98,28 @@ def heat_maps(
 ) -> bytes:
     """Raw, refined and true patterns [n, L] as stacks in one order, sorted by class [n].
 
-    Within a class patterns keep the order of the truth's centre of mass, so that equal rows are the
-    same pattern and neighbours look alike. More than max_rows are thinned evenly; along the axis
-    each pixel shows the maximum of its points, so that narrow peaks do not fall between pixels.
+    Within a class patterns have the order of the last stack's centre of mass, so that equal rows
+    are the same pattern and neighbours look alike. More than max_rows are thinned evenly; along
+    the axis a pixel shows the maximum of its points, so that no narrow peak falls between pixels.
     """
-    axis, labels, truth = np.asarray(axis), np.asarray(labels), np.asarray(truth)
-    centre = (truth * axis).sum(axis=1) / np.maximum(truth.sum(axis=1), 1e-12)
+    axis, labels = np.asarray(axis), np.asarray(labels)
+    stacks = {"raw": np.asarray(raw), "refined": np.asarray(refined)}
+    if truth is not None:
+        stacks["truth"] = np.asarray(truth)
+    last = list(stacks.values())[-1]
+    centre = (last * axis).sum(axis=1) / np.maximum(last.sum(axis=1), 1e-12)
     order = np.lexsort((centre, labels))
     if len(order) > max_rows:
         order = order[np.linspace(0, len(order) - 1, max_rows).astype(int)]
     rows = labels[order]
-    figure = _figure(11.5, 6.2)
-    panels = figure.subplots(1, 3, sharey=True)
+    figure = _figure(1.6 + 3.3 * len(stacks), 6.2)
+    panels = figure.subplots(1, len(stacks), sharey=True)
     starts = np.unique(np.linspace(0, len(axis), 400, endpoint=False).astype(int))
-    stacks = (("raw", raw), ("refined", refined), ("truth", truth))
-    for panel, (name, stack) in zip(panels, stacks, strict=True):
+    for panel, (name, stack) in zip(panels, stacks.items(), strict=True):
         image = panel.pcolormesh(
             axis[starts],
             np.arange(len(order)) + 0.5,
-            np.maximum.reduceat(np.asarray(stack)[order], starts, axis=1),
+            np.maximum.reduceat(stack[order], starts, axis=1),
             cmap="magma",
             norm=PowerNorm(0.5, 0, 1, clip=True),
             shading="nearest",
@@ -266,58 +272,52 @@ def _curve_panel(panel: Axes, term: str, lines: Mapping[str, list[tuple[float, f
     panel.grid(alpha=0.25)
 
 
-def all_figures(
-    inputs: Any,
+def shared_pictures(
+    inputs: EvaluationInputs,
+    results: Mapping[str, Any],
     *,
-    axis: ArrayLike,
-    axis_name: str,
-    class_names: Sequence[str],
-    confusion: Mapping[str, ArrayLike],
     prototypes: ArrayLike | None = None,
     metrics: Sequence[Mapping[str, Any]] = (),
     seed: int = 0,
-) -> dict[str, bytes]:
-    """Every figure of the report, by name.
+) -> dict[str, Picture]:
+    """The figures of the report that every application has, by name.
 
     Args:
-        inputs: evaluation.EvaluationInputs.
-        axis: coordinate of the L grid points.
-        axis_name: what axis is, with its unit.
-        class_names: K names.
-        confusion: matrices [K, K] under 'raw' and 'refined', as evaluate returns them.
+        inputs: what was evaluated.
+        results: what evaluate made of it: class names, noun and confusion matrices are read.
         prototypes: [K, D]; without them, or without embeddings, there is no embedding map.
         metrics: records of metrics.jsonl; without loss terms there are no learning curves.
-        seed: of the t-SNE and its choice of patterns.
+        seed: of the t-SNE and its choice of examples.
     """
-    raw, refined, truth = (max_normalized(a) for a in (inputs.raw, inputs.refined, inputs.truth))
-    before, after = l1(raw, truth), l1(refined, truth)
-    picked = pick_examples(before, after)
-    rows = list(picked.values())
-    titles = [
-        f"{name}: {class_names[inputs.labels[i]]}, ℓ1 to the truth {before[i]:.1f} → "
-        f"{after[i]:.1f}, recognised as {class_names[int(np.argmax(inputs.logits_raw[i]))]} → "
-        f"{class_names[int(np.argmax(inputs.logits_refined[i]))]}"
-        for name, i in picked.items()
-    ]
-    figures = {
-        "overlays": overlays(axis, raw[rows], refined[rows], truth[rows], titles, axis_name),
-        "heat_maps": heat_maps(axis, raw, refined, truth, inputs.labels, class_names, axis_name),
-        "confusion": confusion_matrices(
-            {kind: confusion[kind] for kind in ("raw", "refined")}, class_names
-        ),
+    class_names, noun = results["class_names"], results["noun"]
+    confusion = {kind: results["confusion"][kind] for kind in ("raw", "refined")}
+    pictures = {
+        "confusion": Picture(
+            "What is taken for what",
+            f"Confusion matrices of the frozen classifier on raw and on refined {noun}, in per "
+            "cent of each true class.",
+            confusion_matrices(confusion, class_names),
+        )
     }
     if prototypes is not None and inputs.embedding_raw is not None:
-        figures["embedding"] = embedding_map(
-            inputs.embedding_raw,
-            inputs.embedding_refined,
-            prototypes,
-            inputs.labels,
-            class_names,
-            seed=seed,
-        )
+        assert inputs.embedding_refined is not None
+        pictures["embedding"] = Picture(
+            "Embedding",
+            f"t-SNE of the classifier's embeddings of raw and refined {noun}, computed jointly, "
+            "with the class prototypes as large outlined symbols. Distances between far clusters "
+            "mean nothing in such a map.",
+            embedding_map(
+                inputs.embedding_raw, inputs.embedding_refined, prototypes, inputs.labels,
+                class_names, seed=seed,
+            ),
+        )  # fmt: skip
     if _curves(metrics):
-        figures["learning_curves"] = learning_curves(metrics)
-    return figures
+        pictures["learning_curves"] = Picture(
+            "Learning curves",
+            "Every loss term of every stage against the step.",
+            learning_curves(metrics),
+        )
+    return pictures
 
 
 def _pattern(panel: Axes, axis: ArrayLike, pattern: ArrayLike, name: str, color: str) -> None:

@@ -54,7 +54,7 @@ class Window(NamedTuple):
 
 
 def _check_finite(
-    name: str, step: int, metrics: dict[str, float], checkpoints: Checkpoints
+    name: str, section: str, step: int, metrics: dict[str, float], checkpoints: Checkpoints
 ) -> None:
     bad = [term for term, value in metrics.items() if not np.isfinite(value)]
     if bad:
@@ -62,8 +62,8 @@ def _check_finite(
         kept = f"the checkpoint of step {last} is kept" if last else "no checkpoint was written yet"
         raise UserError(
             f"{name}: {bad[0]} is {metrics[bad[0]]} at step {step}; {kept} in "
-            f"{checkpoints.directory}; lower config.{name.split('/')[0]}.learning_rate or set "
-            f"config.{name.split('/')[0]}.clip_norm, and use a new --workdir"
+            f"{checkpoints.directory}; lower {section}.learning_rate or set "
+            f"{section}.clip_norm, and use a new --workdir"
         )
 
 
@@ -81,6 +81,7 @@ def train(
     step_function: Callable[[Tree, dict], tuple[Tree, dict]],
     batches: Callable[[int], Iterator[dict]],
     *,
+    section: str,
     steps: int,
     run: ConfigDict,
     workdir: WorkDir,
@@ -92,6 +93,7 @@ def train(
         initial: jitted function that makes the state of step 0 on the devices.
         step_function: jitted; it may donate its first argument.
         batches: `start_step -> iterator` over batches on devices.
+        section: the config section that is to blame if training diverges: `config.refiner`.
         steps: how many steps in all.
         run: the config's `run` section.
         workdir: where checkpoints and metrics go.
@@ -134,7 +136,7 @@ def train(
             while len(pending) > (0 if logs or saves or step == start + 1 else 1):
                 done, metrics = pending.popleft()
                 values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-                _check_finite(name, done, values, checkpoints)
+                _check_finite(name, section, done, values, checkpoints)
                 window = window.add(values)
             if step == start + 1:
                 logging.info("%s: first step after %.1f s", name, time.monotonic() - began)

@@ -13,30 +13,34 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement import devices, figures
+from imitation_refinement.classifier_stages import (
+    TrainedClassifier,
+    classifier_stage,
+    judge_stages,
+)
 from imitation_refinement.config import to_json
-from imitation_refinement.evaluation import EvaluationInputs, evaluate
+from imitation_refinement.evaluation import evaluate
+from imitation_refinement.evaluation_inputs import (
+    EvaluationInputs,
+    Scores,
+    from_arrays,
+    to_arrays,
+)
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
 from imitation_refinement.report import write_report
 from imitation_refinement.run import Run
-from imitation_refinement.training import (
-    TrainedClassifier,
-    TrainedModel,
-    classifier_stage,
-    folds,
-    refined_patterns,
-    trained_model,
-)
+from imitation_refinement.training import TrainedModel, folds, refined_patterns, trained_model
 
 
 def evaluation_stage(
-    run: Run, model: TrainedModel, judge: TrainedClassifier
+    run: Run, model: TrainedModel, judges: dict[str, TrainedClassifier]
 ) -> tuple[EvaluationInputs, dict[str, Any]]:
     """Refines each test fold with its refiner and measures everything, or loads what was measured.
 
     Args:
         run: the run.
         model: the frozen classifier and, for each fold, the refiner that never saw that fold.
-        judge: a classifier that no refiner ever saw.
+        judges: classifiers that no refiner ever saw, by name.
 
     Returns:
         The arrays (kept in evaluation/arrays.npz) and the figures (evaluation/results.json).
@@ -44,36 +48,51 @@ def evaluation_stage(
     folder = run.workdir.path / "evaluation"
     arrays_path, results_path = folder / "arrays.npz", folder / "results.json"
     if run.workdir.stage_done("evaluate") and arrays_path.exists() and results_path.exists():
-        return EvaluationInputs(**read_npz(arrays_path)), read_json(results_path)
+        return from_arrays(read_npz(arrays_path)), read_json(results_path)
     data, fold = run.task.imperfect, folds(run)
-    rows = np.flatnonzero(fold < len(model.refiners))
-    raw, truth = data.pattern[rows], data.truth[rows]
+    rows = np.flatnonzero((fold >= 0) & (fold < len(model.refiners)))
+    raw = data.pattern[rows]
     refined = np.empty_like(raw)
     for number, params in enumerate(model.refiners):
         test = fold[rows] == number
         refined[test] = refined_patterns(run, params, raw[test])
-    fields: dict[str, Any] = {}
-    for kind, patterns in (("raw", raw), ("refined", refined), ("truth", truth)):
-        own = model.classifier.predict(run, patterns)
-        fields[kind] = patterns[..., 0]
+    kinds = {"raw": raw, "refined": refined}
+    if data.truth is not None:
+        kinds["truth"] = data.truth[rows]
+    fields: dict[str, Any] = {"truth": None}
+    for kind, examples in kinds.items():
+        own = model.classifier.predict(run, examples)
+        fields[kind] = examples[..., 0]
         fields[f"logits_{kind}"] = own.logits
         fields[f"prototype_{kind}"] = own.prototype_log_probs
         fields[f"embedding_{kind}"] = own.embedding
-        fields[f"judge_{kind}"] = judge.predict(run, patterns).logits
     inputs = EvaluationInputs(
-        **fields, labels=data.label[rows], groups=data.group[rows], fold=fold[rows]
+        **fields,
+        labels=data.label[rows],
+        groups=data.group[rows],
+        fold=fold[rows],
+        judges={
+            name: Scores(*(np.asarray(judge.predict(run, x).logits) for x in kinds.values()))
+            for name, judge in judges.items()
+        },
     )
     results = evaluate(
         inputs,
         class_names=run.task.class_names,
         seed=run.config.seed,
         resamples=run.config.evaluate.bootstrap,
+        noun=run.task.noun,
+        group_noun=run.task.group_noun,
+        readers=[name for name in judges if run.config.judges[name].data == "imperfect"],
     )
-    for name in ("classifier", "judge"):
-        results["accuracy"][name]["ideal"] = run.workdir.stage_summary(name)
+    measures = run.task.measures(inputs)
+    results["measures"] = {name: measure._asdict() for name, measure in measures.items()}
+    accuracy = results["accuracy"]
+    accuracy["classifier"]["held_out"] = run.workdir.stage_summary("classifier")
+    for name in judges:
+        accuracy["judges"][name]["held_out"] = run.workdir.stage_summary(f"judge/{name}")
     if devices.is_main_process():
-        kept = {name: value for name, value in inputs._asdict().items() if value is not None}
-        atomic_write_npz(arrays_path, kept)
+        atomic_write_npz(arrays_path, to_arrays(inputs))
         atomic_write_json(results_path, results)
     run.workdir.mark_done("evaluate", results["verdict"])
     return inputs, results
@@ -89,14 +108,11 @@ def report_stage(
         return
     if not devices.is_main_process():
         return
-    pictures = figures.all_figures(
+    pictures = dict(run.task.pictures(inputs, results)) | figures.shared_pictures(
         inputs,
-        axis=run.task.axis,
-        axis_name=run.task.axis_name,
-        class_names=run.task.class_names,
+        results,
         prototypes=np.asarray(classifier.frozen.prototypes),
         metrics=run.workdir.read_metrics(),
-        confusion=results["confusion"],
         seed=run.config.seed,
     )
     context = {
@@ -104,7 +120,7 @@ def report_stage(
         "environment": read_json(run.workdir.path / "environment.json"),
         "command": shlex.join(["python", *sys.argv]),
     }
-    write_report(path, results, pictures, context)
+    write_report(path, results, pictures.values(), context)
     run.workdir.mark_done("report")
     logging.info("report: %s", path)
 
@@ -116,7 +132,7 @@ def run_stages(run: Run, mode: str) -> None:
         logging.info("data: %d ideal and %d imperfect", *(len(part.label) for part in data))
         return
     if mode == "judge":
-        classifier_stage(run, "judge")
+        judge_stages(run)
         return
     if mode == "classifier":
         classifier_stage(run, "classifier")
@@ -124,10 +140,10 @@ def run_stages(run: Run, mode: str) -> None:
     model = trained_model(run)
     if mode == "refiner":
         return
-    judge = classifier_stage(run, "judge")
+    judges = judge_stages(run)
     if mode == "train":
         return
-    inputs, results = evaluation_stage(run, model, judge)
+    inputs, results = evaluation_stage(run, model, judges)
     if mode == "evaluate":
         return
     report_stage(run, model.classifier, inputs, results)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,36 +17,9 @@ import jinja2
 
 from imitation_refinement.files import atomic_write_text
 from imitation_refinement.metrics import METRICS
-from imitation_refinement.verdict import MINUS, percent, points
+from imitation_refinement.tasks import Picture
+from imitation_refinement.verdict import MINUS, percent, points, words
 
-FIGURES = {
-    "overlays": (
-        "Patterns before and after",
-        "Raw (orange, upper) and refined (blue, lower) over the true pattern (grey) for the best, "
-        "the median and the worst change of ℓ1. The square-root scale makes weak lines visible.",
-    ),
-    "heat_maps": (
-        "All patterns, sorted by class",
-        "Heat maps of raw, refined and true patterns. The same row is the same pattern.",
-    ),
-    "confusion": (
-        "What is taken for what",
-        "Confusion matrices of the frozen classifier on raw and on refined patterns, in per cent "
-        "of each true class.",
-    ),
-    "embedding": (
-        "Embedding",
-        "t-SNE of the classifier's embeddings of raw and refined patterns, computed jointly, with "
-        "the class prototypes as large outlined symbols. Distances between far clusters mean "
-        "nothing in such a map.",
-    ),
-    "learning_curves": ("Learning curves", "Every loss term of every stage against the step."),
-}
-HEADS = {
-    "classifier": "frozen classifier",
-    "prototype": "its nearest prototype",
-    "judge": "unseen judge",
-}
 PEAKS = {
     "invented": ("invented: refined peaks found neither in truth nor in raw", "refined"),
     "spurious_raw": ("spurious in raw: raw peaks not in truth", "raw"),
@@ -61,7 +34,7 @@ PEAKS = {
 def write_report(
     path: str | Path,
     results: Mapping[str, Any],
-    figures: Mapping[str, bytes],
+    pictures: Iterable[Picture],
     context: Mapping[str, Any],
 ) -> None:
     """Writes the report of evaluate()'s results as one HTML file, atomically.
@@ -69,19 +42,20 @@ def write_report(
     Args:
         path: the file.
         results: what evaluation.evaluate returned (or the same read back from JSON). Under
-            accuracy.<head>.ideal it may also hold accuracies on held-out ideal patterns by split.
-        figures: PNG bytes by name; those named in FIGURES get a caption and come first.
+            accuracy.classifier.held_out and accuracy.judges.<name>.held_out it may also hold
+            accuracies on held-out training data by split, and `measures` of the task.
+        pictures: in the order of the page.
         context: 'config' and 'environment' (nested dicts), 'command' (str), 'timings' (seconds by
             name); each may be missing. An optional 'title', and 'notes': paragraphs of plain text.
 
     Raises:
         UserError: the file cannot be written.
     """
-    atomic_write_text(Path(path), render_report(results, figures, context))
+    atomic_write_text(Path(path), render_report(results, pictures, context))
 
 
 def render_report(
-    results: Mapping[str, Any], figures: Mapping[str, bytes], context: Mapping[str, Any]
+    results: Mapping[str, Any], pictures: Iterable[Picture], context: Mapping[str, Any]
 ) -> str:
     """The page that write_report writes, as text. All text from the arguments is escaped."""
     environment = jinja2.Environment(
@@ -92,7 +66,7 @@ def render_report(
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "percent": percent, "points": points, "number": number, "shift": shift,
+        "percent": percent, "points": points, "number": number, "shift": shift, "words": words,
         "interval_percent": interval_percent, "interval_points": interval_points,
         "interval_number": interval_number,
     }  # fmt: skip
@@ -100,11 +74,11 @@ def render_report(
         title=context.get("title", "Imitation refinement"),
         notes=context.get("notes", ()),
         r=results,
-        heads={name: text for name, text in HEADS.items() if results["accuracy"][name]},
+        heads=_heads(results["accuracy"]),
         metrics=METRICS,
         quality_rows=_quality_rows(results),
         peaks=PEAKS,
-        pictures=_pictures(figures),
+        pictures=[(picture, base64.b64encode(picture.png).decode("ascii")) for picture in pictures],
         command=context.get("command", ""),
         timings=context.get("timings", {}),
         tables={
@@ -116,16 +90,14 @@ def render_report(
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _pictures(figures: Mapping[str, bytes]) -> list[dict[str, str]]:
-    names = [*(n for n in FIGURES if n in figures), *(n for n in figures if n not in FIGURES)]
-    return [
-        {
-            "title": FIGURES.get(name, (name.replace("_", " "), ""))[0],
-            "caption": FIGURES.get(name, ("", ""))[1],
-            "data": base64.b64encode(figures[name]).decode("ascii"),
-        }
-        for name in names
-    ]
+def _heads(accuracy: Mapping[str, Any]) -> dict[str, Any]:
+    """Accuracies of the frozen classifier, its prototypes and each judge, by what they are."""
+    heads = {"frozen classifier": accuracy["classifier"]}
+    if accuracy["prototype"]:
+        heads["its nearest prototype"] = accuracy["prototype"]
+    for name, head in accuracy["judges"].items():
+        heads[f"{'reader' if head['reader'] else 'unseen judge'}: {words(name)}"] = head
+    return {label: {"reader": False, "held_out": {}} | head for label, head in heads.items()}
 
 
 def _quality_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:

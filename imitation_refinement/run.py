@@ -52,12 +52,12 @@ class Run:
         self,
         indices: BatchIndices,
         example: Callable[[int, np.random.Generator], Example],
+        batch_size: int,
         section: str,
         seed: int,
     ) -> Callable[[int], Iterator[Tree]]:
-        """Returns `start_step -> batches on devices` for the batch size of a config section."""
-        batch_size = self.config[section].batch_size
-        devices.local_batch_size(batch_size, f"config.{section}.batch_size")
+        """Returns `start_step -> batches on devices`; `section` names the batch size in errors."""
+        devices.local_batch_size(batch_size, f"{section}.batch_size")
 
         def stream(start_step: int) -> Iterator[Tree]:
             local = batch_stream(

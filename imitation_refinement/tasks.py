@@ -1,24 +1,26 @@
 """What an application gives to the pipeline: ideal data, imperfect data, and how to show them.
 
 The training loop, losses, checkpoints and report know nothing of diffraction or digits; they see a
-`Task`. A new application writes one class and names it in `run.TASKS`.
+`Task`. A new application writes one class and names it in `run.TASKS`. Nothing here computes.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+
+from imitation_refinement.evaluation_inputs import EvaluationInputs
 
 TRAIN, SEEN, UNSEEN = 0, 1, 2
 
 
 class IdealData(NamedTuple):
-    """Cheap perfect examples.
+    """Labelled examples that a classifier is trained on; cheap perfect ones as a rule.
 
     Attributes:
         label: int32 `[n]`.
         split: int8 `[n]`: TRAIN, SEEN (held-out examples of kinds that training has) or UNSEEN
-            (kinds that it has not).
+            (kinds that it has not); either of the held-out splits may be empty.
         view: `(index, rng) -> float32 [*spatial, C]`, a random training view of one example.
         fixed: `index -> float32 [*spatial, C]`, the plain view for prototypes and evaluation.
     """
@@ -34,15 +36,52 @@ class ImperfectData(NamedTuple):
 
     Attributes:
         pattern: float32 `[n, *spatial, C]`.
-        truth: the true ideal pattern of each, same shape; for evaluation alone.
+        truth: the true ideal pattern of each, same shape, for evaluation alone; None where nobody
+            knows it.
         label: int32 `[n]`.
-        group: int32 `[n]`; examples of one group are never split between training and test.
+        group: int32 `[n]`; examples of one group are never split between training and test, and
+            intervals are over groups. Unrelated examples are each their own group.
+        fold: int32 `[n]`, the fold in which each is a test example; -1 is never a test example, so
+            it trains every refiner. None: folds are made from classes and groups.
+        view: `(index, rng) -> float32 [*spatial, C]`, a random training view of one example
+            (augmentation). None: the pattern itself. Evaluation always takes the pattern.
     """
 
     pattern: np.ndarray
-    truth: np.ndarray
+    truth: np.ndarray | None
     label: np.ndarray
     group: np.ndarray
+    fold: np.ndarray | None = None
+    view: Callable[[int, np.random.Generator], np.ndarray] | None = None
+
+
+class Measure(NamedTuple):
+    """A figure of merit of one application, with its 95 % interval where there is one.
+
+    Attributes:
+        label: what it is, in a line of plain text.
+        value, low, high: the figure and its interval; a fraction if `percent`.
+        percent: whether it is shown in per cent.
+    """
+
+    label: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    percent: bool = False
+
+
+class Picture(NamedTuple):
+    """A figure of the report.
+
+    Attributes:
+        title, caption: plain text.
+        png: the file's bytes.
+    """
+
+    title: str
+    caption: str
+    png: bytes
 
 
 class Task(Protocol):
@@ -51,16 +90,14 @@ class Task(Protocol):
     Attributes:
         class_names: K names, in label order.
         input_shape: shape of one example, `[*spatial, C]`.
-        axis: coordinate of each element of a pattern, float64 `[L]`.
-        axis_name: what `axis` is, with its unit.
-        ideal: the ideal data.
-        imperfect: the imperfect data.
+        noun: what the report calls examples, in the plural: `patterns`, `images`.
+        group_noun: what it calls their groups: `libraries`, `images`.
     """
 
     class_names: tuple[str, ...]
     input_shape: tuple[int, ...]
-    axis: np.ndarray
-    axis_name: str
+    noun: str
+    group_noun: str
 
     @property
     def ideal(self) -> IdealData:
@@ -70,5 +107,26 @@ class Task(Protocol):
     def imperfect(self) -> ImperfectData:
         """Generated or read when first asked for."""
 
+    @property
+    def reading(self) -> IdealData | None:
+        """Labelled imperfect examples, none of which a refiner or a test has, or None.
+
+        Judges whose section says `data = 'imperfect'` (readers) are trained on them: they tell
+        whether a refined example is still what it was.
+        """
+
     def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
         """Returns a simulated imperfect example, its true ideal one, and their class."""
+
+    def measures(self, inputs: EvaluationInputs) -> Mapping[str, Measure]:
+        """Returns figures of merit that only this application has, by name."""
+
+    def pictures(
+        self, inputs: EvaluationInputs, results: Mapping[str, Any]
+    ) -> Mapping[str, Picture]:
+        """Returns figures that only this application has, by name, in the report's order.
+
+        Args:
+            inputs: the test examples.
+            results: what `evaluation.evaluate` made of them.
+        """

@@ -1,7 +1,7 @@
-"""The stages that train: classifier and judge, pre-training on pairs, one refiner for each fold.
+"""The stages of Algorithm 2: pre-training on pairs, one refiner for each fold.
 
-Belongs here: what each stage trains on and from what, and finding its finished result in the work
-directory. The steps are in `classifier` and `refiner`, the loop that they share in `loop`.
+Belongs here: what each refiner trains on and from what, and finding its finished result in the work
+directory. The step is in `refiner`, the loop in `loop`, the classifiers in `classifier_stages`.
 """
 
 from collections.abc import Callable
@@ -10,58 +10,34 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.special
-from absl import logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 from sklearn.model_selection import StratifiedGroupKFold
 
-from imitation_refinement import devices, losses, networks, optimizers
-from imitation_refinement.batches import balanced_indices, uniform_indices
+from imitation_refinement import devices, networks, optimizers
+from imitation_refinement.batches import uniform_indices
 from imitation_refinement.checkpoint import Checkpoints
-from imitation_refinement.classifier import (
-    Classifier,
-    Distance,
-    Prediction,
-    classifier_step,
-    init_classifier,
-    predict,
+from imitation_refinement.classifier import Classifier
+from imitation_refinement.classifier_stages import (
+    TrainedClassifier,
+    classifier_stage,
+    distance_of,
 )
-from imitation_refinement.errors import UserError
 from imitation_refinement.loop import abstract, train
-from imitation_refinement.refiner import RefinerObjective, init_refiner, refine, refiner_step
+from imitation_refinement.refiner import (
+    RefinerObjective,
+    RefinerState,
+    init_refiner,
+    refine,
+    refiner_step,
+)
 from imitation_refinement.run import Run
-from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 
 Tree = Any
 PRETRAINED = "refiner/pretrained"
-STREAMS = {
-    "classifier": 1,
-    "judge": 2,
-    "refiner": 3,
-    "folds": 4,
-    "ideal_sample": 5,
-    "pretraining": 6,
-}
-
-
-class TrainedClassifier(NamedTuple):
-    """A frozen classifier with the network that applies it."""
-
-    network: nn.Module
-    frozen: Classifier
-    distance: Distance
-
-    def predict(self, run: Run, x: Any) -> Prediction:
-        """Returns NumPy predictions for patterns `[n, *spatial, C]`."""
-        return run.apply(_predictor(self.network, self.distance), self.frozen, {"x": x})
-
-
-# One function object for each network, so that jax compiles it once and not at every call.
-@lru_cache(maxsize=8)
-def _predictor(network: nn.Module, distance: Distance) -> Callable[[Classifier, dict], Prediction]:
-    return lambda frozen, batch: predict(frozen, batch["x"], network=network, distance=distance)
+# First number of a seed, see Run.seed; 1, 2 and 5 are in `classifier_stages`.
+STREAMS = {"refiner": 3, "folds": 4, "pretraining": 6}
 
 
 @lru_cache(maxsize=8)
@@ -69,121 +45,20 @@ def _refiner(network: nn.Module) -> Callable[[Tree, dict], jax.Array]:
     return lambda params, batch: refine(params, batch["x"], network=network)
 
 
-class FixedViews:
-    """The plain views of some ideal examples, rendered when they are asked for."""
-
-    def __init__(self, fixed: Any, indices: np.ndarray):
-        self._fixed, self._indices = fixed, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, rows: Any) -> np.ndarray:
-        return np.stack([self._fixed(int(index)) for index in self._indices[rows]])
-
-
-def distance_of(section: ConfigDict) -> Distance:
-    """Returns the distance d that a classifier section asks for; scale 0 stands for one over D."""
-    return partial(
-        losses.prototype_distances,
-        scale=section.distance_scale or None,
-        distance=section.distance,
-    )
-
-
 def folds(run: Run) -> np.ndarray:
-    """Returns the test fold of each imperfect example, int32 `[n]`.
+    """Returns the fold in which each imperfect example is a test example, int32 `[n]`.
 
-    Stratified by class as far as the groups allow, which are never split.
+    The task's own if it has them (-1: in none), else stratified by class as far as the groups
+    allow, which are never split.
     """
     data, number = run.task.imperfect, run.config.evaluate.folds
+    if data.fold is not None:
+        return data.fold
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed(STREAMS["folds"]))
     fold = np.empty(len(data.label), np.int32)
     for index, (_, test) in enumerate(splitter.split(data.label, data.label, data.group)):
         fold[test] = index
     return fold
-
-
-def classifier_stage(run: Run, name: str) -> TrainedClassifier:
-    """Trains the classifier of config section `name` (Algorithm 1, then Eq. 1), or loads it."""
-    section, task = run.config[name], run.task
-    seed = run.seed(STREAMS[name])
-    network = networks.build_classifier(section, len(task.class_names))
-    optimizer = optimizers.build_optimizer(section)
-    shapes = task.input_shape, len(task.class_names)
-    # The seed is an argument of what is compiled, so that another one needs no other program.
-    initialize = jax.jit(
-        partial(init_classifier, network, optimizer, *shapes), out_shardings=devices.replicated()
-    )
-    initial = partial(initialize, seed)
-    distance = distance_of(section)
-    with Checkpoints(run.workdir.path / name / "trained") as trained:
-        if run.workdir.stage_done(name) and trained.latest_step() == section.steps:
-            like = abstract(initial)
-            variables = {"params": like.params, "batch_stats": like.batch_stats}
-            items, _ = trained.restore(None, {"classifier": Classifier(variables, like.prototypes)})
-            return TrainedClassifier(network, items["classifier"], distance)
-
-        training = np.flatnonzero(task.ideal.split == TRAIN)
-        labels = task.ideal.label
-
-        def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-            index = int(training[position])
-            return {"x": task.ideal.view(index, rng), "label": labels[index]}
-
-        step = partial(
-            classifier_step,
-            network=network,
-            optimizer=optimizer,
-            prototype_weight=section.prototype_weight,
-            distance=distance,
-            seed=seed,
-        )
-        if section.batch_size < len(task.class_names):
-            raise UserError(
-                f"config.{name}.batch_size = {section.batch_size}: must be at least "
-                f"{len(task.class_names)}, so that a batch holds every class"
-            )
-        indices = balanced_indices(labels[training], section.batch_size, section.steps, seed)
-        state = train(
-            name,
-            initial,
-            jax.jit(
-                step,
-                in_shardings=(devices.replicated(), devices.by_example()),
-                out_shardings=devices.replicated(),
-                donate_argnums=0,
-            ),
-            run.batches(indices, example, name, seed),
-            steps=section.steps,
-            run=run.config.run,
-            workdir=run.workdir,
-        )
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        running = TrainedClassifier(network, Classifier(variables, state.prototypes), distance)
-        logging.info("%s: exact prototypes of %d ideal patterns (Eq. 1)", name, len(training))
-        embedding = running.predict(run, FixedViews(task.ideal.fixed, training)).embedding
-        known = jnp.asarray(labels[training])
-        prototypes = losses.class_prototypes(embedding, known, len(task.class_names))
-        result = running._replace(frozen=Classifier(variables, devices.replicate(prototypes)))
-        trained.save(section.steps, {"classifier": result.frozen}, {})
-    accuracy = ideal_accuracy(run, result)
-    logging.info("%s: accuracy on held-out ideal patterns: %s", name, accuracy)
-    run.workdir.mark_done(name, accuracy)
-    return result
-
-
-def ideal_accuracy(run: Run, classifier: TrainedClassifier) -> dict[str, float]:
-    """Returns the accuracy on held-out ideal patterns of seen and of unseen kinds."""
-    ideal = run.task.ideal
-    rng = np.random.default_rng(run.seed(STREAMS["ideal_sample"]))
-    accuracy = {}
-    for name, split in (("seen", SEEN), ("unseen", UNSEEN)):
-        indices = rng.permutation(np.flatnonzero(ideal.split == split))
-        indices = indices[: run.config.evaluate.ideal_count]
-        logits = classifier.predict(run, FixedViews(ideal.fixed, indices)).logits
-        accuracy[name] = float(np.mean(np.argmax(logits, axis=1) == ideal.label[indices]))
-    return accuracy
 
 
 def objective_of(run: Run) -> RefinerObjective:
@@ -206,7 +81,7 @@ def refiner_stage(run: Run, classifier: TrainedClassifier, fold: int) -> Tree:
     """Trains the refiner tested on `fold` (Algorithm 2), or loads it; returns its parameters.
 
     It sees the labels (if targeted) and patterns of the other folds, the frozen classifier, and
-    simulated pairs if the config asks for them; never the judge or a true pattern. It starts from
+    simulated pairs if the config asks for them; never a judge or a true pattern. It starts from
     the refiner that was pre-trained on pairs, where there is one.
     """
     section, task, name = run.config.refiner, run.task, f"refiner/fold_{fold}"
@@ -216,11 +91,12 @@ def refiner_stage(run: Run, classifier: TrainedClassifier, fold: int) -> Tree:
     pretrained = pretraining_stage(run, classifier) if section.pretrain_steps > 0 else None
     with_pairs = objective_of(run).uses_pairs
     training = np.flatnonzero(folds(run) != fold)
-    pattern, label = task.imperfect.pattern, task.imperfect.label
+    data = task.imperfect
 
     def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         index = int(training[position])
-        rows = {"x": pattern[index], "label": label[index]}
+        x = data.pattern[index] if data.view is None else data.view(index, rng)
+        rows = {"x": x, "label": data.label[index]}
         return rows | pair_rows(run, rng) if with_pairs else rows
 
     return train_refiner(
@@ -264,19 +140,7 @@ def train_refiner(
     """Runs Algorithm 2 over `count` examples and returns the averaged parameters."""
     network = networks.build_refiner(section)
     optimizer = optimizers.build_optimizer(section)
-    step = jax.jit(
-        partial(
-            refiner_step,
-            network=network,
-            classifier_network=classifier.network,
-            optimizer=optimizer,
-            objective=objective_of(run),
-            ema_decay=section.ema_decay,
-        ),
-        in_shardings=(devices.replicated(), devices.replicated(), devices.by_example()),
-        out_shardings=devices.replicated(),
-        donate_argnums=0,  # the state; the classifier must survive
-    )
+    step = refiner_program(FrozenConfigDict(section), classifier.network, objective_of(run))
     state = train(
         name,
         jax.jit(
@@ -287,15 +151,38 @@ def train_refiner(
         run.batches(
             uniform_indices(count, section.batch_size, section.steps, seed),
             example,
-            "refiner",
+            section.batch_size,
+            "config.refiner",
             seed,
         ),
+        section="config.refiner",
         steps=section.steps,
         run=run.config.run,
         workdir=run.workdir,
     )
     run.workdir.mark_done(name)
     return state.ema_params
+
+
+@lru_cache(maxsize=8)
+def refiner_program(
+    section: FrozenConfigDict, classifier_network: nn.Module, objective: RefinerObjective
+) -> Callable[[RefinerState, Classifier, dict], tuple[RefinerState, dict]]:
+    """Returns the compiled step of Algorithm 2, one for all folds; it donates the state."""
+    whole = devices.replicated()
+    return jax.jit(
+        partial(
+            refiner_step,
+            network=networks.build_refiner(section),
+            classifier_network=classifier_network,
+            optimizer=optimizers.build_optimizer(section),
+            objective=objective,
+            ema_decay=section.ema_decay,
+        ),
+        in_shardings=(whole, whole, devices.by_example()),
+        out_shardings=whole,
+        donate_argnums=0,  # the state; the classifier must survive
+    )
 
 
 def finished_refiner(run: Run, section: ConfigDict, name: str) -> Tree | None:

@@ -32,7 +32,7 @@ def test_these_are_all_presets():
 def test_every_preset_is_valid_and_has_exactly_the_fields_of_the_table(preset):
     config = get_config(preset)
     check_config(config)
-    assert set(fields(config)) == set(spec("xrd"))
+    assert set(fields(config)) == set(spec("xrd", config.judges))
 
 
 @pytest.mark.parametrize("preset", ["paper", "vgg"])
@@ -48,6 +48,7 @@ def test_an_unknown_task_is_named():
         check_config(changed({"task": "mnist"}))
 
 
+JUDGE = "judges.other_network"
 COSINE = {"refiner.schedule": "cosine"}
 NO_PAIRS = {"refiner.pair_weight": 0.0, "refiner.pair_recognition": 0.0}
 
@@ -65,7 +66,7 @@ NO_PAIRS = {"refiner.pair_weight": 0.0, "refiner.pair_recognition": 0.0}
                 {f"{section}.steps": 9, f"{section}.schedule": "cosine"},
                 f"below config.{section}.steps = 9",
             )
-            for section in ("classifier", "judge", "refiner")
+            for section in ("classifier", "judges.other_seed", "refiner")
         ),
         (
             "refiner.pretrain_steps",
@@ -91,8 +92,8 @@ def test_a_broken_rule_names_its_field_and_the_mend(field, value, others, mend):
         NO_PAIRS | {"refiner.pretrain_steps": 0},
         {"refiner.pretrain_steps": 60, "refiner.pair_weight": 0.0, "refiner.pair_recognition": 1.0},
         {"refiner.pretrain_steps": 60, "refiner.pair_weight": 1.0, "refiner.pair_recognition": 0.0},
-        {"judge.warmup_steps": 8, "judge.steps": 9},
-        {"judge.warmup_steps": 9, "judge.steps": 9, "judge.schedule": "constant"},
+        {f"{JUDGE}.warmup_steps": 8, f"{JUDGE}.steps": 9},
+        {f"{JUDGE}.warmup_steps": 9, f"{JUDGE}.steps": 9, f"{JUDGE}.schedule": "constant"},
         COSINE | {"refiner.pretrain_steps": 8, "refiner.warmup_steps": 7},
         COSINE | {"refiner.pretrain_steps": 0, "refiner.warmup_steps": 7},
         {
@@ -104,3 +105,27 @@ def test_a_broken_rule_names_its_field_and_the_mend(field, value, others, mend):
 )
 def test_the_last_allowed_values_pass(changes):
     check_config(changed(changes))
+
+
+def test_there_may_be_no_judge_or_others():
+    config = get_config()
+    config.judges = ConfigDict()
+    check_config(config)
+    config.judges.reader = ConfigDict(get_config().judges.other_seed.to_dict())
+    config.judges.reader.data = "imperfect"
+    check_config(config)
+
+
+@pytest.mark.parametrize("name", ["Reader", "a/b", "1st", "a b"])
+def test_a_judge_whose_name_makes_no_folder_is_refused(name):
+    config = get_config()
+    config.judges[name] = ConfigDict(config.judges.other_seed.to_dict())
+    with pytest.raises(UserError, match=f"^config.judges.{name}: the name of a judge must be"):
+        check_config(config)
+
+
+def test_a_judge_trained_on_anything_else_is_refused():
+    with pytest.raises(
+        UserError, match=r"^config\.judges\.other_seed\.data = 'mnist': must be one"
+    ):
+        check_config(changed({"judges.other_seed.data": "mnist"}))

@@ -3,7 +3,13 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.evaluation import EvaluationInputs, evaluate
+from imitation_refinement.evaluation import evaluate
+from imitation_refinement.evaluation_inputs import (
+    EvaluationInputs,
+    Scores,
+    from_arrays,
+    to_arrays,
+)
 from imitation_refinement.verdict import verdict
 
 GRID = np.arange(200)
@@ -40,9 +46,7 @@ def small(**changes):
         logits_raw=one_hot(RAW),
         logits_refined=one_hot(REFINED),
         logits_truth=one_hot(LABELS),
-        judge_raw=one_hot(RAW),
-        judge_refined=one_hot(JUDGE),
-        judge_truth=one_hot(LABELS),
+        judges={"other": Scores(one_hot(RAW), one_hot(JUDGE), one_hot(LABELS))},
         fold=np.array([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]),
     )
     return inputs._replace(**changes)
@@ -60,10 +64,10 @@ def test_accuracies_and_gains_by_hand(results):
     assert head["truth"]["value"] == 1.0
     assert head["gain"]["value"] == pytest.approx(5 / 12)
     assert head["gain"]["low"] < 5 / 12 < head["gain"]["high"]
-    judge = results["accuracy"]["judge"]
+    judge = results["accuracy"]["judges"]["other"]
     assert judge["gain"]["value"] == pytest.approx(1 / 12)
-    difference = results["accuracy"]["own_minus_judge_gain"]
-    assert difference["value"] == pytest.approx(4 / 12)
+    assert judge["own_minus_gain"]["value"] == pytest.approx(4 / 12)
+    assert not judge["reader"]
     assert results["accuracy"]["prototype"] is None
 
 
@@ -148,15 +152,12 @@ def test_embedding_distance_is_the_rms_difference():
 
 def test_seeds_stacked_as_runs():
     inputs = small()
-    twice = {
-        name: None if values is None else np.concatenate([values, values])
-        for name, values in inputs._asdict().items()
-    }
-    both = EvaluationInputs(**twice)._replace(run=np.repeat([0, 1], 12))
+    twice = {name: np.concatenate([values, values]) for name, values in to_arrays(inputs).items()}
+    both = from_arrays(twice)._replace(run=np.repeat([0, 1], 12))
     refined = np.concatenate([one_hot(REFINED), one_hot(RAW)])  # the second seed gains nothing
     results = evaluate(both._replace(logits_refined=refined), resamples=50)
     assert [row["gain"] for row in results["per_run"]["parts"]] == pytest.approx([5 / 12, 0])
-    assert results["counts"]["libraries"] == 6
+    assert results["counts"]["groups"] == 6
     assert results["counts"]["runs"] == 2
 
 
@@ -176,7 +177,8 @@ def test_plain_json_without_nan_even_in_degenerate_cases(results):
         inputs._replace(raw=inputs.truth, refined=inputs.truth),
         inputs._replace(raw=empty, refined=empty, truth=empty),
         inputs._replace(groups=np.zeros(12, int), fold=None),
-        EvaluationInputs(*(None if a is None else a[:1] for a in inputs)),
+        from_arrays({name: values[:1] for name, values in to_arrays(inputs).items()}),
+        without_truth(inputs),
     ]
     for case in [evaluate(case, resamples=20) for case in cases] + [results]:
         text = json.dumps(case, allow_nan=False)
@@ -197,9 +199,17 @@ def test_too_few_libraries_give_no_interval_and_no_verdict():
     [
         ({"labels": LABELS[:5]}, r"labels: expected shape \(12,\), got \(5,\)"),
         ({"labels": LABELS + 1}, "labels: expected 0 to 2"),
-        ({"judge_raw": None}, "judge_raw, judge_refined and judge_truth belong together"),
+        (
+            {"prototype_raw": one_hot(RAW)},
+            "prototype_raw, prototype_refined, .* given: raw$",
+        ),
+        (
+            {"judges": {"x_y": Scores(one_hot(RAW), one_hot(RAW))}},
+            "judge_x_y_raw, .* belong together; given: raw, refined",
+        ),
+        ({"truth": None}, "logits_raw, logits_refined belong together; given: raw, refined, truth"),
         ({"logits_refined": np.full((12, 3), np.nan)}, "logits_refined: .* not finite"),
-        ({"fold": np.arange(12) % 2}, "library 0 is in more than one fold"),
+        ({"fold": np.arange(12) % 2}, "group 0 is in more than one fold"),
     ],
 )
 def test_inputs_that_do_not_fit_are_named(change, message):
@@ -214,41 +224,120 @@ def estimate(low, high):
     return {"value": (low + high) / 2, "low": low, "high": high}
 
 
-def judged(gain, l1, kl, judge):
+def judged(gain, l1, kl, judges, readers=()):
     head = {kind: estimate(0.4, 0.5) for kind in ("raw", "refined", "truth")}
+
+    def judge(gain, reader):
+        rest = estimate(0, 0.02)
+        return head | {"gain": estimate(*gain), "own_minus_gain": rest, "reader": reader}
+
+    found = {f"judge_{i}": judge(gain, False) for i, gain in enumerate(judges)}
+    found |= {f"reader_{i}": judge(gain, True) for i, gain in enumerate(readers)}
+    changes = {} if l1 is None else {"l1": l1, "kl": kl}
     return verdict(
         {
-            "accuracy": {
-                "classifier": head | {"gain": estimate(*gain)},
-                "judge": None if judge is None else head | {"gain": estimate(*judge)},
-                "own_minus_judge_gain": None if judge is None else estimate(0, 0.02),
-            },
+            "noun": "patterns",
+            "group_noun": "libraries",
+            "accuracy": {"classifier": head | {"gain": estimate(*gain)}, "judges": found},
             "quality": {
                 name: {"relative_change": {"mean": estimate(*value)}}
-                for name, value in (("l1", l1), ("kl", kl))
+                for name, value in changes.items()
             },
         }
     )
 
 
-UP, DOWN, FLAT = (0.05, 0.1), (-0.2, -0.1), (-0.05, 0.05)
+UP, DOWN, FLAT, SLIGHT = (0.05, 0.1), (-0.2, -0.1), (-0.05, 0.05), (-0.009, 0.001)
 
 
 @pytest.mark.parametrize(
-    ("gain", "l1", "kl", "judge", "helped"),
+    ("gain", "l1", "kl", "judges", "readers", "helped"),
     [
-        (UP, DOWN, DOWN, UP, "yes"),
-        (UP, DOWN, DOWN, None, "yes"),
-        (UP, DOWN, DOWN, FLAT, "unclear"),  # perhaps adversarial
-        (UP, DOWN, DOWN, DOWN, "no"),  # adversarial
-        (UP, DOWN, UP, UP, "unclear"),  # recognised, but weak lines deleted
-        (UP, UP, UP, UP, "no"),
-        (FLAT, DOWN, DOWN, UP, "unclear"),
-        (DOWN, DOWN, DOWN, UP, "no"),
+        (UP, DOWN, DOWN, [UP], [], "yes"),
+        (UP, DOWN, DOWN, [], [], "yes"),
+        (UP, DOWN, DOWN, [UP, UP], [], "yes"),
+        (UP, DOWN, DOWN, [UP, FLAT], [], "unclear"),  # all must confirm
+        (UP, DOWN, DOWN, [DOWN, UP], [], "no"),  # adversarial
+        (UP, DOWN, UP, [UP], [], "unclear"),  # recognised, but weak lines deleted
+        (UP, UP, UP, [UP], [], "no"),
+        (FLAT, DOWN, DOWN, [UP], [], "unclear"),
+        (DOWN, DOWN, DOWN, [UP], [], "no"),
+        (UP, None, None, [UP], [], "yes"),  # nobody knows the truth
+        (UP, None, None, [UP], [SLIGHT], "yes"),  # a reader need not gain
+        (UP, None, None, [UP], [UP, FLAT], "unclear"),
+        (UP, None, None, [UP], [DOWN], "no"),  # the digit is another one now
     ],
 )
-def test_verdict_rule(gain, l1, kl, judge, helped):
-    result = judged(gain, l1, kl, judge)
+def test_verdict_rule(gain, l1, kl, judges, readers, helped):
+    result = judged(gain, l1, kl, judges, readers)
     assert result["helped"] == helped
     assert result["headline"].lower().startswith(helped)
-    assert len(result["sentences"]) == (2 if judge is None else 3)
+    count = 1 + (l1 is not None) + len(judges) + len(readers)
+    assert len(result["sentences"]) == count
+    for name in [
+        *(f"judge {i}" for i in range(len(judges))),
+        *(f"reader {i}" for i in range(len(readers))),
+    ]:
+        assert sum(f"({name})" in sentence for sentence in result["sentences"]) == 1
+
+
+# ---- Without a truth, and in two dimensions ----
+
+
+def without_truth(inputs):
+    judges = {name: scores._replace(truth=None) for name, scores in inputs.judges.items()}
+    return inputs._replace(truth=None, logits_truth=None, judges=judges)
+
+
+def test_without_a_truth_the_rest_is_the_same(results):
+    found = evaluate(without_truth(small()), class_names=("a", "b", "c"), resamples=500)
+    assert found["quality"] == {} and found["peaks"] is None
+    assert set(found["confusion"]) == {"raw", "refined"}
+    assert "truth" not in found["accuracy"]["classifier"]
+    for kind in ("raw", "refined", "gain"):
+        for head in ("classifier", "judges"):
+            expected, got = results["accuracy"][head], found["accuracy"][head]
+            if head == "judges":
+                expected, got = expected["other"], got["other"]
+            assert got[kind] == expected[kind]
+    for name in ("fixed", "broken", "change"):
+        assert found[name] == results[name]
+    assert set(found["verdict"]["answers"]) == {"recognised", "confirmed"}
+
+
+def test_images_are_measured_like_rows():
+    inputs = small()
+    images = inputs._replace(
+        **{kind: getattr(inputs, kind).reshape(12, 10, 20) for kind in ("raw", "refined", "truth")}
+    )
+    flat, found = evaluate(inputs, resamples=50), evaluate(images, resamples=50)
+    assert found["peaks"] is None  # they are of patterns
+    for name in ("accuracy", "quality", "change", "counts", "per_class"):
+        assert found[name] == flat[name]
+
+
+def test_a_reader_is_marked():
+    found = evaluate(small(), readers=["other"], resamples=50)
+    assert found["accuracy"]["judges"]["other"]["reader"]
+    assert "legible" in found["verdict"]["answers"]
+    assert "confirmed" not in found["verdict"]["answers"]
+
+
+def test_arrays_of_a_file_are_the_inputs_again():
+    inputs = small(
+        judges={n: Scores(one_hot(RAW), one_hot(JUDGE), one_hot(LABELS)) for n in ("a_b", "raw")}
+    )
+    arrays = to_arrays(inputs)
+    assert {"judge_a_b_raw", "judge_a_b_truth", "judge_raw_refined"} < set(arrays)
+    assert all(isinstance(values, np.ndarray) for values in arrays.values())
+    again = from_arrays(arrays)
+    for name, values in inputs._asdict().items():
+        if name == "judges":
+            assert again.judges.keys() == values.keys()
+            for judge, scores in values.items():
+                np.testing.assert_array_equal(again.judges[judge], scores)
+        elif values is None:
+            assert getattr(again, name) is None
+        else:
+            np.testing.assert_array_equal(getattr(again, name), values)
+    assert from_arrays(to_arrays(without_truth(inputs))).truth is None

@@ -19,9 +19,10 @@ from program import contents, stages, trained
 from imitation_refinement.files import read_json, read_npz
 
 STAGES = {
-    "classifier", "judge", "refiner/pretrained", "refiner/fold_0", "refiner/fold_1",
-    "evaluate", "report",
+    "classifier", "judge/other_network", "judge/other_seed",
+    "refiner/pretrained", "refiner/fold_0", "refiner/fold_1", "evaluate", "report",
 }  # fmt: skip
+JUDGES = {"judge/other_network", "judge/other_seed"}
 
 
 class Step(NamedTuple):
@@ -74,16 +75,26 @@ def test_accuracies_and_distances_are_those_of_the_arrays(reference):
     results = read_json(reference / "evaluation" / "results.json")
     labels = arrays["labels"]
     assert results["counts"]["patterns"] == len(labels) == 40
-    for head, prefix in (("classifier", "logits"), ("prototype", "prototype"), ("judge", "judge")):
+    accuracy = results["accuracy"]
+    heads = {
+        "logits": accuracy["classifier"],
+        "prototype": accuracy["prototype"],
+        **{f"judge_{name}": head for name, head in accuracy["judges"].items()},
+    }
+    assert set(heads) == {"logits", "prototype", "judge_other_seed", "judge_other_network"}
+    own = np.argmax(arrays["logits_refined"], 1) == labels
+    own_gain = np.mean(own) - np.mean(np.argmax(arrays["logits_raw"], 1) == labels)
+    for prefix, found in heads.items():
         hits = {
             kind: np.argmax(arrays[f"{prefix}_{kind}"], axis=1) == labels
             for kind in ("raw", "refined", "truth")
         }
-        found = results["accuracy"][head]
         for kind, hit in hits.items():
             assert found[kind]["value"] == pytest.approx(np.mean(hit), abs=1e-12)
         gain = np.mean(hits["refined"]) - np.mean(hits["raw"])
         assert found["gain"]["value"] == pytest.approx(gain, abs=1e-12)
+        if "own_minus_gain" in found:
+            assert found["own_minus_gain"]["value"] == pytest.approx(own_gain - gain, abs=1e-12)
     scaled = {
         kind: arrays[kind].astype(float) / arrays[kind].max(axis=1, keepdims=True)
         for kind in ("raw", "refined", "truth")
@@ -124,8 +135,23 @@ def test_records_of_a_run_agree(reference, program):
     )
     assert all(np.isfinite(value) for row in rows for value in list(row.values())[1:])
     results = read_json(reference / "evaluation" / "results.json")
-    marker = read_json(reference / "stages" / "classifier.json")
-    assert results["accuracy"]["classifier"]["ideal"] == marker["summary"]
+    accuracy = results["accuracy"]
+    heads = {"classifier": accuracy["classifier"]}
+    heads |= {f"judge/{name}": head for name, head in accuracy["judges"].items()}
+    for stage, head in heads.items():
+        marker = read_json(reference / "stages" / f"{stage}.json")
+        assert head["held_out"] == marker["summary"]
+        assert set(marker["summary"]) == {"seen", "unseen"}
+
+
+def test_judges_of_equal_settings_are_not_the_classifier_again(reference):
+    arrays = read_npz(reference / "evaluation" / "arrays.npz")
+    logits = [
+        arrays[name] for name in ("logits_raw", "judge_other_seed_raw", "judge_other_network_raw")
+    ]
+    for i, one in enumerate(logits):
+        for other in logits[i + 1 :]:
+            assert np.abs(one - other).max() > 0.01
 
 
 def test_the_report_says_what_the_results_say_and_loads_nothing(reference):
@@ -176,7 +202,11 @@ def test_a_run_killed_twice_ends_with_the_bits_of_one_that_was_not(by_stages, re
     assert arrays.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(arrays[name], expected[name], strict=True, err_msg=name)
-    for name in ("evaluation/results.json", "stages/classifier.json", "stages/judge.json"):
+    for name in (
+        "evaluation/results.json",
+        "stages/classifier.json",
+        "stages/judge/other_seed.json",
+    ):
         assert (workdir / name).read_bytes() == (reference / name).read_bytes()
 
     def rows(folder: Path) -> list[str]:
@@ -190,7 +220,7 @@ def test_each_mode_does_its_stages_and_no_other(by_stages):
     done["refiner"] = done["classifier"] | {
         f"refiner/{n}" for n in ("pretrained", "fold_0", "fold_1")
     }
-    done["judge"] = done["train"] = done["refiner"] | {"judge"}
+    done["judge"] = done["train"] = done["refiner"] | JUDGES
     done["evaluate"] = done["train"] | {"evaluate"}
     done["report"] = STAGES
     for mode, expected in done.items():
@@ -222,7 +252,7 @@ def test_eight_devices_give_the_results_of_one(program, reference, copy, tmp_pat
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         rows[devices] = {(row["stage"], row["step"]): row for row in map(json.loads, lines)}
     assert rows[1].keys() == rows[8].keys()
-    for place in (("classifier", 1), ("classifier", 2), ("judge", 1), ("judge", 2)):
+    for place in ((stage, step) for stage in ("classifier", *JUDGES) for step in (1, 2)):
         for term in ("loss", "cross_entropy", "prototype", "accuracy"):
             assert rows[8][place][term] == pytest.approx(rows[1][place][term], rel=1e-5), place
     place = "refiner/pretrained", 1  # the identity still, whatever the classifier

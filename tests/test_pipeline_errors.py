@@ -57,8 +57,8 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "config.classifier.batch_size = 15 does not divide over 2 devices",
     ),
     "batch smaller than the classes": (
-        lambda folder: ["--config.judge.batch_size=6", "--mode=judge"],
-        "config.judge.batch_size = 6: must be at least 7",
+        lambda folder: ["--config.judges.other_seed.batch_size=6", "--mode=judge"],
+        "config.judges.other_seed.batch_size = 6: must be at least 7",
     ),
 }  # fmt: skip
 
@@ -89,9 +89,10 @@ def test_without_config_one_line_says_so(program, tmp_path):
 
 def test_another_config_is_refused_with_the_first_field_that_differs(program, reference):
     before = contents(reference)
-    flags = ["--config.seed=1", "--config.refiner.norm=2.0", "--config.judge.steps=9"]
+    steps = "--config.judges.other_seed.steps=9"
+    flags = ["--config.seed=1", "--config.refiner.norm=2.0", steps]
     error = one_line(program(reference, *flags, fails=1))
-    assert "holds a run with config.judge.steps = 8, this one has 9" in error
+    assert "holds a run with config.judges.other_seed.steps = 8, this one has 9" in error
     assert contents(reference) == before
 
 

@@ -8,8 +8,11 @@ from matplotlib.image import imread
 
 from imitation_refinement import figures
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation import EvaluationInputs, evaluate
+from imitation_refinement.evaluation import evaluate
+from imitation_refinement.evaluation_inputs import EvaluationInputs, Scores
 from imitation_refinement.report import number, render_report, write_report
+from imitation_refinement.tasks import Measure, Picture
+from imitation_refinement.xrd.pictures import pattern_pictures
 
 NAMES = ("cubic", "hexagonal", "trigonal")
 GRID = np.geomspace(1.1, 5.9, 300)
@@ -37,9 +40,10 @@ def make_inputs(gain=0.4, closeness=0.5, count=90):
         logits_raw=logits(0.5),
         logits_refined=logits(0.5 + gain),
         logits_truth=logits(0.9),
-        judge_raw=logits(0.5),
-        judge_refined=logits(0.5 + gain),
-        judge_truth=logits(0.9),
+        judges={
+            "other_seed": Scores(logits(0.5), logits(0.5 + gain), logits(0.9)),
+            "other_network": Scores(logits(0.4), logits(0.4 + gain), logits(0.8)),
+        },
         embedding_raw=rng.normal(size=(count, 8)),
         embedding_refined=rng.normal(size=(count, 8)),
         embedding_truth=rng.normal(size=(count, 8)),
@@ -63,16 +67,9 @@ def pictures(results):
         for fold in range(2)
         for step in (1, 2, 3)
     ] + [{"stage": "classifier", "step": 5, "loss": 0.5, "prototype_loss": 2.0}]
-    prototypes = np.eye(3, 8)
-    return figures.all_figures(
-        make_inputs(),
-        axis=GRID,
-        axis_name="q (1/Å)",
-        class_names=NAMES,
-        confusion=results["confusion"],
-        prototypes=prototypes,
-        metrics=records,
-    )
+    inputs, prototypes = make_inputs(), np.eye(3, 8)
+    shared = figures.shared_pictures(inputs, results, prototypes=prototypes, metrics=records)
+    return pattern_pictures(inputs, GRID, "q (1/Å)", NAMES) | shared
 
 
 class Page(HTMLParser):
@@ -111,7 +108,7 @@ CONTEXT = {
 
 
 def test_page_is_well_formed_and_complete(results, pictures):
-    page = Page(render_report(results, pictures, CONTEXT))
+    page = Page(render_report(results, pictures.values(), CONTEXT))
     assert page.open == []
     images = [attrs for tag, attrs in page.tags if tag == "img"]
     assert len(images) == len(pictures) == 5
@@ -124,26 +121,29 @@ def test_page_is_well_formed_and_complete(results, pictures):
     )
 
 
-def test_accuracy_on_ideal_patterns_is_shown_when_known(results):
-    head = results["accuracy"]["classifier"] | {"ideal": {"seen": 0.9123, "unseen": 0.8}}
+def test_accuracy_on_held_out_patterns_is_shown_when_known(results):
+    head = results["accuracy"]["classifier"] | {"held_out": {"seen": 0.9123, "unseen": 0.8}}
     known = results | {"accuracy": results["accuracy"] | {"classifier": head}}
-    text = Page(render_report(known, {}, {})).text.replace("\N{NO-BREAK SPACE}", " ")
+    text = Page(render_report(known, [], {})).text.replace("\N{NO-BREAK SPACE}", " ")
     assert "frozen classifier: seen 91.2 %, unseen 80.0 %." in text
 
 
 def test_text_from_data_is_escaped(results):
     names = [EVIL, *NAMES[1:]]
     evil = evaluate(make_inputs(), class_names=names, resamples=20)
-    text = render_report(evil, {EVIL: b"png"}, CONTEXT)
+    evil["measures"] = {"x": Measure(EVIL, 0.5)._asdict()}
+    text = render_report(evil, [Picture(EVIL, EVIL, b"png")], CONTEXT)
     assert "<script" not in text.lower()
     page = Page(text)
     assert page.open == []
     assert all(tag != "script" for tag, _ in page.tags)
-    assert page.text.count(EVIL) >= 6  # title, note, command, timing, config, class, figure
+    assert (
+        page.text.count(EVIL) >= 8
+    )  # title, note, command, timing, config, class, figure, measure
 
 
 def test_nothing_is_loaded_from_elsewhere(results, pictures):
-    text = render_report(results, pictures, {})
+    text = render_report(results, pictures.values(), {})
     assert not re.search(r"https?://|url\(|@import|file:", text, re.IGNORECASE)
     for tag, attrs in Page(text).tags:
         assert tag not in ("script", "link", "iframe", "object", "embed")
@@ -153,7 +153,7 @@ def test_nothing_is_loaded_from_elsewhere(results, pictures):
 
 def first_screen(results):
     return Page(
-        render_report(results, {}, {}).split("</header>")[0] + "</header></body></html>"
+        render_report(results, [], {}).split("</header>")[0] + "</header></body></html>"
     ).text
 
 
@@ -164,8 +164,60 @@ def test_first_screen_says_it_helped(results):
     assert "a gain of 40.0 points (95 % interval +" in text
     fell = -results["quality"]["l1"]["relative_change"]["mean"]["value"]
     assert f"the mean ℓ1 distance fell by {100 * fell:.0f} %" in text
-    for name in ("Accuracy", "ℓ1", "KL", "NCC", "invented", "judge"):
+    for name in ("Accuracy", "ℓ1", "KL", "NCC", "invented"):
         assert name in text
+    for name, accuracy in (("other seed", "50.0 % → 90.0 %"), ("other network", "40.0 % → 80.0 %")):
+        assert f"Unseen judge ({name}), raw → refined {accuracy} +40.0 points" in text
+        assert f"A classifier that the refiner never saw ({name}) gains 40.0 points" in text
+
+
+def test_every_judge_has_a_row(results):
+    page = render_report(results, [], {})
+    for name in ("other seed", "other network"):
+        row = page.split(f'<th scope="row">unseen judge: {name}</th>')[1].split("</tr>")[0]
+        accuracy = results["accuracy"]["judges"][name.replace(" ", "_")]
+        for kind in ("raw", "refined", "truth"):
+            value = f"{100 * accuracy[kind]['value']:.1f}\N{NO-BREAK SPACE}%"
+            assert f"<td>{value}" in row
+
+
+def images():
+    """Ten digits' worth of 2-D examples whose truth nobody knows, and a reader."""
+    rng = np.random.default_rng(3)
+    raw = rng.random((40, 6, 6))
+    labels = np.arange(40) % 3
+    right = np.eye(3)[labels]
+    wrong = np.eye(3)[np.where(np.arange(40) % 4 == 0, labels, (labels + 1) % 3)]
+    return EvaluationInputs(
+        raw=raw,
+        refined=0.9 * raw + 0.1 * rng.random(raw.shape),
+        truth=None,
+        labels=labels,
+        groups=np.arange(40),
+        logits_raw=wrong,
+        logits_refined=right,
+        judges={"other_seed": Scores(wrong, right), "mnist": Scores(right, right)},
+    )
+
+
+def test_images_without_a_truth_make_a_page_that_speaks_of_none():
+    results = evaluate(
+        images(), noun="images", group_noun="images", readers=["mnist"], resamples=200
+    )
+    results["measures"] = {"far": Measure("Change far from strokes", 0.013, percent=True)._asdict()}
+    shared = figures.shared_pictures(images(), results)
+    assert set(shared) == {"confusion"}
+    text = render_report(results, shared.values(), {})
+    page = Page(text)
+    assert page.open == []
+    words = page.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Yes, refinement helped." in words
+    assert "40 test images of 3 classes, 1 fold" in words
+    assert "Reader (mnist), raw → refined 100.0 % → 100.0 % +0.0 points" in words
+    assert "Fixed and broken 30 and 0" in words
+    assert "Change far from strokes 1.3 % 95 %: no interval" in words
+    for absent in ("truth", "ℓ1", "KL", "Peaks", "patterns", "libraries", "nan"):
+        assert absent not in words, absent
 
 
 def test_first_screen_says_it_did_not_help():
@@ -181,8 +233,8 @@ def test_first_screen_says_it_is_unclear():
 
 
 def test_no_judge_and_no_interval_still_make_a_page():
-    inputs = make_inputs(count=12)._replace(judge_raw=None, judge_refined=None, judge_truth=None)
-    text = render_report(evaluate(inputs, resamples=20), {}, {})
+    inputs = make_inputs(count=12)._replace(judges={})
+    text = render_report(evaluate(inputs, resamples=20), [], {})
     page = Page(text)
     assert "no second classifier was trained" in page.text
     assert "Fewer than five libraries: no intervals." in page.text
@@ -190,16 +242,16 @@ def test_no_judge_and_no_interval_still_make_a_page():
 
 
 def test_written_file_is_the_page(tmp_path, results):
-    write_report(tmp_path / "report.html", results, {}, CONTEXT)
+    write_report(tmp_path / "report.html", results, [], CONTEXT)
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
-    assert text == render_report(results, {}, CONTEXT)
+    assert text == render_report(results, [], CONTEXT)
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_unwritable_place_is_a_user_error(tmp_path, results):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match="file"):
-        write_report(tmp_path / "file" / "report.html", results, {}, {})
+        write_report(tmp_path / "file" / "report.html", results, [], {})
 
 
 @pytest.mark.parametrize(
@@ -218,12 +270,22 @@ def test_numbers_have_three_digits(value, text):
 
 def test_figures_are_png_of_sane_size(pictures):
     assert set(pictures) == {"overlays", "heat_maps", "confusion", "embedding", "learning_curves"}
-    for png in pictures.values():
+    for _, _, png in pictures.values():
         assert png.startswith(b"\x89PNG\r\n\x1a\n")
         height, width, _ = imread(io.BytesIO(png)).shape
         assert 400 <= width <= 2000
         assert 250 <= height <= 2000
         assert len(png) < 2_000_000
+
+
+def test_pictures_of_patterns_without_a_truth():
+    inputs = make_inputs(count=12)
+    known = pattern_pictures(inputs, GRID, "q (1/Å)", NAMES)
+    found = pattern_pictures(inputs._replace(truth=None), GRID, "q (1/Å)", NAMES)
+    assert found.keys() == known.keys()
+    for name in found:
+        assert found[name].png.startswith(b"\x89PNG") and found[name].png != known[name].png
+    assert "true pattern" not in found["overlays"].caption
 
 
 def test_same_arrays_give_the_same_bytes():

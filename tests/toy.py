@@ -1,20 +1,17 @@
 """Networks and data small enough to compute by hand or by a loop in a test."""
 
-from functools import partial
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from imitation_refinement import losses
-from imitation_refinement.classifier import Classifier
+from imitation_refinement.classifier import Classifier, Distance
 from imitation_refinement.networks import ClassifierOutput
 from imitation_refinement.refiner import RefinerObjective
 
 LENGTH, CLASSES, WIDTH, BATCH = 12, 3, 5, 8
-DISTANCE = partial(losses.prototype_distances, scale=None, distance="sqeuclidean")
+DISTANCE = Distance("sqeuclidean")
 
 
 def relaxed(optimizer: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -12,7 +12,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.files import writing
 from imitation_refinement.run import Run
 from imitation_refinement.training import trained_model
-from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.scans import on_grid, parse_wavelength, read_scan, write_refined
 
 
@@ -92,7 +92,7 @@ def refine_scans(run: Run, inputs: list[str], output: Path, wavelength: str | No
             best = int(np.argmax(probability["refined"][i]))
             title = f"{stems[i]}: {systems[best]} ({probability['refined'][i][best]:.0%})"
             picture = figures.overlay(
-                run.task.axis, run.task.axis_name, {"raw": raw[i, :, 0], "refined": pattern}, title
+                grid_q(grid), figures.Q_LABEL, {"raw": raw[i, :, 0], "refined": pattern}, title
             )
             (output / f"{stems[i]}.png").write_bytes(picture)
     logging.info("refined %d scans into %s", len(scans), output)

@@ -1,17 +1,21 @@
 """X-ray diffraction as a task of the pipeline: the seven crystal systems on a grid of q."""
 
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData
+from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData, Measure, Picture
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.ideal import IdealLines, ideal_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
 from imitation_refinement.xrd.imperfections import corrupt
+from imitation_refinement.xrd.pictures import pattern_pictures
 from imitation_refinement.xrd.profiles import IdealViews, ideal_view
 from imitation_refinement.xrd.ranges import imperfections_of
 
@@ -27,6 +31,8 @@ class XrdTask:
 
     class_names: tuple[str, ...] = CRYSTAL_SYSTEMS
     axis_name = "q (1/Å)"
+    noun, group_noun = "patterns", "libraries"
+    reading: IdealData | None = None
 
     def __init__(self, config: ConfigDict, cache_dir: Path, workers: int):
         self._data, self._seed = config.data, config.seed
@@ -65,6 +71,16 @@ class XrdTask:
         lines = (*self._lines.lines(phase), *self._lines.lines(neighbour))
         imperfect, truth = corrupt(*lines, self.grid, rng, self._ranges, self._options)
         return imperfect[:, None], truth[:, None], self._lines.label[phase]
+
+    def measures(self, inputs: EvaluationInputs) -> Mapping[str, Measure]:
+        """None beyond those that every task has."""
+        return {}
+
+    def pictures(
+        self, inputs: EvaluationInputs, results: Mapping[str, Any]
+    ) -> Mapping[str, Picture]:
+        """Overlays and heat maps of patterns."""
+        return pattern_pictures(inputs, self.axis, self.axis_name, self.class_names)
 
     def _view(self, index: int, rng: np.random.Generator) -> np.ndarray:
         lines = self._lines.lines(index)
