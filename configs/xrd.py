@@ -42,17 +42,31 @@ def _default() -> ConfigDict:
     data.ideal.members = 8  # crystals per prototype
     data.ideal.unseen_fraction = 0.1  # of the prototypes: test split `unseen`
     data.ideal.seen_fraction = 0.1  # of the members of the others: test split `seen`
+    data.ideal.size_nm = (20.0, 45.0)  # crystallite sizes of training views, log-uniform
+    data.ideal.lorentzian = 0.0  # largest Lorentzian share of their peaks
+    data.ideal.coverage = (0.0, 0.0)  # largest shares of the grid cut off at its two ends
     data.ideal.augment = False  # light ideal-side augmentation of training views
+    data.ideal.texture = 0.12  # with it: intensities of lines times exp(N(0, texture))
     data.imperfect = ConfigDict()
     data.imperfect.count = 1494
     data.imperfect.profile = "paper_like"  # clean, mild, paper_like, hard
     data.imperfect.severity = config_dict.placeholder(float)  # 0 clean .. 3 hard, not profile
-    data.imperfect.k_alpha2 = False  # Cu K-alpha doublet instead of the mean line
+    # In the place of the profile's: what each means is said at xrd/ranges.py, Imperfection.
+    data.imperfect.ranges = ConfigDict()
+    for name in ("size_nm", "strain", "background", "hump", "counts"):  # (smallest, largest)
+        data.imperfect.ranges[name] = config_dict.placeholder(tuple)
+    for name in ("spread", "microstrain", "texture", "residual", "floor", "zero_error"):
+        data.imperfect.ranges[name] = config_dict.placeholder(float)
+    for name in ("fewer", "more"):  # probability of one NMF component too few, too many
+        data.imperfect.ranges[name] = config_dict.placeholder(float)
+    data.imperfect.k_alpha2 = 0.0  # share of patterns with the Cu K-alpha doublet
     data.imperfect.spikes = 0.0  # expected hot pixels per pattern
     data.imperfect.missing = 0.0  # fraction of the range without data
     data.imperfect.displacement = 0.0  # sample displacement h/R, standard deviation
     data.imperfect.impurity = 0.0  # largest height of foreign lines, share of the maximum
     data.imperfect.chebyshev = 0.0  # largest height of a Chebyshev background
+    data.imperfect.lorentzian = 0.0  # largest Lorentzian share of the peaks
+    data.imperfect.coverage = (0.0, 0.0)  # largest shares of the grid not measured, at its two ends
 
     # Algorithm 1.
     classifier = config.classifier = ConfigDict()

@@ -204,8 +204,9 @@ def regularization(
 def pair_distance(refined: jax.Array, truth: jax.Array, epsilon: float = 1e-3) -> jax.Array:
     """Distance of a refined pattern to its known true one, for simulated pairs; not in the paper.
 
-    sum |x - y| + sum [y ln((y + e) / (x + e)) - y + x]: l1 plus the generalised Kullback-Leibler
-    divergence, which keeps weak true peaks from being deleted. e bounds its gradient by 1/e.
+    sum |x - y| + sum [(y + e) ln((y + e) / (x + e)) - y + x]: l1 plus the generalised
+    Kullback-Leibler divergence of the patterns lifted by e, which keeps weak true peaks from being
+    deleted. Least, with gradient 0, at x = y; e bounds the gradient by (y + e) / e.
 
     Args:
       refined: x, [B, ...], not negative.
@@ -220,7 +221,8 @@ def pair_distance(refined: jax.Array, truth: jax.Array, epsilon: float = 1e-3) -
         raise ValueError(f"expected refined and truth of one shape [B, ...], got {got}")
     difference = refined - truth
     magnitude = difference * jnp.sign(difference)  # the derivative of jnp.abs at 0 is 1, not 0
-    divergence = truth * jnp.log((truth + epsilon) / (refined + epsilon)) + difference
+    lifted = truth + epsilon
+    divergence = lifted * jnp.log(lifted / (refined + epsilon)) + difference
     return jnp.sum(magnitude + divergence, axis=tuple(range(1, refined.ndim)))
 
 

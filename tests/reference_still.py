@@ -1,6 +1,6 @@
 """Ranges under which a simulated pattern has no imperfection but the instrument's width."""
 
-from imitation_refinement.xrd.imperfections import Imperfection
+from imitation_refinement.xrd.ranges import Imperfection
 
 STILL = Imperfection(
     spread=0.0,

@@ -2,7 +2,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
+from presets import preset
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.crystals import random_prototype
@@ -16,15 +16,11 @@ SEED, COUNT, LENGTH = 4, 11, 500
 
 
 def config_data(**changes):
-    imperfect = {"count": COUNT, "profile": "paper_like", "severity": None, "k_alpha2": False}
-    return ConfigDict(
-        {
-            "grid": {"axis": "geometric_q", "q_min": 1.1, "q_max": 5.9, "length": LENGTH},
-            "wavelength": 1.54184,
-            "b_iso": 0.5,
-            "imperfect": imperfect | changes,
-        }
-    )
+    data = preset().data
+    data.grid.length = LENGTH
+    data.imperfect.count = COUNT
+    data.imperfect.update(changes)
+    return data
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +119,7 @@ def test_larger_set_begins_with_the_smaller(found, tmp_path):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"profile": "clean"}, {"severity": 1.5}, {"k_alpha2": True}, {"spikes": 1.0}],
+    [{"profile": "clean"}, {"severity": 1.5}, {"k_alpha2": 1.0}, {"spikes": 1.0}],
     ids=str,
 )
 def test_every_choice_gives_a_set_of_its_own(found, cache, changes):

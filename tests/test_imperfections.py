@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 from reference_still import STILL
 
 from imitation_refinement.xrd import imperfections as effects
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.profiles import ideal_pattern
+from imitation_refinement.xrd.ranges import PROFILES, Options, profile
 
 GRID = Grid()
 
@@ -18,45 +18,6 @@ def lines(count=60, seed=0):
     source = rng(seed)
     intensity = source.random(count) ** 3
     return np.sort(source.uniform(1.0, 6.2, count)), intensity / intensity.max()
-
-
-# --- Ranges --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("severity", [0, 1, 2, 3])
-def test_whole_severities_are_the_profiles(severity):
-    name = ["clean", "mild", "paper_like", "hard"][severity]
-    for field, a, b in zip(
-        effects.Imperfection._fields,
-        effects.profile("clean", float(severity)),
-        effects.profile(name),
-        strict=True,
-    ):
-        assert a == pytest.approx(b, rel=1e-12), field
-
-
-def test_severity_between_profiles_is_halfway():
-    half = effects.profile("clean", 1.5)
-    assert half.texture == pytest.approx((0.10 + 0.12) / 2)
-    assert half.size_nm == pytest.approx((19.0, 42.0))
-    assert half.counts == pytest.approx((np.sqrt(3e4 * 3e3), np.sqrt(5e5 * 5e4)))
-
-
-@pytest.mark.parametrize("severity", [-0.1, 3.1, float("nan")])
-def test_severity_outside_is_refused(severity):
-    with pytest.raises(ValueError, match=r"outside 0\.\.3"):
-        effects.profile("clean", severity)
-
-
-def test_unknown_profile_is_refused():
-    with pytest.raises(ValueError, match="'harsh' is none of clean, mild, paper_like, hard"):
-        effects.profile("harsh")
-
-
-def test_options_come_from_the_config_and_are_off_where_it_is_silent():
-    assert effects.options_of(ConfigDict({"count": 3})) == effects.Options()
-    found = effects.options_of(ConfigDict({"spikes": 2.0, "k_alpha2": True}))
-    assert found == effects.Options(k_alpha2=True, spikes=2.0)
 
 
 def test_spread_stays_within_one_deviation():
@@ -155,9 +116,9 @@ def test_chebyshev_background_by_hand_and_lifted():
 
 
 def test_chebyshev_option_adds_to_the_background_only_when_on():
-    ranges = effects.profile("clean")
-    plain = effects.draw_background(rng(3), GRID, ranges, 1.0, effects.Options())
-    more = effects.draw_background(rng(3), GRID, ranges, 1.0, effects.Options(chebyshev=0.5))
+    ranges = profile("clean")
+    plain = effects.draw_background(rng(3), GRID, ranges, 1.0, Options())
+    more = effects.draw_background(rng(3), GRID, ranges, 1.0, Options(chebyshev=0.5))
     added = more - plain
     assert added.min() > -1e-6 and 0.0 < added.max() <= 0.5
 
@@ -218,19 +179,26 @@ def test_truth_follows_the_strained_lattice():
     assert np.std(tops) > 0.005
 
 
-@pytest.mark.parametrize("name", list(effects.PROFILES))
+@pytest.mark.parametrize("name", list(PROFILES))
 @pytest.mark.parametrize(
     "options",
     [
-        effects.Options(),
-        effects.Options(
-            k_alpha2=True, spikes=2.0, missing=0.1, displacement=1e-3, impurity=0.2, chebyshev=0.2
+        Options(),
+        Options(
+            k_alpha2=1.0,
+            spikes=2.0,
+            missing=0.1,
+            displacement=1e-3,
+            impurity=0.2,
+            chebyshev=0.2,
+            lorentzian=0.8,
+            coverage=(0.1, 0.1),
         ),
     ],
     ids=["plain", "all options"],
 )
 def test_pairs_are_normalised_and_a_function_of_the_generator(name, options):
-    ranges = effects.profile(name)
+    ranges = profile(name)
     for seed in range(5):
         arguments = (*lines(), *lines(seed=1), GRID)
         imperfect, truth = effects.corrupt(*arguments, rng(seed), ranges, options)
@@ -244,9 +212,7 @@ def test_pairs_are_normalised_and_a_function_of_the_generator(name, options):
 def test_harder_profiles_are_farther_from_the_truth():
     def distance(name):
         pairs = [
-            effects.corrupt(
-                *lines(seed=i), *lines(seed=i + 99), GRID, rng(i), effects.profile(name)
-            )
+            effects.corrupt(*lines(seed=i), *lines(seed=i + 99), GRID, rng(i), profile(name))
             for i in range(40)
         ]
         return np.mean([np.abs(a - b).sum() for a, b in pairs])
@@ -259,7 +225,33 @@ def test_harder_profiles_are_farther_from_the_truth():
 def test_missing_option_blanks_the_pattern_and_not_the_truth():
     dense = np.linspace(1.0, 6.2, 400), np.ones(400)
     imperfect, truth = effects.corrupt(
-        *dense, np.zeros(0), np.zeros(0), GRID, rng(), STILL, effects.Options(missing=0.25)
+        *dense, np.zeros(0), np.zeros(0), GRID, rng(), STILL, Options(missing=0.25)
     )
     assert np.sum(imperfect == 0.0) >= 500
     assert np.all(truth > 0.0)
+
+
+def test_truth_and_pattern_are_zero_beyond_the_measured_range():
+    options = Options(coverage=(0.3, 0.3))
+    starts, stops = [], []
+    for i in range(20):
+        one = effects.corrupt(
+            *lines(seed=i), *lines(seed=i + 99), GRID, rng(i), profile("hard"), options
+        )
+        covered = np.flatnonzero(one[0] + one[1])
+        starts.append(covered[0] / GRID.length)
+        stops.append(1.0 - (covered[-1] + 1) / GRID.length)
+        assert one[0].max() == 1.0 and one[1].max() == 1.0
+        np.testing.assert_array_equal(one[1][: covered[0]], 0.0)
+    assert max(starts) > 0.15 and max(stops) > 0.15
+
+
+def test_lorentzian_peaks_have_wider_feet():
+    def foot(share):
+        options = Options(lorentzian=share)
+        imperfect, _ = effects.corrupt(
+            np.array([3.0]), np.ones(1), np.zeros(0), np.zeros(0), GRID, rng(2), STILL, options
+        )
+        return np.count_nonzero(imperfect > 0.01)
+
+    assert foot(1.0) > 1.2 * foot(0.0)

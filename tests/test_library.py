@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from reference_still import STILL
 
-from imitation_refinement.xrd import imperfections as effects
 from imitation_refinement.xrd import library as libraries
 from imitation_refinement.xrd.crystals import Crystal, random_prototype, strained
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
+from imitation_refinement.xrd.ranges import Options, profile
 
 GRID = Grid()
 DIFFRACTION = libraries.Diffraction(GRID)
@@ -30,14 +30,14 @@ def crystals(systems=(6, 5, 3, 2)):
     return [random_prototype(3, i, system).crystal for i, system in enumerate(systems)]
 
 
-def simulate(ranges, options=effects.Options(), seed=0, phases=None):  # noqa: B008
+def simulate(ranges, options=Options(), seed=0, phases=None):  # noqa: B008
     phases = crystals() if phases is None else phases
     return libraries.simulate_library(phases, DIFFRACTION, rng(seed), ranges, options)
 
 
 @pytest.fixture(scope="module")
 def paper_like():
-    return simulate(effects.profile("paper_like"))
+    return simulate(profile("paper_like"))
 
 
 # --- Phase diagram -------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_counts_are_whole_numbers_with_the_noise_of_counting():
 
 
 def test_axial_strain_keeps_the_system_and_saturates():
-    ranges = effects.profile("paper_like")._replace(strain=(0.01, 0.01), spread=0.0)
+    ranges = profile("paper_like")._replace(strain=(0.01, 0.01), spread=0.0)
     found = simulate(ranges, phases=crystals((6, 3, 5, 4, 0)))
     cubic, tetragonal, hexagonal, trigonal, triclinic = np.moveaxis(found.axial, 1, 0)
     np.testing.assert_array_equal(cubic, cubic[:, :1] * np.ones(3))
@@ -212,7 +212,7 @@ def test_patterns_mix_by_the_fractions():
 
 
 def test_library_is_a_function_of_the_generator(paper_like):
-    again, other = (simulate(effects.profile("paper_like"), seed=seed) for seed in (0, 1))
+    again, other = (simulate(profile("paper_like"), seed=seed) for seed in (0, 1))
     np.testing.assert_array_equal(paper_like.pattern, again.pattern)
     assert np.any(paper_like.pattern != other.pattern)
 
@@ -234,8 +234,8 @@ def raw_of_rock_salt(options, seed=0):
 
 def test_displacement_shifts_the_whole_library():
     # Angle of the first strong line, at the height of rng's draw: the shift's sign and size.
-    plain = raw_of_rock_salt(effects.Options())
-    moved = raw_of_rock_salt(effects.Options(displacement=0.01))
+    plain = raw_of_rock_salt(Options())
+    moved = raw_of_rock_salt(Options(displacement=0.01))
     q = grid_q(GRID)
     height = {}
     for line in (2.0, 4.0):  # (200) and (400)
@@ -260,8 +260,8 @@ def test_doublet_splits_lines_at_high_angles():
         mean = weights @ grid[near]
         return weights @ (grid[near] - mean) ** 2
 
-    added = variance(raw_of_rock_salt(effects.Options(k_alpha2=True))) - variance(
-        raw_of_rock_salt(effects.Options())
+    added = variance(raw_of_rock_salt(Options(k_alpha2=1.0))) - variance(
+        raw_of_rock_salt(Options())
     )
     # Two lines 2 : 1 at a distance delta have the variance 2/9 delta^2.
     delta = line * (1.54439 - 1.54056) / 1.54184
@@ -269,7 +269,7 @@ def test_doublet_splits_lines_at_high_angles():
 
 
 def test_missing_regions_are_missing_everywhere():
-    found = simulate(STILL, effects.Options(missing=0.2))
+    found = simulate(STILL, Options(missing=0.2))
     blank = np.all(found.raw == 0.0, axis=0)
     assert np.sum(blank) >= 400
     assert not found.pattern[:, blank].any()
@@ -278,7 +278,7 @@ def test_missing_regions_are_missing_everywhere():
 
 def test_no_background_is_left_beside_a_gap():
     ranges = STILL._replace(background=(0.5, 0.5), counts=(1e6, 1e6))
-    found = simulate(ranges, effects.Options(missing=0.1), phases=[ROCK_SALT] * 3)
+    found = simulate(ranges, Options(missing=0.1), phases=[ROCK_SALT] * 3)
     edge = np.flatnonzero(np.diff(np.all(found.raw == 0.0, axis=0).astype(int)) != 0)
     beside = np.zeros(2000, bool)
     for place in edge:
@@ -289,15 +289,13 @@ def test_no_background_is_left_beside_a_gap():
 
 
 def test_spikes_are_single_points():
-    plain, hot = (simulate(STILL, o).raw for o in (effects.Options(), effects.Options(spikes=5.0)))
+    plain, hot = (simulate(STILL, o).raw for o in (Options(), Options(spikes=5.0)))
     added = hot - plain
     assert np.sum(added > 0.19) / 66 == pytest.approx(5.0, abs=5 * np.sqrt(5 / 66))
 
 
 def test_impurity_adds_lines_that_no_truth_has():
-    plain, foreign = (
-        simulate(STILL, o, seed=2) for o in (effects.Options(), effects.Options(impurity=0.5))
-    )
+    plain, foreign = (simulate(STILL, o, seed=2) for o in (Options(), Options(impurity=0.5)))
     np.testing.assert_array_equal(plain.truth, foreign.truth)
     # Drawn last but for the scales of points, so compare shapes: foreign lines vary by point.
     share = foreign.raw / foreign.raw.sum(axis=1, keepdims=True)

@@ -3,8 +3,10 @@ import pytest
 
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.profiles import (
-    augment_ideal,
+    IdealViews,
+    covered,
     ideal_pattern,
+    ideal_view,
     normalize_max,
     render,
     render_exact,
@@ -123,7 +125,8 @@ def test_patterns_are_float32_not_negative_and_at_most_one():
 @pytest.mark.parametrize("augment", [False, True])
 def test_training_view_is_drawn_from_the_generator_alone(augment):
     first, again, other = (
-        augment_ideal(*lines(), Grid(), np.random.default_rng(seed), augment) for seed in (1, 1, 2)
+        ideal_view(*lines(), Grid(), np.random.default_rng(seed), IdealViews(augment=augment))
+        for seed in (1, 1, 2)
     )
     assert first.dtype == np.float32
     assert first.min() >= 0.0 and first.max() == 1.0
@@ -134,9 +137,39 @@ def test_training_view_is_drawn_from_the_generator_alone(augment):
 def test_plain_view_changes_the_width_only():
     q, intensity = np.array([3.0]), np.array([1.0])
     widths = [
-        full_width(grid_q(FINE), augment_ideal(q, intensity, FINE, np.random.default_rng(i), False))
+        full_width(
+            grid_q(FINE), ideal_view(q, intensity, FINE, np.random.default_rng(i), IdealViews())
+        )
         for i in range(40)
     ]
     assert min(widths) > 0.99 * scherrer_fwhm(45.0)
     assert max(widths) < 1.01 * scherrer_fwhm(20.0)
     assert max(widths) > 1.5 * min(widths)
+
+
+def test_coverage_cuts_uniformly_up_to_its_shares():
+    cuts = []
+    for seed in range(400):
+        window = covered(np.random.default_rng(seed), 100, (0.2, 0.4))
+        inside = np.flatnonzero(window)
+        assert np.all(window[inside[0] : inside[-1] + 1])
+        cuts.append((inside[0], 99 - inside[-1]))
+    low, high = np.array(cuts).T
+    assert low.min() == 0 and 18 <= low.max() <= 20 and abs(low.mean() - 10) < 1.2
+    assert high.min() == 0 and 37 <= high.max() <= 40 and abs(high.mean() - 20) < 2.4
+
+
+def test_full_coverage_draws_nothing():
+    generator = np.random.default_rng(0)
+    assert covered(generator, 100, (0.0, 0.0)) is None
+    assert generator.random() == np.random.default_rng(0).random()
+
+
+def test_view_is_zero_beyond_its_coverage_and_keeps_maximum_one():
+    views = IdealViews(augment=True, coverage=(0.5, 0.0))
+    starts = []
+    for seed in range(20):
+        view = ideal_view(*lines(), Grid(), np.random.default_rng(seed), views)
+        assert view.max() == 1.0
+        starts.append(np.flatnonzero(view)[0])
+    assert max(starts) > 500

@@ -166,7 +166,7 @@ def test_pair_loss_against_a_loop():
     apart = pred = proto = 0.0
     for i in range(count):
         for a, b in zip(x[i].flat, y[i].flat, strict=True):
-            apart += abs(a - b) + b * np.log((b + 1e-3) / (a + 1e-3)) - b + a
+            apart += abs(a - b) + (b + 1e-3) * np.log((b + 1e-3) / (a + 1e-3)) - b + a
         k = int(batch["pair_label"][i])
         pred -= logits[i, k] - np.log(sum(np.exp(v) for v in logits[i]))
         d = [sum((embedding[i] - c) ** 2) / toy.WIDTH for c in prototypes]

@@ -16,9 +16,9 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, Crystal, random_prototype
 from imitation_refinement.xrd.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.imperfections import Imperfection, Options, options_of, profile
 from imitation_refinement.xrd.library import Diffraction, has_lines, simulate_library
 from imitation_refinement.xrd.profiles import normalize_max
+from imitation_refinement.xrd.ranges import Imperfection, Options, imperfections_of
 from imitation_refinement.xrd.unmix import match, unmix
 
 # Prototypes of the ideal set are counted from 0; these never meet them.
@@ -64,8 +64,8 @@ def imperfect_set(
     `workers`.
 
     Args:
-        config_data: with wavelength, b_iso, grid.*, imperfect.{count, profile, severity,
-            k_alpha2, spikes, missing, displacement, impurity, chebyshev}.
+        config_data: with wavelength, b_iso, grid.*, imperfect.count and what `imperfections_of`
+            reads.
         seed: not negative.
         cache_dir: where the arrays are kept.
         workers: processes used for generating.
@@ -74,8 +74,7 @@ def imperfect_set(
         UserError: see `cached_arrays`.
     """
     imperfect = config_data.imperfect
-    ranges = profile(imperfect.profile, imperfect.severity)
-    options = options_of(imperfect)
+    ranges, options = imperfections_of(config_data)
     grid = Grid(**config_data.grid, wavelength=config_data.wavelength)
     key = {
         "seed": int(seed),

@@ -1,18 +1,18 @@
-"""What makes a measured pattern differ from the ideal one: effects, their ranges, and all at once.
+"""What makes a measured pattern differ from the ideal one: effects one by one, and all at once.
 
-Belongs here: one small pure function per effect, the profiles of ranges (clean, mild, paper_like,
-hard) with the scalar severity between them, and `corrupt`, the imperfection of a single pattern
-that needs no library. Intensities are relative to a pattern's maximum unless they are counts.
+Belongs here: one small pure function per effect, and `corrupt`, the imperfection of a single
+pattern that needs no library. What is drawn from where is in `ranges`. Intensities are relative to
+a pattern's maximum unless they are counts.
 """
 
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from imitation_refinement.xrd.background import opening
 from imitation_refinement.xrd.grid import Grid, grid_q
-from imitation_refinement.xrd.profiles import ideal_pattern, normalize_max, render
+from imitation_refinement.xrd.profiles import covered, ideal_pattern, normalize_max, render
+from imitation_refinement.xrd.ranges import Imperfection, Options
 
 MARCH_RANGE = (0.41, 2.01)
 MAX_STRAIN = 0.03
@@ -21,124 +21,6 @@ INSTRUMENT_FWHM = (0.002, 0.006)  # 1/angstrom
 GLASS_HUMPS = ((1.55, 0.35), (2.95, 0.70))  # centers and widths of amorphous humps, 1/angstrom
 # Cu K-alpha 1 and 2 (angstrom); intensities 2 : 1.
 K_ALPHA = (1.54056, 1.54439)
-
-
-class Imperfection(NamedTuple):
-    """Ranges that imperfect patterns are drawn from; pairs are (smallest, largest).
-
-    Attributes:
-        spread: s of a factor exp(N(0, s)) on strain, texture and background, one per library and
-            within exp(-s)..exp(s): see `spread_factor`.
-        size_nm: crystallite size, uniform.
-        microstrain: largest, uniform from 0.
-        texture: s of the March-Dollase r = exp(N(0, s)).
-        strain: largest alloying strain of a phase, log-uniform.
-        background: height of the decaying background, log-uniform.
-        hump: height of each amorphous hump, uniform.
-        counts: at the maximum of the median pattern, log-uniform.
-        residual: largest share of the estimated background that is left, uniform from 0.
-        floor: what is below so many standard deviations after subtraction becomes 0.
-        zero_error: s of a shift of ln q by N(0, s), one per library.
-        fewer: probability of unmixing with one component less than there are phases.
-        more: probability of one more.
-    """
-
-    spread: float
-    size_nm: tuple[float, float]
-    microstrain: float
-    texture: float
-    strain: tuple[float, float]
-    background: tuple[float, float]
-    hump: tuple[float, float]
-    counts: tuple[float, float]
-    residual: float
-    floor: float
-    zero_error: float
-    fewer: float
-    more: float
-
-
-PROFILES = {
-    "clean": Imperfection(
-        0.1, (26, 40), 5e-4, 0.03, (1e-4, 5e-4), (0.01, 0.05), (0.0, 0.05), (5e4, 5e5),
-        0.0, 3.0, 1e-4, 0.0, 0.0,
-    ),
-    "mild": Imperfection(
-        0.6, (22, 42), 6e-4, 0.10, (3e-4, 3e-3), (0.01, 0.08), (0.0, 0.08), (3e4, 5e5),
-        0.01, 4.0, 2e-4, 0.0, 0.25,
-    ),
-    "paper_like": Imperfection(
-        0.8, (16, 42), 1e-3, 0.12, (5e-4, 4e-3), (0.01, 0.15), (0.0, 0.15), (3e3, 5e4),
-        0.03, 3.0, 3e-4, 0.0, 0.25,
-    ),
-    "hard": Imperfection(
-        0.8, (12, 40), 2e-3, 0.25, (1e-3, 8e-3), (0.02, 0.30), (0.02, 0.40), (1e3, 2e4),
-        0.04, 3.0, 5e-4, 0.25, 0.25,
-    ),
-}  # fmt: skip
-
-
-class Options(NamedTuple):
-    """Effects beyond the profiles, all off by default.
-
-    Attributes:
-        k_alpha2: each line is the doublet of Cu K-alpha, 2 : 1.
-        spikes: expected number of hot pixels per pattern.
-        missing: share of the range without data.
-        displacement: s of the sample displacement h/R ~ N(0, s), one per library.
-        impurity: largest height of foreign lines.
-        chebyshev: largest height of a background of Chebyshev polynomials up to degree 6.
-    """
-
-    k_alpha2: bool = False
-    spikes: float = 0.0
-    missing: float = 0.0
-    displacement: float = 0.0
-    impurity: float = 0.0
-    chebyshev: float = 0.0
-
-
-def profile(name: str, severity: float | None = None) -> Imperfection:
-    """Returns the ranges of a profile, or of a severity.
-
-    Args:
-        name: clean, mild, paper_like or hard; ignored if there is a severity.
-        severity: 0 clean, 1 mild, 2 paper_like, 3 hard; between them linear interpolation
-            (geometric for counts).
-
-    Raises:
-        ValueError: unknown name, or severity outside 0..3.
-    """
-    if severity is None:
-        if name not in PROFILES:
-            raise ValueError(f"profile {name!r} is none of {', '.join(PROFILES)}")
-        return PROFILES[name]
-    profiles = list(PROFILES.values())
-    if not 0.0 <= severity <= len(profiles) - 1:
-        raise ValueError(f"severity {severity} is outside 0..{len(profiles) - 1}")
-    low = min(int(severity), len(profiles) - 2)
-    first, second, t = profiles[low], profiles[low + 1], severity - low
-    return Imperfection(
-        *(
-            _between(a, b, t, geometric=field == "counts")
-            for field, a, b in zip(Imperfection._fields, first, second, strict=True)
-        )
-    )
-
-
-def _between(first: Any, second: Any, t: float, geometric: bool) -> Any:
-    if isinstance(first, tuple):
-        return tuple(_between(a, b, t, geometric) for a, b in zip(first, second, strict=True))
-    if geometric:
-        return first ** (1.0 - t) * second**t
-    return (1.0 - t) * first + t * second
-
-
-def options_of(config_imperfect: Any) -> Options:
-    """Returns the options among the fields of a config section; those it lacks are off."""
-    return Options(
-        **{name: config_imperfect.get(name, off) for name, off in Options()._asdict().items()}
-    )
 
 
 def spread_factor(rng: np.random.Generator, spread: float) -> float:
@@ -220,6 +102,11 @@ def impurity_lines(
 
 
 # --- Patterns ------------------------------------------------------------------------------------
+
+
+def lorentzian_share(rng: np.random.Generator, options: Options) -> float:
+    """Draws the Lorentzian share of a pseudo-Voigt, uniform from 0."""
+    return float(rng.uniform(0.0, options.lorentzian)) if options.lorentzian > 0.0 else 0.0
 
 
 def glass_background(grid: Grid, decay: float, height: float, humps: np.ndarray) -> np.ndarray:
@@ -336,7 +223,7 @@ def corrupt(
         neighbour_intensity: their intensities, maximum 1, [k].
         grid: axis of the patterns.
         rng: source of the draws.
-        ranges: see `profile`.
+        ranges: see `ranges.profile`.
         options: further imperfections.
 
     Returns:
@@ -361,7 +248,7 @@ def corrupt(
         foreign_q, foreign_height = impurity_lines(rng, grid, options.impurity)
         positions = np.concatenate([positions, foreign_q])
         heights = np.concatenate([heights, foreign_height])
-    if options.k_alpha2:
+    if options.k_alpha2 > 0.0 and rng.random() < options.k_alpha2:
         positions, heights = k_alpha_doublet(positions, heights)
     mixed = render(
         positions,
@@ -370,7 +257,11 @@ def corrupt(
         size_nm=rng.uniform(*ranges.size_nm),
         microstrain=float(np.hypot(rng.uniform(0.0, ranges.microstrain), 0.3 * strain)),
         instrument_fwhm=rng.uniform(*INSTRUMENT_FWHM),
+        eta=lorentzian_share(rng, options),
     )
+    window = covered(rng, grid.length, options.coverage)
+    if window is not None:
+        mixed, truth = mixed * window, normalize_max(truth * window)
     mixed = normalize_max(mixed)
 
     background = draw_background(rng, grid, ranges, spread, options)
@@ -390,4 +281,6 @@ def corrupt(
         mixed += spikes(rng, mixed.shape, options.spikes)
     if options.missing > 0.0:
         mixed *= missing_regions(rng, grid.length, options.missing)
+    if window is not None:
+        mixed *= window
     return normalize_max(mixed), truth

@@ -17,6 +17,7 @@ from imitation_refinement.xrd.diffraction import merge_lines, reflection_q, refl
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.ideal import Q_MARGIN
 from imitation_refinement.xrd.profiles import ideal_pattern, normalize_max, render
+from imitation_refinement.xrd.ranges import Imperfection, Options
 
 GRID_STEPS = 10  # composition points lie at multiples of 1/10: 66 of them
 MIN_SEPARATION = 0.22  # between the compositions of phases; the triangle's side is 1
@@ -189,8 +190,8 @@ def simulate_library(
     crystals: list[Crystal],
     diffraction: Diffraction,
     rng: np.random.Generator,
-    ranges: effects.Imperfection,
-    options: effects.Options = effects.Options(),  # noqa: B008 (immutable)
+    ranges: Imperfection,
+    options: Options = Options(),  # noqa: B008 (immutable)
 ) -> Library:
     """Simulates a library with one phase per crystal.
 
@@ -213,7 +214,8 @@ def simulate_library(
     distortion = _Distortion(
         zero_error=float(rng.normal(0.0, ranges.zero_error)),
         displacement=float(rng.normal(0.0, options.displacement)),
-        k_alpha2=options.k_alpha2,
+        k_alpha2=options.k_alpha2 > 0.0 and rng.random() < options.k_alpha2,
+        lorentzian=effects.lorentzian_share(rng, options),
         instrument_fwhm=rng.uniform(*effects.INSTRUMENT_FWHM),
     )
     signal = np.zeros((len(composition), grid.length), np.float32)
@@ -236,7 +238,11 @@ def simulate_library(
         foreign = normalize_max(render(q, height, grid, size_nm=30.0)) * np.float32(height.max())
         signal += rng.random((len(signal), 1), np.float32) * foreign
     signal *= np.exp(rng.normal(0.0, 0.1, (len(signal), 1))).astype(np.float32)
+    window = effects.covered(rng, grid.length, options.coverage)
     raw, pattern = _measured(rng, signal, grid, ranges, spread, options)
+    if window is not None:
+        raw, pattern = raw * window, pattern * window
+        truth = np.stack([normalize_max(one) for one in truth * window])
     return Library(composition, fraction, axial, raw, pattern, truth)
 
 
@@ -256,6 +262,7 @@ class _Distortion(NamedTuple):
     zero_error: float
     displacement: float
     k_alpha2: bool
+    lorentzian: float
     instrument_fwhm: float
 
 
@@ -266,7 +273,7 @@ def _add_phase(
     axial: np.ndarray,
     grid: Grid,
     rng: np.random.Generator,
-    ranges: effects.Imperfection,
+    ranges: Imperfection,
     spread: float,
     distortion: _Distortion,
 ) -> None:
@@ -293,6 +300,7 @@ def _add_phase(
             grid,
             size_nm=size_nm,
             microstrain=microstrain,
+            eta=distortion.lorentzian,
             instrument_fwhm=distortion.instrument_fwhm,
         )
         signal[point] += np.float32(scale * fraction[point]) * pattern
@@ -302,9 +310,9 @@ def _measured(
     rng: np.random.Generator,
     signal: np.ndarray,
     grid: Grid,
-    ranges: effects.Imperfection,
+    ranges: Imperfection,
     spread: float,
-    options: effects.Options,
+    options: Options,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Puts background and noise on noise-free patterns [p, L], and takes the background off.
 

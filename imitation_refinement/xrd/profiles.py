@@ -145,31 +145,69 @@ def ideal_pattern(q_lines: np.ndarray, intensity: np.ndarray, grid: Grid) -> np.
     return normalize_max(render(q_lines, intensity, grid, size_nm=IDEAL_SIZE_NM))
 
 
-def augment_ideal(
-    q: np.ndarray, intensity: np.ndarray, grid: Grid, rng: np.random.Generator, augment: bool
+def covered(
+    rng: np.random.Generator, length: int, coverage: tuple[float, float]
+) -> np.ndarray | None:
+    """Draws which points a measurement of limited range has, bool [L]; None if it has all.
+
+    Args:
+        rng: source of the draws, untouched if nothing is cut off.
+        length: L.
+        coverage: largest shares missing at the low and the high end.
+    """
+    if coverage[0] <= 0.0 and coverage[1] <= 0.0:
+        return None
+    low, high = (rng.uniform(0.0, share) for share in coverage)
+    place = (np.arange(length) + 0.5) / length
+    return (place >= low) & (place <= 1.0 - high)
+
+
+class IdealViews(NamedTuple):
+    """How training views of ideal patterns vary.
+
+    Attributes:
+        size_nm: smallest and largest crystallite size, log-uniform.
+        lorentzian: largest Lorentzian share of the profile, uniform from 0.
+        coverage: largest shares of the grid that are cut off at its ends: see `covered`.
+        augment: whether the following is done, and broad humps and white noise are added.
+        texture: s of factors exp(N(0, s)) on the lines' intensities.
+    """
+
+    size_nm: tuple[float, float] = (20.0, 45.0)
+    lorentzian: float = 0.0
+    coverage: tuple[float, float] = (0.0, 0.0)
+    augment: bool = False
+    texture: float = 0.12
+
+
+def ideal_view(
+    q: np.ndarray, intensity: np.ndarray, grid: Grid, rng: np.random.Generator, views: IdealViews
 ) -> np.ndarray:
     """Returns a training view of an ideal pattern, float32 `[L]`, maximum 1.
 
-    Without `augment` only the crystallite size varies, log-uniform in 20..45 nm. With it, sizes are
-    from 18 nm, intensities of lines times exp(N(0, 0.12)), and there are two broad humps of
-    amplitude 10^U(-3.5, -1.3) and white noise of 10^U(-4, -2), of which what lies below 0..3
-    sigma is cut to zero.
+    With `views.augment`: two broad humps of amplitude 10^U(-3.5, -1.3) and white noise of
+    10^U(-4, -2), of which what lies below 0..3 sigma is cut to zero.
     """
-    smallest = 18.0 if augment else 20.0
-    size_nm = float(np.exp(rng.uniform(np.log(smallest), np.log(45.0))))
-    if not augment:
-        return normalize_max(render(q, intensity, grid, size_nm=size_nm))
-    lines = intensity * np.exp(rng.normal(0.0, 0.12, len(intensity)))
-    pattern = normalize_max(render(q, lines, grid, size_nm=size_nm))
-    x = np.linspace(0.0, 1.0, grid.length, dtype=np.float32)
+    size_nm = float(np.exp(rng.uniform(*np.log(views.size_nm))))
+    eta = float(rng.uniform(0.0, views.lorentzian)) if views.lorentzian > 0.0 else 0.0
+    if views.augment:
+        intensity = intensity * np.exp(rng.normal(0.0, views.texture, len(intensity)))
+    pattern = normalize_max(render(q, intensity, grid, size_nm=size_nm, eta=eta))
+    if views.augment:
+        pattern = _with_humps_and_noise(pattern, rng)
+    window = covered(rng, grid.length, views.coverage)
+    return normalize_max(pattern if window is None else pattern * window)
+
+
+def _with_humps_and_noise(pattern: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    x = np.linspace(0.0, 1.0, len(pattern), dtype=np.float32)
     for _ in range(2):
         amplitude = np.float32(10.0 ** rng.uniform(-3.5, -1.3))
         center, width = np.float32(rng.uniform(-0.1, 1.1)), np.float32(rng.uniform(0.05, 0.3))
-        pattern += amplitude * np.exp(-0.5 * ((x - center) / width) ** 2)
+        pattern = pattern + amplitude * np.exp(-0.5 * ((x - center) / width) ** 2)
     sigma = np.float32(10.0 ** rng.uniform(-4.0, -2.0))
-    pattern += sigma * rng.standard_normal(grid.length, np.float32)
-    pattern[pattern < sigma * rng.uniform(0.0, 3.0)] = 0.0
-    return normalize_max(pattern)
+    pattern = pattern + sigma * rng.standard_normal(len(pattern), np.float32)
+    return np.where(pattern < sigma * np.float32(rng.uniform(0.0, 3.0)), np.float32(0), pattern)
 
 
 @lru_cache(maxsize=8)

@@ -14,9 +14,10 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.ideal import IdealLines, ideal_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
-from imitation_refinement.xrd.imperfections import corrupt, options_of, profile
+from imitation_refinement.xrd.imperfections import corrupt
 from imitation_refinement.xrd.pictures import pattern_pictures
-from imitation_refinement.xrd.profiles import augment_ideal
+from imitation_refinement.xrd.profiles import IdealViews, ideal_view
+from imitation_refinement.xrd.ranges import imperfections_of
 
 
 class XrdTask:
@@ -36,8 +37,9 @@ class XrdTask:
     def __init__(self, config: ConfigDict, cache_dir: Path, workers: int):
         self._data, self._seed = config.data, config.seed
         self._cache_dir, self._workers = cache_dir, workers
-        self._ranges = profile(config.data.imperfect.profile, config.data.imperfect.severity)
-        self._options = options_of(config.data.imperfect)
+        self._ranges, self._options = imperfections_of(config.data)
+        ideal = config.data.ideal
+        self._views = IdealViews(**{name: ideal[name] for name in IdealViews._fields})
         self.grid = Grid(**config.data.grid, wavelength=config.data.wavelength)
         self.axis: np.ndarray = grid_q(self.grid)
         self.input_shape: tuple[int, ...] = (self.grid.length, 1)
@@ -82,8 +84,9 @@ class XrdTask:
 
     def _view(self, index: int, rng: np.random.Generator) -> np.ndarray:
         lines = self._lines.lines(index)
-        return augment_ideal(*lines, self.grid, rng, self._data.ideal.augment)[:, None]
+        return ideal_view(*lines, self.grid, rng, self._views)[:, None]
 
     def _fixed(self, index: int) -> np.ndarray:
         rng = np.random.default_rng(np.random.SeedSequence((self._seed, index)))
-        return augment_ideal(*self._lines.lines(index), self.grid, rng, False)[:, None]
+        plain = self._views._replace(augment=False, coverage=(0.0, 0.0))
+        return ideal_view(*self._lines.lines(index), self.grid, rng, plain)[:, None]
