@@ -136,12 +136,13 @@ def classifier_data(run: Run, section: ConfigDict, called: str) -> IdealData:
     return run.task.reading
 
 
-def classifier_stage(run: Run, name: str) -> TrainedClassifier:
+def classifier_stage(run: Run, name: str, start: Classifier | None = None) -> TrainedClassifier:
     """Trains a classifier (Algorithm 1, then Eq. 1), or loads it.
 
     Args:
         run: the run.
         name: `classifier`, or `judge/<name>` for a section of `config.judges`; also the folder.
+        start: what to start from (fine-tuning); None is from scratch.
     """
     section, called = classifier_section(run, name)
     kind, _, judge = name.partition("/")
@@ -150,7 +151,7 @@ def classifier_stage(run: Run, name: str) -> TrainedClassifier:
     network, distance = networks.build_classifier(section, classes), distance_of(section)
     settings = {field: value for field, value in section.items() if field != "data"}
     program = classifier_program(FrozenConfigDict(settings), run.task.input_shape, classes)
-    initial = partial(program.initialize, seed)
+    initial = partial(initial_state, program, seed, start)
     with Checkpoints(run.workdir.path / name / "trained") as trained:
         if run.workdir.stage_done(name) and trained.latest_step() == section.steps:
             like = abstract(initial)
@@ -193,6 +194,19 @@ def classifier_stage(run: Run, name: str) -> TrainedClassifier:
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
     run.workdir.mark_done(name, accuracy)
     return result
+
+
+def initial_state(
+    program: ClassifierProgram, seed: int, start: Classifier | None
+) -> ClassifierState:
+    """Returns the state of step 0: fresh, or with the variables and prototypes of `start`."""
+    state = program.initialize(seed)
+    if start is None:
+        return state
+    # Copies, because the step donates its state and `start` must survive.
+    return state._replace(
+        **jax.tree.map(jnp.copy, start.variables), prototypes=jnp.copy(start.prototypes)
+    )
 
 
 def judge_stages(run: Run) -> dict[str, TrainedClassifier]:

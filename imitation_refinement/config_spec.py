@@ -4,7 +4,8 @@ Meanings and defaults stand beside the fields in `configs/`.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -20,7 +21,7 @@ from imitation_refinement.config import (
     validate,
 )
 from imitation_refinement.errors import UserError
-from imitation_refinement.networks import CLASSIFIERS, REFINERS
+from imitation_refinement.networks import classifier_names, refiner_names
 
 TRAINING: dict[str, Check] = {
     "dtype": choice("float32", "bfloat16"),
@@ -33,7 +34,6 @@ TRAINING: dict[str, Check] = {
     "clip_norm": number(0.0),
 }
 CLASSIFIER: dict[str, Check] = {
-    "network": choice(*CLASSIFIERS),
     **TRAINING,
     "prototype_weight": number(0.0),
     "distance": choice("sqeuclidean", "euclidean"),
@@ -42,7 +42,6 @@ CLASSIFIER: dict[str, Check] = {
 # Trained like the classifier, seen by no refiner. Those trained on imperfect examples are readers.
 JUDGE: dict[str, Check] = {"data": choice("ideal", "imperfect"), **CLASSIFIER}
 REFINER: dict[str, Check] = {
-    "network": choice(*REFINERS),
     "targeted": boolean(),
     **TRAINING,
     "prediction_weight": number(0.0),
@@ -112,7 +111,34 @@ XRD_DATA: dict[str, Check] = {
     "imperfect.lorentzian": number(0.0, 1.0),
     "imperfect.coverage": sequence(number(0.0, 0.6), 2),
 }
-DATA: dict[str, dict[str, Check]] = {"xrd": XRD_DATA}
+
+
+class TaskFields(NamedTuple):
+    """What the config fields of a task may be, where tasks differ.
+
+    Attributes:
+        ndim: number of spatial axes of an example, which says what networks there are.
+        data: of section `data`.
+        evaluate: of section `evaluate`.
+        rules: checks what joins several fields; raises UserError.
+    """
+
+    ndim: int
+    data: Mapping[str, Check]
+    evaluate: Mapping[str, Check]
+    rules: Callable[[ConfigDict], None]
+
+
+def _xrd_rules(config: ConfigDict) -> None:
+    grid = config.data.grid
+    if grid.q_min >= grid.q_max:
+        raise UserError(
+            f"config.data.grid.q_min = {grid.q_min}: must be below "
+            f"config.data.grid.q_max = {grid.q_max}"
+        )
+
+
+TASKS = {"xrd": TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules)}
 
 # Fields that change how a run is done and not what it computes.
 MAY_DIFFER = ("run",)
@@ -120,15 +146,17 @@ MAY_DIFFER = ("run",)
 
 def spec(task: str, judges: Iterable[str] = ()) -> dict[str, Check]:
     """Returns 'section.field' -> check for the configs of a task with judges of these names."""
+    fields = TASKS[task]
+    classifier = {"network": choice(*classifier_names(fields.ndim))}
     sections: dict[str, Mapping[str, Check]] = {
-        "data": DATA[task],
-        "classifier": CLASSIFIER,
-        **{f"judges.{name}": JUDGE for name in judges},
-        "refiner": REFINER,
-        "evaluate": EVALUATE,
+        "data": fields.data,
+        "classifier": classifier | CLASSIFIER,
+        **{f"judges.{name}": classifier | JUDGE for name in judges},
+        "refiner": {"network": choice(*refiner_names(fields.ndim))} | REFINER,
+        "evaluate": fields.evaluate,
         "run": RUN,
     }
-    flat = {"task": choice(*DATA), "seed": integer(0, 2**31 - 1)}
+    flat = {"task": choice(*TASKS), "seed": integer(0, 2**31 - 1)}
     for section, checks in sections.items():
         flat |= {f"{section}.{name}": check for name, check in checks.items()}
     return flat
@@ -141,8 +169,8 @@ def check_config(config: ConfigDict) -> None:
         UserError: names the field, the value given and what is allowed.
     """
     task = config.get("task")
-    if task not in DATA:
-        raise UserError(f"config.task = {task!r}: must be one of {', '.join(DATA)}")
+    if task not in TASKS:
+        raise UserError(f"config.task = {task!r}: must be one of {', '.join(TASKS)}")
     judges = config.get("judges", ConfigDict())
     for name in judges:
         if not re.fullmatch("[a-z][a-z0-9_]*", name):
@@ -151,12 +179,7 @@ def check_config(config: ConfigDict) -> None:
                 "first"
             )
     validate(config, spec(task, judges))
-    grid = config.data.grid
-    if grid.q_min >= grid.q_max:
-        raise UserError(
-            f"config.data.grid.q_min = {grid.q_min}: must be below "
-            f"config.data.grid.q_max = {grid.q_max}"
-        )
+    TASKS[task].rules(config)
     if config.evaluate.run_folds > config.evaluate.folds:
         raise UserError(
             f"config.evaluate.run_folds = {config.evaluate.run_folds}: must be at most "

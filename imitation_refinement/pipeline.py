@@ -19,6 +19,7 @@ from imitation_refinement.classifier_stages import (
     judge_stages,
 )
 from imitation_refinement.config import to_json
+from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation import evaluate
 from imitation_refinement.evaluation_inputs import (
     EvaluationInputs,
@@ -50,7 +51,13 @@ def evaluation_stage(
     if run.workdir.stage_done("evaluate") and arrays_path.exists() and results_path.exists():
         return from_arrays(read_npz(arrays_path)), read_json(results_path)
     data, fold = run.task.imperfect, folds(run)
-    rows = np.flatnonzero((fold >= 0) & (fold < len(model.refiners)))
+    tested = (fold >= 0) & (fold < len(model.refiners))
+    rows = np.flatnonzero(tested & (data.label >= 0))
+    if not len(rows):
+        raise UserError(
+            f"evaluation needs labels, and none of the {tested.sum()} test {run.task.noun} has "
+            "one; refine them with --mode=refine, or give labels"
+        )
     raw = data.pattern[rows]
     refined = np.empty_like(raw)
     for number, params in enumerate(model.refiners):

@@ -38,7 +38,8 @@ class ImperfectData(NamedTuple):
         pattern: float32 `[n, *spatial, C]`.
         truth: the true ideal pattern of each, same shape, for evaluation alone; None where nobody
             knows it.
-        label: int32 `[n]`.
+        label: int32 `[n]`; -1 where nobody knows it: not evaluated, and for non-targeted refiners
+            only.
         group: int32 `[n]`; examples of one group are never split between training and test, and
             intervals are over groups. Unrelated examples are each their own group.
         fold: int32 `[n]`, the fold in which each is a test example; -1 is never a test example, so

@@ -129,3 +129,13 @@ def test_a_judge_trained_on_anything_else_is_refused():
         UserError, match=r"^config\.judges\.other_seed\.data = 'mnist': must be one"
     ):
         check_config(changed({"judges.other_seed.data": "mnist"}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("classifier.network", "cnn_digits"), ("refiner.network", "unet_digits"),
+     ("judges.other_seed.network", "cnn_digits")],
+)  # fmt: skip
+def test_networks_for_images_are_none_for_patterns(field, value):
+    with pytest.raises(UserError, match=rf"^config\.{field} = '{value}': must be one of"):
+        check_config(changed({field: value}))

@@ -100,6 +100,8 @@ def test_vgg19_size_follows_the_pool_stride(stride, length, wanted):
         (build_refiner(section("unet_34k")), (1, 2000, 1), 34_209),
         (build_refiner(section("unet_62k")), (1, 2000, 1), 61_985),
         (DOUBLE, (1, 28, 28, 1), 65_773),
+        (build_refiner(section("unet_digits")), (1, 28, 28, 1), 65_773),
+        (build_refiner(section("unet_flow_digits")), (1, 28, 28, 1), 65_871),
         (DOUBLE.clone(features=(8, 16, 32)), (1, 28, 28, 1), 29_321),
         (UNet((24,) * 5, ndim=2), (1, 32, 32, 1), 57_481),
         (UNet((8, 16, 32, 32, 32), ndim=2, outer_skip=True), (1, 32, 32, 1), 63_657),
@@ -124,20 +126,22 @@ def test_unet_34k_by_counting_layers():
 def test_classifier_outputs(name, dtype):
     """Shapes without running: parameters and outputs are float32 in both kinds of computation."""
     network = build_classifier(section(name, dtype))
-    variables = shapes(network, 1, 2000, 1)
-    output = jax.eval_shape(network.apply, variables, jnp.zeros((2, 2000, 1)))
+    size = {1: (2000,), 2: (28, 28)}[network.ndim]
+    variables = shapes(network, 1, *size, 1)
+    output = jax.eval_shape(network.apply, variables, jnp.zeros((2, *size, 1)))
     assert output.logits.shape == (2, 7)
     assert output.embedding.shape == (2, variables["params"]["head"]["kernel"].shape[0])
-    assert all(maps.shape[0] == 2 and maps.ndim == 3 for maps in output.features)
+    assert all(maps.shape[0] == 2 and maps.ndim == network.ndim + 2 for maps in output.features)
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, output))} == {jnp.dtype("float32")}
 
 
 @pytest.mark.parametrize("name", REFINERS)
 def test_refiner_outputs_in_bfloat16(name):
     network = build_refiner(section(name, "bfloat16"))
-    variables = shapes(network, 1, 2000, 1)
-    output = jax.eval_shape(network.apply, variables, jnp.zeros((2, 2000, 1)))
-    assert output.shape == (2, 2000, 1)
+    shape = {1: (2, 2000, 1), 2: (2, 28, 28, 1)}[network.ndim]
+    variables = shapes(network, *shape)
+    output = jax.eval_shape(network.apply, variables, jnp.zeros(shape))
+    assert output.shape == shape
     assert {leaf.dtype for leaf in jax.tree.leaves((variables, output))} == {jnp.dtype("float32")}
 
 
@@ -166,8 +170,9 @@ def test_bfloat16_is_close_to_float32():
 @pytest.mark.parametrize("output", ["nonnegative", "unit"])
 @pytest.mark.parametrize("down", ["max_pool", "stride"])
 @pytest.mark.parametrize(("ndim", "shape"), [(1, (2, 2000, 1)), (2, (2, 28, 28, 1))])
-def test_unet_starts_as_the_exact_identity(ndim, shape, down, output):
-    network = UNet((8, 8, 8), ndim=ndim, down=down, output=output)
+@pytest.mark.parametrize("flow", [0, 3])
+def test_unet_starts_as_the_exact_identity(ndim, shape, down, output, flow):
+    network = UNet((8, 8, 8), ndim=ndim, down=down, output=output, flow=flow)
     x = random_input(*shape)
     x = x.at[:, ::3].set(0.0).at[:, 1::7].set(1.0)  # background and peaks at the ends of the range
     variables = start(network, x)
@@ -187,13 +192,18 @@ def test_unet_output_range(output, upper):
         )
 
 
-def test_unet_learns_from_the_start():
-    """Only the zero-initialised layer has a gradient at first; it must not be zero too."""
-    network, x = UNet((4, 4)), random_input(2, 8, 1)
+@pytest.mark.parametrize("ndim", [1, 2])
+def test_unet_learns_from_the_start(ndim):
+    """Only zero-initialised layers have a gradient at first; it must not be zero too."""
+    network, x = UNet((4, 4), ndim=ndim, flow=2), random_input(2, *(8,) * ndim, 1)
+    weights = random_input(*x.shape)[::-1]
     params = start(network, x)["params"]
-    gradient = jax.jit(jax.grad(lambda p: jnp.sum(network.apply({"params": p}, x) ** 2)))(params)
-    assert float(jnp.abs(gradient["out"]["kernel"]).max()) > 0
-    assert float(jnp.abs(gradient["out"]["bias"]).max()) > 0
+    gradient = jax.jit(jax.grad(lambda p: jnp.sum(weights * network.apply({"params": p}, x) ** 2)))(
+        params
+    )
+    for head in ("out", "flow"):
+        for leaf in ("kernel", "bias"):
+            assert float(jnp.abs(gradient[head][leaf]).max()) > 1e-3, (head, leaf)
 
 
 @pytest.mark.parametrize("name", SMALL)

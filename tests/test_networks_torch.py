@@ -10,8 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 
-from imitation_refinement.networks import VGG, DenseNet, UNet
+from imitation_refinement.networks import VGG, DenseNet, UNet, build_classifier, build_refiner
+from imitation_refinement.networks.warp import warp
 
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 F = torch.nn.functional
@@ -80,6 +82,7 @@ def densenet(net, layer, x):
         y = torch.cat(collected, 1)
         if i + 1 < len(net.blocks):
             y = layer.conv(F.relu(layer.norm(y, f"transition{i}_norm")), f"transition{i}_conv")
+            second = y if second is None else second
             y = AVG_POOL[net.ndim](y, 2)
     embedding = F.relu(layer.norm(y, "norm")).flatten(2).mean(2)
     return layer.dense(embedding, "head"), embedding, maps, second
@@ -94,7 +97,8 @@ def vgg(net, layer, x):
             maps.append(y)
             y = F.relu(layer.norm(y, f"norm{i}_{j}") if net.batch_norm else y)
         window, stride = net.pool_window, net.pool_stride
-        y = MAX_POOL[net.ndim](y, window, stride, padding=(window - stride) // 2)
+        if net.last_pool or i + 1 < len(net.stages):
+            y = MAX_POOL[net.ndim](y, window, stride, padding=(window - stride) // 2)
     if not net.hidden:
         embedding = y.flatten(2).mean(2)
     else:
@@ -102,6 +106,19 @@ def vgg(net, layer, x):
         for i in range(len(net.hidden)):
             embedding = F.relu(layer.dense(embedding, f"hidden{i}"))
     return layer.dense(embedding, "head"), embedding, maps[0], maps[1]
+
+
+def sampled(x, field):
+    """x [B, C, *n] at displaced points, field [B, axes, *n], by torch.nn.functional.grid_sample."""
+    shape = x.shape
+    if x.ndim == 3:  # grid_sample has no 1-D form: one row
+        x, field = x[:, :, None], torch.stack([torch.zeros_like(field[:, 0]), field[:, 0]], 1)
+        field = field[:, :, None]
+    axes = [torch.arange(n, dtype=x.dtype) for n in x.shape[2:]]
+    places = torch.stack(torch.meshgrid(*axes, indexing="ij")) + field
+    last = torch.tensor([max(n - 1, 1) for n in x.shape[2:]]).reshape(1, 2, 1, 1)
+    grid = (2 * places / last - 1).movedim(1, -1).flip(-1)  # x before y
+    return F.grid_sample(x, grid, padding_mode="zeros", align_corners=True).reshape(shape)
 
 
 def unet(net, layer, x):
@@ -114,6 +131,13 @@ def unet(net, layer, x):
             stride = 2 if level > 0 and j == 0 and net.down == "stride" else 1
             y = F.relu(layer.conv(y, f"down{level}_{j}", stride=stride))
         skips.append(y)
+    if net.flow > 0:
+        field = net.flow * torch.tanh(layer.conv(y, "flow"))
+        mode = {1: "linear", 2: "bilinear"}[net.ndim]
+        field = F.interpolate(field, x.shape[2:], mode=mode, align_corners=False)
+        moved = sampled(x, field)
+    else:
+        moved = x
     for level in range(len(net.features) - 2, -1, -1):
         y = F.interpolate(y, scale_factor=2, mode="nearest")
         y = F.relu(layer.conv(y, f"up{level}"))
@@ -121,7 +145,7 @@ def unet(net, layer, x):
             y = torch.cat([y, skips[level]], 1)
         for j in range(net.up_convs):
             y = F.relu(layer.conv(y, f"up{level}_{j}"))
-    y = x + layer.conv(y, "out")
+    y = moved + layer.conv(y, "out")
     return (torch.clamp(y, min=0) if net.output == "nonnegative" else torch.clamp(y, 0, 1),)
 
 
@@ -192,6 +216,7 @@ def compare(net, reference, shape, *, gradient=True, seed=0):
         {},
         {"stem_stride": 4, "kernel": 3, "bottleneck": 2, "blocks": (1, 2, 1)},
         {"ndim": 2, "kernel": 3, "stem_stride": 1, "stem_pool": False},
+        {"ndim": 2, "kernel": 3, "stem_stride": 1, "stem_pool": False, "blocks": (0, 2, 2)},
     ],
 )
 def test_densenet(options):
@@ -211,6 +236,7 @@ def test_densenet121():
         {},
         {"batch_norm": True, "hidden": (), "stem_stride": 2, "stem_kernel": 7, "kernel": 5},
         {"batch_norm": True, "ndim": 2, "pool_window": 2, "pool_stride": 2},
+        {"hidden": (), "ndim": 2, "pool_window": 2, "pool_stride": 2, "last_pool": False},
     ],
 )
 def test_vgg(options):
@@ -228,7 +254,45 @@ def test_vgg19_with_narrow_dense_layers():
         UNet((6, 7, 8)),
         UNet((6, 7, 8), outer_skip=True, down="stride", output="unit"),
         UNet((4, 6, 8), ndim=2, up_kernel=2, down_convs=2, up_convs=2, outer_skip=True),
+        UNet((6, 7, 8), flow=3),
+        UNet((4, 6), ndim=2, flow=2, output="unit"),
     ],
 )
 def test_unet(net):
     compare(net, unet, (3, 24, 1) if net.ndim == 1 else (3, 12, 8, 1))
+
+
+SLIM = ("densenet_digits_slim", densenet), ("cnn_digits", vgg)
+
+
+@pytest.mark.parametrize(("name", "reference"), SLIM)
+def test_digit_classifiers(name, reference):
+    section = ConfigDict({"network": name, "dtype": "float32"})
+    compare(build_classifier(section, 10), reference, (2, 28, 28, 1), gradient=False)
+
+
+@pytest.mark.parametrize("name", ["unet_digits", "unet_flow_digits"])
+def test_digit_refiners(name):
+    network = build_refiner(ConfigDict({"network": name, "dtype": "float32"}))
+    compare(network, unet, (2, 28, 28, 1), gradient=False)
+
+
+@pytest.mark.parametrize("size", [(9,), (6, 7)])
+def test_warp_is_grid_sample_with_its_gradients(size):
+    rng = np.random.default_rng(0)
+    x, weights = rng.normal(size=(2, *size, 3)), rng.normal(size=(2, *size, 3))
+    field = rng.uniform(-2.99, 2.99, (2, *size, len(size)))
+    tensors = [torch.tensor(a).movedim(-1, 1).clone().requires_grad_() for a in (x, field)]
+    wanted = sampled(*tensors)
+    assert wanted.abs().mean() > 0.2
+    (wanted * torch.tensor(weights).movedim(-1, 1)).sum().backward()
+    with jax.enable_x64():
+        got = warp(jnp.asarray(x), jnp.asarray(field), 3)
+        slopes = jax.grad(
+            lambda x, field: jnp.sum(warp(x, field, 3) * jnp.asarray(weights)), argnums=(0, 1)
+        )(jnp.asarray(x), jnp.asarray(field))
+    np.testing.assert_allclose(got, wanted.detach().movedim(1, -1), rtol=0, atol=1e-13)
+    for slope, tensor in zip(slopes, tensors, strict=True):
+        expected = tensor.grad.movedim(1, -1).numpy()
+        assert np.abs(expected).max() > 0.1
+        np.testing.assert_allclose(slope, expected, rtol=0, atol=1e-12)

@@ -2,9 +2,9 @@
 
 What belongs here: the named sizes and the two functions that build a network from a section of the
   configuration.
-A classifier is applied as `net.apply(variables, x [B, L, 1], train=...)` and returns a
-`ClassifierOutput`; a refiner as `net.apply({'params': params}, x [B, L, 1])` and returns the
-refined x.
+A classifier is applied as `net.apply(variables, x [B, *spatial, C], train=...)` and returns a
+`ClassifierOutput`; a refiner as `net.apply({'params': params}, x [B, *spatial, C])` and returns the
+refined x. Each name has its number of spatial axes.
 """
 
 import difflib
@@ -28,9 +28,14 @@ __all__ = [
     "VGG",
     "build_classifier",
     "build_refiner",
+    "classifier_names",
+    "refiner_names",
 ]
 
 DTYPES = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+# What the paper changes for digits: stride 1 and no pool in the stem.
+DIGITS: dict[str, Any] = {"ndim": 2, "kernel": 3, "stem_stride": 1, "stem_pool": False}
 
 # The slim ones are for machines without an accelerator, on 2,000 points. Both downsample to some
 # 15 points: at equal cost that recognised more than fewer, wider or finer stages did. Convolutions
@@ -62,12 +67,67 @@ CLASSIFIERS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
             "batch_norm": True,
         },
     ),
+    "densenet_digits_k12": (
+        DenseNet,
+        {**DIGITS, "blocks": (0, 12, 24, 16), "growth": 12, "stem_features": 24},
+    ),
+    "densenet_digits_k32": (
+        DenseNet,
+        {**DIGITS, "blocks": (0, 12, 24, 16), "growth": 32, "stem_features": 64},
+    ),
+    # Starts at 14 x 14 pixels, where a dense layer costs a quarter of what it does at 28 x 28.
+    "densenet_digits_slim": (
+        DenseNet,
+        {
+            **DIGITS,
+            "blocks": (1, 3, 6),
+            "growth": 12,
+            "bottleneck": 2,
+            "stem_features": 16,
+            "stem_kernel": 5,
+            "stem_stride": 2,
+        },
+    ),
+    "cnn_digits": (
+        VGG,
+        {
+            "ndim": 2,
+            "stages": ((16,), (32,), (64,), (128,)),
+            "hidden": (),
+            "pool_window": 2,
+            "pool_stride": 2,
+            "last_pool": False,
+            "batch_norm": True,
+        },
+    ),
 }
 
+# The original's shape, see `unet`; sizes that the 28 pixels of a digit allow.
+UNET_DIGITS: dict[str, Any] = {
+    "ndim": 2,
+    "features": (12, 24, 48),
+    "up_kernel": 2,
+    "down_convs": 2,
+    "up_convs": 2,
+    "outer_skip": True,
+    "output": "unit",
+}
 REFINERS: dict[str, dict[str, Any]] = {
     "unet_34k": {"features": (32, 32, 32, 32, 32)},
     "unet_62k": {"features": (32, 32, 32, 64, 64), "outer_skip": True},
+    "unet_digits": UNET_DIGITS,
+    "unet_flow_digits": {**UNET_DIGITS, "flow": 3},
 }
+
+
+def classifier_names(ndim: int) -> list[str]:
+    """Names of classifiers for examples of `ndim` spatial axes."""
+    return [name for name, (_, options) in CLASSIFIERS.items() if options.get("ndim", 1) == ndim]
+
+
+def refiner_names(ndim: int) -> list[str]:
+    """Names of refiners for examples of `ndim` spatial axes."""
+    return [name for name, options in REFINERS.items() if options.get("ndim", 1) == ndim]
 
 
 def _choose(field: str, value: str, choices: dict[str, Any]) -> Any:

@@ -16,7 +16,8 @@ a b k^s + b):
   conv(64, 64) = 12352, conv(128, 32) = 12320, 6176 and 6176 up; 1x1 over the 64 maps [decoder,
   first] = 65. Together 61,985.
 * The original's shape, two 3x3 convolutions a level down and up, up-convolution with a 2x2 kernel
-  that halves the maps, 2-D, widths 12, 24, 48: 65,773.
+  that halves the maps, 2-D, widths 12, 24, 48: 65,773. With a flow branch, a 1x1 convolution from
+  48 maps to two components of a displacement, 65,871.
 
 Each halving must be exact: 2000 points allow four (2000 = 2^4 * 125), 28 pixels allow two.
 """
@@ -29,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from imitation_refinement.networks import layers
+from imitation_refinement.networks.warp import warp
 
 OUTPUTS = ("nonnegative", "unit")
 DOWNS = ("max_pool", "stride")
@@ -43,7 +45,7 @@ def upsample(x: jax.Array) -> jax.Array:
 
 class UNet(nn.Module):
     """R(x) = relu(x + f(x)) for intensities (`nonnegative`), clip(x + f(x), 0, 1) for images
-    (`unit`).
+    (`unit`); with a flow branch x is first displaced by a smooth small field d(x).
 
     The last layer of f starts at zero, so an untrained refiner returns an input in range unchanged,
     bit for bit. There is no norm layer: imperfect sets are small, and f then depends on one example
@@ -60,6 +62,8 @@ class UNet(nn.Module):
         levels always do).
       down: `max_pool` (2/2) or `stride` (first convolution of a level with stride 2).
       output: `nonnegative` or `unit`.
+      flow: largest displacement in grid points on each axis; 0: no flow branch. Its field is read
+        from the coarsest level, bounded by tanh and resized linearly, so it is smooth.
       dtype: of the computation of f; the sum with x is float32.
     """
 
@@ -72,6 +76,7 @@ class UNet(nn.Module):
     outer_skip: bool = False
     down: str = "max_pool"
     output: str = "nonnegative"
+    flow: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -90,17 +95,25 @@ class UNet(nn.Module):
                 stride = 2 if strided and j == 0 else 1
                 y = self._conv(width, self.kernel, f"down{level}_{j}", stride)(y)
             skips.append(y)
+        zeros = nn.initializers.zeros_init()
+        moved = x
+        if self.flow > 0:
+            field = layers.conv(
+                self.ndim, 1, self.ndim, name="flow", dtype=self.dtype, kernel_init=zeros
+            )(y)
+            field = self.flow * jnp.tanh(field.astype(x.dtype))
+            field = jax.image.resize(field, (*x.shape[:-1], self.ndim), "linear")
+            moved = warp(x, field, self.flow)
         for level in reversed(range(levels)):
             y = self._conv(self.features[level], self.up_kernel, f"up{level}")(upsample(y))
             if level > 0 or self.outer_skip:
                 y = jnp.concatenate([y, skips[level]], axis=-1)
             for j in range(self.up_convs):
                 y = self._conv(self.features[level], self.kernel, f"up{level}_{j}")(y)
-        zeros = nn.initializers.zeros_init()
         change = layers.conv(
             x.shape[-1], 1, self.ndim, name="out", dtype=self.dtype, kernel_init=zeros
         )(y)
-        refined = x + change.astype(x.dtype)
+        refined = moved + change.astype(x.dtype)
         return nn.relu(refined) if self.output == "nonnegative" else jnp.clip(refined, 0.0, 1.0)
 
     def _conv(

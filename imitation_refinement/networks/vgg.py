@@ -33,6 +33,7 @@ class VGG(nn.Module):
       stem_kernel, stem_stride: of the very first convolution.
       pool_window, pool_stride: of the max pools; each divides an axis by `pool_stride`, rounding
         down.
+      last_pool: whether the last stage is closed by one, as the others are.
       batch_norm: whether each convolution (then without bias) is followed by batch norm, before the
         ReLU.
       dropout: rate after each hidden layer in training; above 0 `apply` needs a `dropout` key then.
@@ -48,6 +49,7 @@ class VGG(nn.Module):
     stem_stride: int = 1
     pool_window: int = 10
     pool_stride: int = 4
+    last_pool: bool = True
     batch_norm: bool = False
     dropout: float = 0.5
     dtype: Any = jnp.float32
@@ -75,7 +77,8 @@ class VGG(nn.Module):
                 if self.batch_norm:
                     y = layers.batch_norm(y, train, name=f"norm{i}_{j}", dtype=self.dtype)
                 y = nn.relu(y)
-            y = layers.max_pool(y, self.pool_window, self.pool_stride)
+            if self.last_pool or i + 1 < len(self.stages):
+                y = layers.max_pool(y, self.pool_window, self.pool_stride)
         if self.hidden:
             y = y.reshape(y.shape[0], -1)
         else:
