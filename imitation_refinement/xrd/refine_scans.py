@@ -32,7 +32,7 @@ from imitation_refinement.xrd.scan_results import Failed, Names, Refined
 from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid, parse_wavelength
 
 BATCH = 256  # patterns that go through the model together
-PICTURES = 1000  # patterns that get a PNG; drawing one takes longer than all the rest
+PICTURES = 200  # patterns that get a PNG; drawing one takes longer than all the rest
 ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _BETWEEN_REPORTS = 10.0  # seconds
