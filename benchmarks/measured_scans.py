@@ -23,8 +23,9 @@ from imitation_refinement.run import Run
 from imitation_refinement.training import trained_model
 from imitation_refinement.workdir import WorkDir
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.formats import read_scan
 from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.scans import clean_scan, on_grid, read_scan
+from imitation_refinement.xrd.scans import clean_scan, on_grid
 
 _WORKDIR = flags.DEFINE_string("workdir", "runs/xrd", "A finished run.")
 _MANIFEST = flags.DEFINE_string("manifest", None, "CSV file, see above.", required=True)

@@ -1,9 +1,10 @@
 """XRD patterns from composition spreads: Bai et al. 2019, "Materials Discovery".
 
-    python main.py --config=configs/xrd.py            default: about 8 minutes on 2 cores
+    python main.py --config=configs/xrd.py            default: about 12 minutes on 2 cores
     python main.py --config=configs/xrd.py:smoke      every stage in under a minute; no real results
     python main.py --config=configs/xrd.py:paper      the paper's sizes: one or more accelerators
     python main.py --config=configs/xrd.py:vgg        as :paper with VGG-19
+    python main.py --config=configs/xrd.py:measured   for measured scans: the shipped model
 
 What each costs and what it reached is in the README's table. Every field can be overridden:
 `--config.refiner.targeted=False`, `--config.data.imperfect.severity=1.5`.
@@ -16,12 +17,18 @@ def get_config(preset: str = "") -> ConfigDict:
     """Returns the default config, or a preset of it.
 
     Args:
-        preset: '', 'smoke', 'paper' or 'vgg'.
+        preset: '', 'smoke', 'paper', 'vgg' or 'measured'.
 
     Raises:
         ValueError: unknown preset.
     """
-    presets = {"": _default, "smoke": _smoke, "paper": _paper, "vgg": _vgg}
+    presets = {
+        "": _default,
+        "smoke": _smoke,
+        "paper": _paper,
+        "vgg": _vgg,
+        "measured": _measured,
+    }
     if preset not in presets:
         raise ValueError(f"configs/xrd.py has no preset '{preset}'; there are {sorted(presets)}")
     return presets[preset]()
@@ -37,9 +44,17 @@ def _default() -> ConfigDict:
     data.wavelength = 1.54184  # angstrom, Cu K-alpha
     data.b_iso = 0.5  # angstrom^2, Debye-Waller
     data.grid = ConfigDict({"axis": "geometric_q", "q_min": 1.1, "q_max": 5.9, "length": 2000})
+    # The user's structures in the place of generated crystals: at most one of these three.
+    data.cif_dir = ""  # folder of CIF files
+    data.structures = ""  # JSON lines (.jsonl, .jsonl.gz): lattice, species, frac_coords, id
+    data.materials_project = ""  # chemical system, such as Li-Fe-O; key in MP_API_KEY
+    data.label = "crystal_system"  # of structures also space_group, or phase: one class for each
     data.ideal = ConfigDict()
-    data.ideal.prototypes = 3000
-    data.ideal.members = 8  # crystals per prototype
+    data.ideal.prototypes = 3000  # generated
+    data.ideal.members = 8  # crystals per prototype or structure
+    data.ideal.strain = 0.01  # of the cells of a structure's members, standard deviation
+    data.ideal.smallest_class = 2  # classes with fewer structures are left out (phases never)
+    data.ideal.store = "memory"  # or records: ArrayRecord files, for sets larger than memory
     data.ideal.unseen_fraction = 0.1  # of the prototypes: test split `unseen`
     data.ideal.seen_fraction = 0.1  # of the members of the others: test split `seen`
     data.ideal.size_nm = (20.0, 45.0)  # crystallite sizes of training views, log-uniform
@@ -48,6 +63,8 @@ def _default() -> ConfigDict:
     data.ideal.augment = False  # light ideal-side augmentation of training views
     data.ideal.texture = 0.12  # with it: intensities of lines times exp(N(0, texture))
     data.imperfect = ConfigDict()
+    data.imperfect.measured = ""  # folder or manifest.csv of measured patterns; '': simulated ones
+    data.imperfect.wavelength = ""  # of measured files that do not say: CuKa, or angstrom
     data.imperfect.count = 1494
     data.imperfect.profile = "paper_like"  # clean, mild, paper_like, hard
     data.imperfect.severity = config_dict.placeholder(float)  # 0 clean .. 3 hard, not profile
@@ -111,7 +128,7 @@ def _default() -> ConfigDict:
     # All zero is the paper's method.
     refiner.pair_weight = 500.0  # l1 + KL to the truth, per element
     refiner.pair_recognition = 1.0  # Eqs. 4 and 5 on pairs
-    refiner.pretrain_steps = 500  # on pairs alone, once for all folds
+    refiner.pretrain_steps = 1200  # on pairs alone, once for all folds
     refiner.pretrain_learning_rate = 3e-3
     refiner.ema_decay = 0.99
 
@@ -186,4 +203,37 @@ def _vgg() -> ConfigDict:
     config.classifier.network = "vgg19"
     config.judges.other_seed.network = "vgg19"
     config.judges.other_network.network = "densenet121"
+    return config
+
+
+def _measured() -> ConfigDict:
+    """For laboratory scans: any range, sharp to broad Voigt peaks, both K-alpha lines, texture."""
+    config = _default()
+    data = config.data
+    data.grid.q_min = 0.65  # 9.2 degrees for Cu K-alpha
+    data.grid.q_max = 5.65  # 87.8 degrees
+    data.ideal.prototypes = 30000
+    data.ideal.members = 4
+    data.ideal.size_nm = (12.0, 150.0)
+    data.ideal.lorentzian = 0.8
+    data.ideal.coverage = (0.25, 0.3)  # scans begin at up to 16 and end at 42 degrees or later
+    data.ideal.augment = True
+    data.ideal.texture = 0.3
+    imperfect = data.imperfect
+    imperfect.ranges.size_nm = (12.0, 120.0)
+    imperfect.ranges.texture = 0.25
+    imperfect.ranges.background = (0.01, 0.3)
+    imperfect.ranges.hump = (0.0, 0.3)
+    imperfect.ranges.counts = (1e3, 1e5)
+    imperfect.k_alpha2 = 0.5
+    imperfect.displacement = 3e-4  # 0.06 mm at a radius of 200 mm
+    imperfect.impurity = 0.05
+    imperfect.lorentzian = 0.8
+    imperfect.coverage = (0.25, 0.3)
+    config.classifier.network = "vgg_slim"
+    config.classifier.steps = 12000
+    config.refiner.pretrain_steps = 3000
+    config.evaluate.run_folds = 1
+    config.run.log_every = 200
+    config.run.checkpoint_every = 1000
     return config

@@ -14,31 +14,58 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from imitation_refinement import devices, pipeline
-from imitation_refinement.config import parse_flags
+from imitation_refinement import devices
+from imitation_refinement.config import first_difference, parse_flags
 from imitation_refinement.config_spec import MAY_DIFFER, check_config
 from imitation_refinement.errors import UserError
+from imitation_refinement.files import read_json
 from imitation_refinement.loop import Interrupted
-from imitation_refinement.run import Run
-from imitation_refinement.workdir import WorkDir
-from imitation_refinement.xrd.refine_scans import refine_scans
 
-MODES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report", "refine")
+# Each imports what it needs when it runs: using a model takes no training code.
+STAGES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report")
+OUTPUTS = {
+    "refine": "refined", "benchmark": "benchmark", "unmix": "unmixed", "export": "exported",
+    "save": "model.npz",
+}  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
-    MODES,
-    "Which stages to run; each first runs what it needs and has not been done. `train` is "
-    "classifier, judge and refiner; `refine` refines the patterns of --input.",
+    (*STAGES, *OUTPUTS),
+    "What to do. The first eight train: each runs what it needs and has not been done; `train` is "
+    "classifier, judge and refiner. The others use a model: `refine` cleans and classifies the "
+    "patterns of --input, `benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
+    "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default: runs/<config and preset>."
 )
-_INPUT = flags.DEFINE_multi_string("input", [], "refine: files of two columns, or glob patterns.")
-_OUTPUT = flags.DEFINE_string("output", "refined", "refine: folder for the results.")
-_WAVELENGTH = flags.DEFINE_string("wavelength", None, "refine: such as CuKa, or in angstrom.")
+_MODEL = flags.DEFINE_string(
+    "model",
+    None,
+    "Model file to use. Default: that of --workdir; that of the finished run of --config; the one "
+    "shipped with the package.",
+)
+_INPUT = flags.DEFINE_multi_string(
+    "input",
+    [],
+    "refine, unmix: pattern files, folders or glob patterns; benchmark: a manifest.",
+)
+_OUTPUT = flags.DEFINE_string(
+    "output",
+    None,
+    "Where results go. Default: " + ", ".join(f"{v} ({k})" for k, v in OUTPUTS.items()) + ".",
+)
+_WAVELENGTH = flags.DEFINE_string(
+    "wavelength",
+    None,
+    "refine, unmix: such as CuKa, or in angstrom, for files that do not state theirs.",
+)
+_CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
+_COMPONENTS = flags.DEFINE_integer(
+    "components", None, "unmix: how many components; estimated if not given."
+)
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, or `auto` on clusters that JAX knows."
 )
@@ -58,28 +85,101 @@ def _default_workdir(argv: list[str]) -> str:
     return str(Path("runs", "-".join(filter(None, [Path(name).stem, preset]))))
 
 
-def main(argv: list[str]) -> None:
-    """Runs the stages that --mode names."""
+def main(argv: list[str]) -> int:
+    """Does what --mode names and returns the exit status."""
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is no flag; flags begin with --, as in --mode=refine")
+    if _CONFIG.value is not None:
+        check_config(_CONFIG.value)
+    if _MODE.value in OUTPUTS:
+        devices.enable_compilation_cache()
+        return _use_model(_MODE.value)
     if _CONFIG.value is None:
         raise UserError("--config is missing, as in --config=configs/xrd.py")
-    if _MODE.value == "refine" and not _INPUT.value:
-        raise UserError("--mode=refine needs --input, as in --input='scans/*.xy'")
+    _train(_MODE.value)
+    return 0
+
+
+def _train(mode: str) -> None:
+    """Runs the stages that a mode names."""
+    from imitation_refinement import pipeline
+    from imitation_refinement.run import Run
+    from imitation_refinement.workdir import WorkDir
+
     config = _CONFIG.value
-    check_config(config)
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     workdir.claim(config, MAY_DIFFER)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
-    run = Run(config, workdir)
-    if _MODE.value == "refine":
-        refine_scans(run, _INPUT.value, Path(_OUTPUT.value), _WAVELENGTH.value)
-    else:
-        pipeline.run_stages(run, _MODE.value)
+    pipeline.run_stages(Run(config, workdir), mode)
     devices.sync("end")
     workdir.close()
+
+
+def _use_model(mode: str) -> int:
+    """Does what needs a trained model; nothing is trained here."""
+    from imitation_refinement import portable
+
+    if mode in ("refine", "benchmark", "unmix") and not _INPUT.value:
+        example = "manifest.csv" if mode == "benchmark" else "'scans/*.xy'"
+        raise UserError(f"--mode={mode} needs --input, as in --input={example}")
+    if mode == "benchmark" and len(_INPUT.value) > 1:
+        raise UserError("--input: --mode=benchmark takes one manifest")
+    output = Path(_OUTPUT.value or OUTPUTS[mode]).expanduser()
+    place = _model_place()
+    if mode == "save" and place is None:
+        raise UserError("--mode=save needs --workdir of a finished run")
+    model = portable.load_model(place)
+    logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
+    if mode == "refine":
+        from imitation_refinement.xrd.refine_scans import refine_scans
+
+        cif = Path(_CIF.value) if _CIF.value else None
+        return refine_scans(model, _INPUT.value, output, _WAVELENGTH.value, cif)
+    if mode == "benchmark":
+        from imitation_refinement.xrd.benchmark import run_benchmark
+
+        return run_benchmark(model, Path(_INPUT.value[0]), output)
+    if mode == "unmix":
+        from imitation_refinement.xrd.unmix_library import run_unmix
+
+        return run_unmix(model, _INPUT.value, output, _WAVELENGTH.value, _COMPONENTS.value)
+    if mode == "export":
+        from imitation_refinement.export import export_model
+
+        export_model(model, output)
+    else:
+        portable.save_model(model, output)
+    logging.info("written: %s", output)
+    return 0
+
+
+def _model_place() -> Path | None:
+    """Returns the file or folder of the model to use, None for the shipped one.
+
+    Raises:
+        UserError: the finished run of --config was made with another config.
+    """
+    from imitation_refinement.portable import is_model
+
+    named = _MODEL.value or _WORKDIR.value
+    if named:
+        return Path(named).expanduser()
+    if _CONFIG.value is None:
+        return None
+    folder = Path(_default_workdir(sys.argv))
+    if not is_model(folder):
+        logging.info("%s holds no finished run", folder)
+        return None
+    difference = first_difference(read_json(folder / "config.json"), _CONFIG.value, MAY_DIFFER)
+    if difference:
+        name, old, new = difference
+        raise UserError(
+            f"{folder} holds a run with config.{name} = {old!r}, this one has {new!r}; "
+            "leave the override out, or name another --workdir or --model"
+        )
+    return folder
 
 
 def _log_plainly() -> None:

@@ -18,8 +18,12 @@ from imitation_refinement.config import (
     optional,
     possibly_empty_text,
     sequence,
+    text,
     validate,
 )
+from imitation_refinement.digits.augment import Changes
+from imitation_refinement.digits.fonts import find_fonts
+from imitation_refinement.digits.handwritten import FEWEST, MOST
 from imitation_refinement.errors import UserError
 from imitation_refinement.networks import classifier_names, refiner_names
 
@@ -77,15 +81,24 @@ XRD_DATA: dict[str, Check] = {
     "grid.q_min": number(above=0.0),
     "grid.q_max": number(above=0.0),
     "grid.length": integer(16),
+    "cif_dir": possibly_empty_text(),
+    "structures": possibly_empty_text(),
+    "materials_project": possibly_empty_text(),
+    "label": choice("crystal_system", "space_group", "phase"),
     "ideal.prototypes": integer(7),
     "ideal.members": integer(1),
     "ideal.unseen_fraction": number(0.0, 0.9),
     "ideal.seen_fraction": number(0.0, 0.9),
+    "ideal.strain": number(0.0, 0.05),
+    "ideal.smallest_class": integer(1),
+    "ideal.store": choice("memory", "records"),
     "ideal.size_nm": sequence(number(above=0.0), 2),
     "ideal.lorentzian": number(0.0, 1.0),
     "ideal.coverage": sequence(number(0.0, 0.6), 2),
     "ideal.augment": boolean(),
     "ideal.texture": number(0.0),
+    "imperfect.measured": possibly_empty_text(),
+    "imperfect.wavelength": possibly_empty_text(),
     "imperfect.count": integer(2),
     "imperfect.profile": choice("clean", "mild", "paper_like", "hard"),
     "imperfect.severity": optional(number(0.0, 3.0)),
@@ -113,6 +126,28 @@ XRD_DATA: dict[str, Check] = {
 }
 
 
+CHANGES: dict[str, Check] = {name: number(0.0) for name in Changes._fields} | {
+    "thicker": number(0.0, 2.0),
+    "thinner": number(0.0, 2.0),
+    "blur": number(0.0, 1.0),
+}
+DIGITS_DATA: dict[str, Check] = {
+    "source": choice("mnist", "uci"),
+    "mnist_dir": possibly_empty_text(),
+    "images_per_class": integer(FEWEST, MOST),
+    "test": choice("test", "validation"),
+    "fonts": sequence(text()),
+    **{
+        f"{images}.{name}": check
+        for images in ("ideal", "views", "pairs")
+        for name, check in CHANGES.items()
+    },
+    "pairs.clean": number(0.0, 1.0),
+}
+# The data say which images are tested: there is one fold.
+DIGITS_EVALUATE = EVALUATE | {"folds": choice(1), "run_folds": choice(1)}
+
+
 class TaskFields(NamedTuple):
     """What the config fields of a task may be, where tasks differ.
 
@@ -136,9 +171,17 @@ def _xrd_rules(config: ConfigDict) -> None:
             f"config.data.grid.q_min = {grid.q_min}: must be below "
             f"config.data.grid.q_max = {grid.q_max}"
         )
+    check_structures(config.data)
 
 
-TASKS = {"xrd": TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules)}
+def _digits_rules(config: ConfigDict) -> None:
+    find_fonts(config.data.fonts)
+
+
+TASKS = {
+    "xrd": TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules),
+    "digits": TaskFields(2, DIGITS_DATA, DIGITS_EVALUATE, _digits_rules),
+}
 
 # Fields that change how a run is done and not what it computes.
 MAY_DIFFER = ("run",)
@@ -205,4 +248,23 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: must be above "
             f"config.refiner.warmup_steps = {refiner.warmup_steps}, or 0"
+        )
+
+
+def check_structures(data: ConfigDict) -> None:
+    """Checks where crystals come from, and that these can have the labels asked for.
+
+    Raises:
+        UserError: names the field.
+    """
+    sources = [name for name in ("cif_dir", "structures", "materials_project") if data[name]]
+    if len(sources) > 1:
+        raise UserError(
+            f"config.data.{sources[1]} = {data[sources[1]]!r}: config.data.{sources[0]} is given "
+            "too; structures come from one of them"
+        )
+    if data.label != "crystal_system" and not sources:
+        raise UserError(
+            f"config.data.label = {data.label!r}: generated crystals have crystal systems only; "
+            "give structures by config.data.cif_dir, structures or materials_project"
         )

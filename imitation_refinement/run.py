@@ -17,11 +17,15 @@ from ml_collections import ConfigDict
 
 from imitation_refinement import devices
 from imitation_refinement.batches import BatchIndices, Example, batch_stream, padded_rows
+from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.tasks import Task
 from imitation_refinement.workdir import WorkDir
 from imitation_refinement.xrd.task import XrdTask
 
-TASKS: dict[str, Callable[[ConfigDict, Path, int], Task]] = {"xrd": XrdTask}
+TASKS: dict[str, Callable[[ConfigDict, Path, int], Task]] = {
+    "xrd": XrdTask,
+    "digits": DigitsTask,
+}
 
 Tree = Any
 

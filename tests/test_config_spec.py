@@ -12,7 +12,7 @@ from imitation_refinement.config_spec import check_config, spec
 from imitation_refinement.errors import UserError
 
 get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
-PRESETS = ("", "smoke", "paper", "vgg")
+PRESETS = ("", "smoke", "paper", "vgg", "measured")
 
 
 def changed(changes: dict[str, object]) -> ConfigDict:
@@ -44,7 +44,7 @@ def test_presets_of_the_paper_leave_out_every_extension(preset):
 
 
 def test_an_unknown_task_is_named():
-    with pytest.raises(UserError, match=r"^config\.task = 'mnist': must be one of xrd$"):
+    with pytest.raises(UserError, match=r"^config\.task = 'mnist': must be one of xrd, digits$"):
         check_config(changed({"task": "mnist"}))
 
 

@@ -4,10 +4,19 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
+from imitation_refinement.errors import UserError
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 from imitation_refinement.xrd.crystals import prototype_member, random_prototype
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
-from imitation_refinement.xrd.ideal import ideal_lines, split_members
+from imitation_refinement.xrd.ideal import (
+    ideal_lines,
+    split_known,
+    split_members,
+    strained_member,
+    structure_lines,
+)
+from imitation_refinement.xrd.structures import Structures
+from imitation_refinement.xrd.symmetry import lattice_vectors
 
 SEED, PROTOTYPES, MEMBERS = 5, 40, 3
 
@@ -132,3 +141,104 @@ def test_the_seed_chooses_the_split():
     first = split_members(label, prototype_id, 1, **fractions)
     np.testing.assert_array_equal(first, split_members(label, prototype_id, 1, **fractions))
     assert np.any(first != split_members(label, prototype_id, 2, **fractions))
+
+
+# --- Given structures ----------------------------------------------------------------------------
+
+
+def given_structures(systems=(6, 3, 2, 1, 0, 5, 4), cells=None) -> Structures:
+    """One generated crystal of each system, as if it had been read from files."""
+    crystals = [random_prototype(3, 50 + i, system).crystal for i, system in enumerate(systems)]
+    counts = [len(crystal.numbers) for crystal in crystals]
+    names = np.array([f"F{i}" for i in range(len(crystals))])
+    return Structures(
+        name=names, formula=names, symbol=names, prototype=names,
+        space_group=np.array([c.space_group for c in crystals], np.int32),
+        cell=np.array([c.cell for c in crystals]) if cells is None else cells,
+        primitive=np.array([c.primitive for c in crystals]),
+        numbers=np.concatenate([c.numbers for c in crystals]),
+        positions=np.concatenate([c.positions for c in crystals]),
+        offsets=np.concatenate([[0], np.cumsum(counts)]),
+        mended=np.array([], np.str_),
+        skipped=np.array([], np.str_),
+    )  # fmt: skip
+
+
+def structure_config(members=3, strain=0.01):
+    config = config_data()
+    config.ideal.members, config.ideal.strain = members, strain
+    return config
+
+
+def test_structures_become_members_with_the_label_and_split_given(tmp_path):
+    structures = given_structures()
+    label = np.array([3, 2, 1, 0, -1, 0, 2], np.int32)
+    held = np.array([False, False, False, True, False, False, True])
+    arguments = structures, label, held
+    found = structure_lines(structure_config(), SEED, *arguments, tmp_path / "one", workers=1)
+    used = [0, 1, 2, 3, 5, 6]
+    np.testing.assert_array_equal(found.prototype_id, np.repeat(used, 3))
+    np.testing.assert_array_equal(found.label, label[found.prototype_id])
+    np.testing.assert_array_equal(found.split == UNSEEN, held[found.prototype_id])
+    crystal = structures.crystal(2)
+    for member in range(3):
+        moved = strained_member(crystal, SEED, member, 0.01)
+        lines = reflections(
+            moved.lattice, moved.positions, moved.numbers,
+            q_min=0.9 * 1.1, q_max=1.06 * 5.9, wavelength=1.54184, b_iso=0.5,
+        )  # fmt: skip
+        expected, _ = merge_lines(lines.q, lines.intensity)
+        q, _ = found.lines(2 * 3 + member)
+        np.testing.assert_allclose(q, expected, rtol=1e-7)
+    other = structure_lines(structure_config(), SEED, *arguments, tmp_path / "two", workers=2)
+    for field in dataclasses.fields(found):
+        assert getattr(found, field.name).tobytes() == getattr(other, field.name).tobytes()
+
+
+def test_strained_members_keep_what_their_system_asks():
+    structures = given_structures()
+    for i in range(len(structures)):
+        crystal = structures.crystal(i)
+        assert strained_member(crystal, SEED, 0, 0.01) is crystal
+        moved = [strained_member(crystal, SEED, member, 0.01) for member in range(1, 40)]
+        cells = np.array([m.cell for m in moved])
+        ratio = cells[:, :3] / crystal.cell[:3]
+        assert np.all(np.abs(ratio - 1.0) < 0.08) and np.std(ratio[:, 0]) > 0.005
+        a, b, c = ratio.T
+        if crystal.system == 6:
+            np.testing.assert_allclose(b, a, rtol=1e-12)
+        if crystal.system >= 3:  # tetragonal, trigonal, hexagonal, cubic: a = b
+            np.testing.assert_allclose(cells[:, 0], cells[:, 1], rtol=1e-12)
+        if crystal.system < 6:
+            assert np.std(c / a) > 0.003
+        free = {0: [0, 1, 2], 1: [1]}.get(crystal.system, [])
+        for angle in range(3):
+            moving = np.std(cells[:, 3 + angle]) > 0.1
+            assert moving == (angle in free)
+        for m in moved:
+            np.testing.assert_array_equal(m.positions, crystal.positions)
+            assert np.linalg.det(lattice_vectors(m.cell)) > 0.0
+
+
+def test_a_structure_without_lines_on_the_grid_is_left_out(tmp_path):
+    structures = given_structures((6, 6, 3))
+    cells = structures.cell.copy()
+    cells[1, :3] *= 0.8 / cells[1, 0]  # a cubic cell of 0.8 angstrom: its first line is at q = 7.8
+    tiny = dataclasses.replace(structures, cell=cells)
+    held = np.zeros(3, bool)
+    config = structure_config()
+    found = structure_lines(config, SEED, tiny, np.array([1, 1, 0]), held, tmp_path, workers=1)
+    assert set(found.prototype_id.tolist()) == {0, 2}
+    assert found.offsets[-1] == len(found.q)
+    with pytest.raises(UserError, match=r"1 classes .* widen the range"):
+        structure_lines(config, SEED, tiny, np.array([0, 1, 2]), held, tmp_path, workers=1)
+
+
+def test_a_class_always_keeps_a_pattern_for_training():
+    label = np.array([0, 0, 0, 0, 1])
+    unseen = np.array([False, False, True, False, False])
+    for seed in range(6):
+        split = split_known(label, unseen, seed, 0.9)
+        assert split[2] == UNSEEN
+        assert split[4] == TRAIN and TRAIN in split[:4]
+        assert np.sum(split == SEEN) == 2

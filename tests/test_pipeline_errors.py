@@ -45,12 +45,8 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     ),
     "not a flag": (lambda folder: ["refine"], "'refine' is no flag"),
     "refine without input": (lambda folder: ["--mode=refine"], "--mode=refine needs --input"),
-    "refine without wavelength": (
-        lambda folder: ["--mode=refine", f"--input={folder}/file"], "wavelength",
-    ),
-    "refine without files": (
-        lambda folder: ["--mode=refine", "--input=none/*.xy", "--wavelength=CuKa"],
-        "--input=none/*.xy: no such file",
+    "refine with an unfinished run": (
+        lambda folder: ["--mode=refine", f"--input={folder}/file"], "holds no finished run",
     ),
     "batch that does not divide": (
         lambda folder: ["--config.classifier.batch_size=15", "--mode=classifier"],

@@ -11,7 +11,7 @@ import pytest
 from imitation_refinement.errors import UserError
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 from imitation_refinement.xrd.ideal import IdealLines
-from imitation_refinement.xrd.records import SPLITS, RecordLines, write_records
+from imitation_refinement.xrd.records import SPLITS, RecordLines, stored_records, write_records
 
 
 def line_set(count: int, splits: tuple[int, ...] = (TRAIN, TRAIN, SEEN, UNSEEN)) -> IdealLines:
@@ -179,3 +179,21 @@ def test_damage_is_named(tmp_path, damage):
         records = RecordLines(tmp_path)
         for index in range(len(records)):
             records.lines(index)
+
+
+def test_stored_sets_are_named_by_their_content_and_written_once(tmp_path):
+    first, second = line_set(20), line_set(21)
+    assert_same(stored_records(first, tmp_path), first)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert_same(stored_records(line_set(20), tmp_path), first)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert_same(stored_records(second, tmp_path), second)
+    assert len(list(tmp_path.iterdir())) == 2  # and nothing temporary
+
+
+def test_threads_that_store_the_same_set_agree(tmp_path):
+    source = line_set(30)
+    with ThreadPoolExecutor(3) as threads:
+        for records in threads.map(lambda _: stored_records(source, tmp_path), range(3)):
+            assert_same(records, source)
+    assert len(list(tmp_path.iterdir())) == 1

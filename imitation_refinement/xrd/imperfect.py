@@ -1,12 +1,13 @@
 """The set of imperfect patterns: components of simulated libraries, with their truth.
 
-Belongs here: building libraries of fresh prototypes, unmixing them, and storing what was matched.
-No prototype of this set is in the ideal set.
+Belongs here: building libraries of fresh prototypes or of given crystals, unmixing them, and
+storing what was matched. No prototype of this set is in the ideal set.
 """
 
 import dataclasses
 import functools
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,11 @@ class ImperfectSet:
 
 
 def imperfect_set(
-    config_data: Any, seed: int, cache_dir: str | os.PathLike[str], workers: int
+    config_data: Any,
+    seed: int,
+    cache_dir: str | os.PathLike[str],
+    workers: int,
+    phases: tuple[str, Callable[[int], list[Crystal]]] | None = None,
 ) -> ImperfectSet:
     """Returns the imperfect set of a configuration, from the cache or generated.
 
@@ -69,6 +74,8 @@ def imperfect_set(
         seed: not negative.
         cache_dir: where the arrays are kept.
         workers: processes used for generating.
+        phases: what names the choice of crystals in the cache, and the 3 to 6 crystals of each
+            library; None for fresh prototypes.
 
     Raises:
         UserError: see `cached_arrays`.
@@ -84,14 +91,17 @@ def imperfect_set(
         "grid": grid._asdict(),
         "b_iso": float(config_data.b_iso),
     }
+    given = None
+    if phases is not None:
+        key["phases"], given = phases
     make = functools.partial(
-        library_components,
+        _components_of,
         seed=int(seed),
         diffraction=Diffraction(grid, float(config_data.b_iso)),
         ranges=ranges,
         options=options,
     )
-    build = functools.partial(_build, make, int(imperfect.count), workers)
+    build = functools.partial(_build, make, given, int(imperfect.count), workers)
     return ImperfectSet(**cached_arrays(cache_dir, "imperfect", key, build))
 
 
@@ -102,20 +112,35 @@ def library_components(
     diffraction: Diffraction,
     ranges: Imperfection,
     options: Options,
+    crystals: list[Crystal] | None = None,
 ) -> dict[str, np.ndarray]:
     """Returns the matched components of one library: the fields of ImperfectSet.
 
     A pure function of its arguments: on one BLAS thread, since sums depend on their number.
+    Without `crystals` its phases are fresh prototypes.
     """
     with threadpool_limits(1):
-        return _library_components(library, seed, diffraction, ranges, options)
+        return _library_components(library, seed, diffraction, ranges, options, crystals)
+
+
+def _components_of(
+    item: tuple[int, list[Crystal] | None], **arguments: Any
+) -> dict[str, np.ndarray]:
+    library, crystals = item
+    return library_components(library, **arguments, crystals=crystals)
 
 
 def _library_components(
-    library: int, seed: int, diffraction: Diffraction, ranges: Imperfection, options: Options
+    library: int,
+    seed: int,
+    diffraction: Diffraction,
+    ranges: Imperfection,
+    options: Options,
+    crystals: list[Crystal] | None,
 ) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(np.random.SeedSequence((seed, _STREAM, library)))
-    crystals = _phases(rng, library, seed, diffraction)
+    if crystals is None:
+        crystals = _phases(rng, library, seed, diffraction)
     simulated = simulate_library(crystals, diffraction, rng, ranges, options)
     extra = rng.choice([-1, 0, 1], p=[ranges.fewer, 1.0 - ranges.fewer - ranges.more, ranges.more])
     components = unmix(simulated.pattern, len(crystals) + int(extra)).components
@@ -154,14 +179,17 @@ def _phases(
     )
 
 
-def _build(make: Any, count: int, workers: int) -> dict[str, np.ndarray]:
+def _build(
+    make: Any, given: Callable[[int], list[Crystal]] | None, count: int, workers: int
+) -> dict[str, np.ndarray]:
     parts: list[dict[str, np.ndarray]] = []
     found = 0
     while found < count:
         missing = int(np.ceil((count - found) / _COMPONENTS_PER_LIBRARY))
         numbers = range(len(parts), len(parts) + missing)
+        items = [(number, given(number) if given else None) for number in numbers]
         describe = f"simulating and unmixing {missing} libraries"
-        new = list(parallel_map(make, numbers, workers=workers, describe=describe))
+        new = list(parallel_map(make, items, workers=workers, describe=describe))
         parts += new
         found += sum(len(part["label"]) for part in new)
     return {name: np.concatenate([part[name] for part in parts])[:count] for name in parts[0]}

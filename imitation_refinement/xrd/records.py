@@ -7,7 +7,11 @@ such detour. What the lines mean is said in `ideal.py`.
 """
 
 import contextlib
+import dataclasses
+import hashlib
 import io
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,6 +170,37 @@ def write_records(source: IdealLines, folder: str | Path) -> RecordLines:
     ):  # it prints "Downloading"
         builder = IdealLinesBuilder(source, data_dir=folder, file_format="array_record")
         builder.download_and_prepare()
+    return RecordLines(folder)
+
+
+def stored_records(source: IdealLines, cache_dir: str | Path) -> RecordLines:
+    """Returns a set of ideal lines read from ArrayRecord files in the cache, written if absent.
+
+    The folder is named by a hash of the set and appears when it is whole; of several writers at
+    once the first one to end wins.
+
+    Args:
+        source: the set.
+        cache_dir: folder of all caches.
+
+    Raises:
+        UserError: cannot be written, or is damaged.
+    """
+    digest = hashlib.sha256()
+    for field in dataclasses.fields(source):
+        digest.update(np.ascontiguousarray(getattr(source, field.name)).tobytes())
+    folder = Path(cache_dir) / f"records-{digest.hexdigest()[:16]}"
+    if not folder.is_dir():
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".records-", dir=folder.parent) as temporary:
+                whole = Path(temporary) / "set"
+                write_records(source, whole)
+                try:
+                    os.replace(whole, folder)
+                except OSError:
+                    if not folder.is_dir():  # otherwise somebody else was faster
+                        raise
     return RecordLines(folder)
 
 

@@ -1,23 +1,40 @@
-"""X-ray diffraction as a task of the pipeline: the seven crystal systems on a grid of q."""
+"""X-ray diffraction as a task of the pipeline: powder patterns on a grid of q, and their classes.
 
+Belongs here: which data a config asks for. They are made elsewhere: crystals generated or read,
+imperfect patterns simulated or measured.
+"""
+
+import hashlib
 from collections.abc import Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation_inputs import EvaluationInputs
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData, Measure, Picture
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q
-from imitation_refinement.xrd.ideal import IdealLines, ideal_lines
+from imitation_refinement.xrd.ideal import IdealLines, ideal_lines, structure_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
 from imitation_refinement.xrd.imperfections import corrupt
+from imitation_refinement.xrd.materials_project import materials_project
+from imitation_refinement.xrd.measured import measured_set
 from imitation_refinement.xrd.pictures import pattern_pictures
 from imitation_refinement.xrd.profiles import IdealViews, ideal_view
 from imitation_refinement.xrd.ranges import imperfections_of
+from imitation_refinement.xrd.records import RecordLines, stored_records
+from imitation_refinement.xrd.structure_sets import (
+    Classes,
+    classes_of,
+    hold_out,
+    library_blocks,
+    library_phases,
+)
+from imitation_refinement.xrd.structures import Structures, read_structures
 
 
 class XrdTask:
@@ -29,13 +46,12 @@ class XrdTask:
         workers: processes to generate with; the data do not depend on it.
     """
 
-    class_names: tuple[str, ...] = CRYSTAL_SYSTEMS
     axis_name = "q (1/Å)"
-    noun, group_noun = "patterns", "libraries"
+    noun = "patterns"
     reading: IdealData | None = None
 
     def __init__(self, config: ConfigDict, cache_dir: Path, workers: int):
-        self._data, self._seed = config.data, config.seed
+        self._config, self._data, self._seed = config, config.data, config.seed
         self._cache_dir, self._workers = cache_dir, workers
         self._ranges, self._options = imperfections_of(config.data)
         ideal = config.data.ideal
@@ -43,10 +59,45 @@ class XrdTask:
         self.grid = Grid(**config.data.grid, wavelength=config.data.wavelength)
         self.axis: np.ndarray = grid_q(self.grid)
         self.input_shape: tuple[int, ...] = (self.grid.length, 1)
+        self.group_noun = "samples" if config.data.imperfect.measured else "libraries"
+        self.class_names: tuple[str, ...] = (
+            CRYSTAL_SYSTEMS if self._structures is None else self._classes.names
+        )
 
     @cached_property
-    def _lines(self) -> IdealLines:
-        return ideal_lines(self._data, self._seed, self._cache_dir, self._workers)
+    def _structures(self) -> Structures | None:
+        """The user's structures; None where crystals are generated."""
+        data = self._data
+        path = data.cif_dir or data.structures
+        if data.materials_project:
+            path = materials_project(data.materials_project, self._cache_dir)
+        return read_structures(path, self._cache_dir, self._workers) if path else None
+
+    @cached_property
+    def _classes(self) -> Classes:
+        assert self._structures is not None
+        return classes_of(self._structures, self._data.label, self._data.ideal.smallest_class)
+
+    @cached_property
+    def _held_out(self) -> np.ndarray:
+        """Which structures the ideal set's training does not see, bool [n]."""
+        assert self._structures is not None
+        ideal, label = self._data.ideal, self._classes.label
+        if self._data.label == "phase":  # each phase is a class, and a class must be seen
+            return np.zeros(len(label), bool)
+        return hold_out(self._structures, label, ideal.unseen_fraction, self._seed)
+
+    @cached_property
+    def _lines(self) -> IdealLines | RecordLines:
+        where = self._seed, self._cache_dir, self._workers
+        if self._structures is None:
+            lines = ideal_lines(self._data, *where)
+        else:
+            chosen = self._structures, self._classes.label, self._held_out
+            lines = structure_lines(self._data, self._seed, *chosen, *where[1:])
+        if self._data.ideal.store == "records":
+            return stored_records(lines, self._cache_dir)
+        return lines
 
     @cached_property
     def _training(self) -> np.ndarray:
@@ -54,15 +105,59 @@ class XrdTask:
 
     @cached_property
     def ideal(self) -> IdealData:
-        """Simulated patterns of generated crystals."""
+        """Simulated patterns of generated crystals or of the user's structures."""
         return IdealData(self._lines.label, self._lines.split, self._view, self._fixed)
 
     @cached_property
     def imperfect(self) -> ImperfectData:
-        """Components of simulated composition-spread libraries, a library being a group."""
-        found = imperfect_set(self._data, self._seed, self._cache_dir, self._workers)
-        return ImperfectData(
-            found.pattern[..., None], found.truth[..., None], found.label, found.library
+        """Measured patterns, or components of simulated composition-spread libraries."""
+        if self._data.imperfect.measured:
+            data = measured_set(
+                self._data,
+                self.grid,
+                kind=self._data.label,
+                keys=self.class_names if self._structures is None else self._classes.keys,
+                labelled=self._config.refiner.targeted,
+            )
+            folds = self._config.evaluate.folds
+            if (groups := len(np.unique(data.group))) < folds:
+                raise UserError(
+                    f"config.evaluate.folds = {folds}: there are {groups} groups of measured "
+                    "patterns (see config.data.imperfect.measured); lower it or add samples"
+                )
+            return data
+        where = self._data, self._seed, self._cache_dir, self._workers
+        if self._structures is None:
+            found = imperfect_set(*where)
+            label, group = found.label, found.library
+        else:
+            label, block = self._classes.label, self._blocks
+            phases = partial(
+                library_phases,
+                seed=self._seed,
+                structures=self._structures,
+                label=label,
+                block=block,
+            )
+            drawn = hashlib.sha256(label.tobytes() + block.tobytes()).hexdigest()
+            found = imperfect_set(*where, (f"{self._structures.digest} {drawn}", phases))
+            # One block: the classes are the phases, or too few to keep them apart.
+            group = block[found.prototype_id] if block.max() > 0 else found.library
+            label = label[found.prototype_id]
+        return ImperfectData(found.pattern[..., None], found.truth[..., None], label, group)
+
+    @cached_property
+    def _blocks(self) -> np.ndarray:
+        """Which structures share libraries, int32 [n]; see `library_blocks`."""
+        assert self._structures is not None
+        label = self._classes.label
+        on_grid = np.isin(np.arange(len(label)), self._lines.prototype_id)
+        return library_blocks(
+            self._structures,
+            np.where(on_grid, label, -1),
+            self._held_out & on_grid,
+            self._config.evaluate.folds,
+            self._seed,
         )
 
     def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:

@@ -1,0 +1,102 @@
+"""The functions for scripts and notebooks: from scans or arrays to answers, in one call.
+
+Belongs here: what makes arrays of any honest shape and scale fit a `Model`. For example, with a
+scan in two columns, 2 theta in degrees and counts:
+
+>>> import imitation_refinement as ir
+>>> model = ir.load_model()  # the one that is shipped; or a file, or a finished run's folder
+>>> scans = ir.read_patterns("scan.xy", wavelength="CuKa")
+>>> answer = ir.classify(scans, model)
+>>> answer.verdict[0] in ("confident", "ambiguous", "not recognised")
+True
+>>> best = model.class_names[answer.probabilities[0].argmax()]
+>>> answer.refined.shape == (1, model.grid.length, 1)
+True
+
+and with patterns that lie on the model's own axis, `model.q` in 1/angstrom:
+
+>>> import numpy as np
+>>> peaks = sum(np.exp(-0.5 * ((model.q - q) / 0.01) ** 2) for q in (2.1, 3.0, 3.6))
+>>> ir.refine(1000.0 * peaks, model).shape == (1, model.grid.length)
+True
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from imitation_refinement.model import Assessment, Model
+from imitation_refinement.portable import load_model
+from imitation_refinement.xrd.scans import Scan, on_grid
+
+Patterns = Scan | Sequence[Scan] | np.ndarray
+
+
+def refine(patterns: Patterns, model: Model | None = None) -> np.ndarray:
+    """Refines patterns.
+
+    Args:
+        patterns: scans of `read_patterns`; or intensities on `model.q`, on any positive scale,
+            `[L]`, `[n, L]` or `[n, L, 1]`.
+        model: of `load_model`; None for the one that is shipped.
+
+    Returns:
+        Refined patterns, float32 `[n, L]`; those that went in have maximum 1.
+
+    Raises:
+        ValueError: another shape, or numbers that are not finite.
+        TypeError: neither scans nor real numbers.
+        UserError: a scan does not cover enough of the grid.
+    """
+    return classify(patterns, model).refined[..., 0]
+
+
+def classify(patterns: Patterns, model: Model | None = None) -> Assessment:
+    """Refines and classifies patterns and says how far to believe the answer; see `refine`."""
+    model = model or _shipped()
+    return model.assess(*place(patterns, model))
+
+
+def place(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
+    """Returns patterns as `Model.assess` takes them: float32 `[n, L, 1]` with maximum 1, and masks.
+
+    Scans lose their background; negative intensities become 0. Raises as `refine`.
+    """
+    scans = [patterns] if isinstance(patterns, Scan) else patterns
+    if not isinstance(scans, np.ndarray) and all(isinstance(scan, Scan) for scan in scans):
+        placed = [on_grid(scan, model.grid) for scan in scans]
+        shape = (len(placed), model.grid.length)
+        # One without a signal holds noise alone, which is not to be shown to the networks.
+        patterns_of = [one.pattern * (not one.signal) for one in placed]
+        raw = np.array(patterns_of, np.float32).reshape(shape)
+        return raw[..., None], np.array([one.mask for one in placed], bool).reshape(shape)
+    raw = _rows(scans, model.grid.length)
+    top = np.maximum(raw.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
+    return (raw / top).astype(np.float32)[..., None], np.ones(raw.shape, bool)
+
+
+def _rows(values: Any, length: int) -> np.ndarray:
+    """Intensities as float64 `[n, L]`, not negative."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"patterns: expected scans or real numbers, got {array.dtype}")
+    rows = array[None] if array.ndim == 1 else array
+    if rows.ndim == 3 and rows.shape[2] == 1:
+        rows = rows[..., 0]
+    if rows.ndim != 2 or rows.shape[1] != length:
+        raise ValueError(
+            f"patterns: expected shape [{length}], [n, {length}] or [n, {length}, 1], the points "
+            f"of model.q, got {list(array.shape)}"
+        )
+    rows = rows.astype(np.float64)
+    if not np.isfinite(rows).all():
+        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+        raise ValueError(f"patterns: pattern {row} holds numbers that are not finite")
+    return np.maximum(rows, 0.0)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> Model:
+    return load_model()

@@ -1,0 +1,1 @@
+"""Handwritten digits, the paper's second application: typeset digits refine handwritten ones."""

@@ -1,0 +1,55 @@
+"""The notebook as a newcomer runs it: every cell, in order, in a kernel of its own."""
+
+import ast
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from program import ROOT
+
+from imitation_refinement.portable import shipped_model
+
+NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
+
+
+def cells(kind: str) -> list[str]:
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    return [cell.source for cell in notebook.cells if cell.cell_type == kind]
+
+
+def test_it_is_valid_and_holds_no_output():
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            ast.parse(cell.source)
+            assert not cell.outputs and cell.execution_count is None
+
+
+def test_it_installs_only_where_the_package_is_missing():
+    install = next(source for source in cells("code") if "pip" in source)
+    assert "find_spec" in install.split("subprocess.run")[0]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
+def test_it_runs_from_top_to_bottom(tmp_path, tmp_path_factory, monkeypatch):
+    from nbclient import NotebookClient
+
+    # Where other tests that run this preset keep their compiled programs.
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "pipeline_cache"))
+    monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
+    # A kernel is another process: it finds this checkout by the path alone.
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    notebook = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
+    client.execute()
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    outputs = [output for cell in code for output in cell.outputs]
+    printed = "".join(output.get("text", "") for output in outputs)
+    assert any("image/png" in output.get("data", {}) for output in outputs)
+    assert "verdict:" in printed and "model.jaxexport" in printed
+    assert "'not recognised' 'not recognised' 'not recognised'" in printed
+    assert not list(Path(tmp_path).glob("imitation-refinement"))  # nothing was cloned
