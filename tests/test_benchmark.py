@@ -10,8 +10,8 @@ from fake_model import SYSTEMS, FakeModel
 from imitation_refinement.acceptance import Calibration
 from imitation_refinement.calibration import softmax_at
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.benchmark import compare, place, run_benchmark
-from imitation_refinement.xrd.benchmark_scores import (
+from imitation_refinement.xrd.commands.benchmark import compare, place, run_benchmark
+from imitation_refinement.xrd.commands.benchmark_scores import (
     Answers,
     Compared,
     balanced_accuracy,

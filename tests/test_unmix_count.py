@@ -2,15 +2,7 @@ import numpy as np
 import pytest
 from test_convolutive import COMPONENTS, alloyed, peaks
 
-from imitation_refinement.xrd.convolutive import (
-    Convolutive,
-    kl_divergence,
-    phases,
-    reconstruction,
-    unmix_convolutive,
-)
-from imitation_refinement.xrd.unmix import lagged_correlation, unmix
-from imitation_refinement.xrd.unmix_count import (
+from imitation_refinement.xrd.commands.unmix_count import (
     BLOCK,
     HELD_OUT,
     chosen_count,
@@ -20,6 +12,14 @@ from imitation_refinement.xrd.unmix_count import (
     pooled,
     search,
 )
+from imitation_refinement.xrd.convolutive import (
+    Convolutive,
+    kl_divergence,
+    phases,
+    reconstruction,
+    unmix_convolutive,
+)
+from imitation_refinement.xrd.unmix import lagged_correlation, unmix
 
 
 def test_pooling_averages_and_keeps_the_end():

@@ -6,10 +6,15 @@ import pytest
 from fake_model import FakeModel
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.xrd.commands.unmix_library import (
+    read_spread,
+    run_unmix,
+    strains,
+    unmix_spread,
+)
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.unmix import lagged_correlation
-from imitation_refinement.xrd.unmix_library import read_spread, run_unmix, strains, unmix_spread
 
 GRID = Grid()
 LINES = ([1.5, 2.2, 3.4, 4.6], [1.8, 2.9, 3.9, 5.2])  # of two phases, 1/angstrom

@@ -21,6 +21,9 @@ from absl import logging
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import atomic_file, atomic_write_json, atomic_write_text
 from imitation_refinement.model import Assessment, Model
+from imitation_refinement.xrd.commands.refine_scans import exit_status, find_files
+from imitation_refinement.xrd.commands.unmix_count import EXTRA, chosen_count, search
+from imitation_refinement.xrd.commands.unmix_page import write_page
 from imitation_refinement.xrd.convolutive import (
     Phases,
     kl_divergence,
@@ -30,11 +33,8 @@ from imitation_refinement.xrd.convolutive import (
 )
 from imitation_refinement.xrd.formats import read_patterns
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
-from imitation_refinement.xrd.refine_scans import exit_status, find_files
 from imitation_refinement.xrd.scans import on_grid
 from imitation_refinement.xrd.unmix import unmix
-from imitation_refinement.xrd.unmix_count import EXTRA, chosen_count, search
-from imitation_refinement.xrd.unmix_page import write_page
 
 MAX_STRAIN = 0.02  # largest relative change of a phase's q over the library, either way
 STRIDE = 2  # grid points between the shifts that are tried; peaks are four times as wide

@@ -18,15 +18,15 @@ from imitation_refinement.calibration import temper
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import atomic_write_json, atomic_write_text
 from imitation_refinement.model import Assessment, Model
-from imitation_refinement.xrd.benchmark_page import write_page
-from imitation_refinement.xrd.benchmark_scores import Answers, Compared, score
+from imitation_refinement.xrd.commands.benchmark_page import write_page
+from imitation_refinement.xrd.commands.benchmark_scores import Answers, Compared, score
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.library import Diffraction, truth_pattern
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.scans import on_grid
-from imitation_refinement.xrd.structures import read_cif
+from imitation_refinement.xrd.structures.collection import read_cif
 
 
 class Placed(NamedTuple):
