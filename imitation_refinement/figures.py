@@ -329,7 +329,8 @@ def _pattern(panel: Axes, axis: ArrayLike, pattern: ArrayLike, name: str, color:
 
 
 def _class_style(k: int) -> tuple[str, str]:
-    return CLASS_COLORS[k % len(CLASS_COLORS)], CLASS_MARKERS[k % len(CLASS_MARKERS)]
+    turn, place = divmod(k, len(CLASS_COLORS))  # from the eighth class on, pairs are new
+    return CLASS_COLORS[place], CLASS_MARKERS[(place + turn) % len(CLASS_MARKERS)]
 
 
 def _figure(width: float, height: float) -> Figure:

@@ -24,6 +24,7 @@ from imitation_refinement.classifier_stages import (
     classifier_stage,
     distance_of,
 )
+from imitation_refinement.errors import UserError
 from imitation_refinement.loop import abstract, train
 from imitation_refinement.refiner import (
     RefinerObjective,
@@ -50,14 +51,20 @@ def folds(run: Run) -> np.ndarray:
 
     The task's own if it has them (-1: in none), else stratified by class as far as the groups
     allow, which are never split.
+
+    Raises:
+        UserError: there are too few examples for so many folds.
     """
     data, number = run.task.imperfect, run.config.evaluate.folds
     if data.fold is not None:
         return data.fold
     splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed(STREAMS["folds"]))
     fold = np.empty(len(data.label), np.int32)
-    for index, (_, test) in enumerate(splitter.split(data.label, data.label, data.group)):
-        fold[test] = index
+    try:
+        for index, (_, test) in enumerate(splitter.split(data.label, data.label, data.group)):
+            fold[test] = index
+    except ValueError as error:  # every class has fewer examples than there are folds
+        raise UserError(f"config.evaluate.folds = {number}: {error} Lower it.") from error
     return fold
 
 

@@ -301,6 +301,12 @@ def test_picked_examples_are_extreme_and_middle():
     assert figures.pick_examples(before, after) == {"best": 1, "median": 0, "worst": 2}
 
 
+def test_classes_differ_in_colour_or_marker():
+    styles = [figures._class_style(k) for k in range(49)]
+    assert len(set(styles)) == 49
+    assert styles[0] == ("#E69F00", "o") and styles[7] == ("#E69F00", "s")
+
+
 def test_tsne_keeps_clusters_apart():
     rng = np.random.default_rng(1)
     centres = 10 * np.eye(3, 5)

@@ -229,3 +229,19 @@ def test_a_reader_without_examples_and_a_test_without_labels_are_refused(done, t
     with pytest.raises(UserError, match="none of the 20 test images has one"):
         pipeline.evaluation_stage(blind, model, {})
     (tmp_path / "arrays.npz").rename(done.workdir.path / "evaluation" / "arrays.npz")
+
+
+def test_too_few_examples_for_the_folds_are_named(done, tmp_path):
+    settings = done.config.copy_and_resolve_references()
+    settings.evaluate.folds = 6
+    run = Run(settings, WorkDir(tmp_path))
+    keep = slice(FEW, FEW + 16)  # four of each class
+    data = run.task.imperfect
+    run.task.imperfect = ImperfectData(data.pattern[keep], None, data.label[keep], data.group[keep])
+    with pytest.raises(UserError, match=r"^config\.evaluate\.folds = 6: .* Lower it\.$") as error:
+        training.folds(run)
+    assert "\n" not in str(error.value)
+    settings.evaluate.folds = 4
+    found = training.folds(run)
+    for label in range(CLASSES):  # one of each class in every fold
+        assert sorted(found[run.task.imperfect.label == label]) == [0, 1, 2, 3]
