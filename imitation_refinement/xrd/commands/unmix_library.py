@@ -36,7 +36,7 @@ from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.scans import on_grid
 from imitation_refinement.xrd.unmix import unmix
 
-MAX_STRAIN = 0.02  # largest relative change of a phase's q over the library, either way
+MAX_STRAIN = 0.035  # largest relative change of d-spacings over the library, either way
 STRIDE = 2  # grid points between the shifts that are tried; peaks are four times as wide
 MOST = 10  # components that are tried when their number is not given
 FEWEST = 1
