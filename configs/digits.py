@@ -4,6 +4,8 @@
     python main.py --config=configs/digits.py:uci        offline, on scikit-learn's small set
     python main.py --config=configs/digits.py:smoke      every stage in a minute; no real results
     python main.py --config=configs/digits.py:paper      the paper's method alone: accelerators
+    python main.py --config=configs/digits.py:sweep      its Fig. 7: 5 seeds, 1 to 50 images, hours
+    python main.py --config=configs/digits.py:sweep_smoke    that in a minute; no real results
 
 MNIST is downloaded once (12 MB), or read from the folder `--config.data.mnist_dir=...`. Every field
 can be overridden: `--config.data.images_per_class=1`, `--config.refiner.targeted=False`,
@@ -18,12 +20,19 @@ def get_config(preset: str = "") -> ConfigDict:
     """Returns the default config, or a preset of it.
 
     Args:
-        preset: '', 'uci', 'smoke' or 'paper'.
+        preset: '', 'uci', 'smoke', 'paper', 'sweep' or 'sweep_smoke'.
 
     Raises:
         ValueError: unknown preset.
     """
-    presets = {"": _default, "uci": _uci, "smoke": _smoke, "paper": _paper}
+    presets = {
+        "": _default,
+        "uci": _uci,
+        "smoke": _smoke,
+        "paper": _paper,
+        "sweep": _sweep,
+        "sweep_smoke": _sweep_smoke,
+    }
     if preset not in presets:
         raise ValueError(f"configs/digits.py has no preset '{preset}'; there are {sorted(presets)}")
     return presets[preset]()
@@ -183,4 +192,42 @@ def _paper() -> ConfigDict:
     config.refiner.clip_norm = 0.0
     config.refiner.pair_recognition = 0.0
     config.run.checkpoint_every = 1000
+    return config
+
+
+def _sweep() -> ConfigDict:
+    return _swept(_default())
+
+
+def _sweep_smoke() -> ConfigDict:
+    config = _swept(_smoke())
+    config.sweep.seeds = 1
+    config.sweep.images_per_class = (1, 2)
+    config.sweep.one_font = False
+    for name in ("scratch_as_paper", "scratch", "fine_tuned"):
+        config.sweep[name].update(steps=8, batch_size=20)
+    config.sweep.scratch.warmup_steps = config.sweep.fine_tuned.warmup_steps = 2
+    return config
+
+
+def _swept(config: ConfigDict) -> ConfigDict:
+    """Makes of a config for one run that of a sweep; what is done of one is not done again."""
+    config.task = "digits_sweep"
+    sweep = config.sweep = ConfigDict()
+    sweep.seeds = 5  # from config.seed on
+    sweep.images_per_class = (1, 2, 5, 10, 20, 30, 40, 50)
+    sweep.one_font = True  # also one refiner for each font alone: the rows of Fig. 6
+    # The standard classifier: the same without the prototypical loss (lambda = 0).
+    config.judges.standard = ConfigDict(config.judges.other_seed.to_dict())
+    config.judges.standard.prototype_weight = 0.0
+    # Classifiers of the few images, from scratch or from the frozen one. The first has the paper's
+    # optimizer and no augmentation; the others see `data.views`, as the refiner does.
+    sweep.scratch = ConfigDict(config.classifier.to_dict())
+    sweep.scratch.prototype_weight = 0.0
+    sweep.fine_tuned = ConfigDict(sweep.scratch.to_dict())
+    sweep.fine_tuned.learning_rate = 1e-3
+    sweep.scratch_as_paper = ConfigDict(sweep.scratch.to_dict())
+    sweep.scratch_as_paper.update(
+        optimizer="rmsprop", learning_rate=0.01, schedule="constant", warmup_steps=0
+    )
     return config

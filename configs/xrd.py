@@ -72,7 +72,7 @@ def _default() -> ConfigDict:
     data.imperfect.ranges = ConfigDict()
     for name in ("size_nm", "strain", "background", "hump", "counts"):  # (smallest, largest)
         data.imperfect.ranges[name] = config_dict.placeholder(tuple)
-    for name in ("spread", "microstrain", "texture", "residual", "floor", "zero_error"):
+    for name in ("spread", "microstrain", "texture", "residual", "floor", "zero_error", "bleed"):
         data.imperfect.ranges[name] = config_dict.placeholder(float)
     for name in ("fewer", "more"):  # probability of one NMF component too few, too many
         data.imperfect.ranges[name] = config_dict.placeholder(float)
@@ -225,9 +225,10 @@ def _measured() -> ConfigDict:
     imperfect.ranges.background = (0.01, 0.3)
     imperfect.ranges.hump = (0.0, 0.3)
     imperfect.ranges.counts = (1e3, 1e5)
+    imperfect.ranges.bleed = 0.02  # of one phase; with more the refiner deletes its weak peaks
     imperfect.k_alpha2 = 0.5
     imperfect.displacement = 3e-4  # 0.06 mm at a radius of 200 mm
-    imperfect.impurity = 0.05
+    imperfect.impurity = 0.02
     imperfect.lorentzian = 0.8
     imperfect.coverage = (0.25, 0.3)
     config.classifier.network = "vgg_slim"

@@ -15,7 +15,7 @@ from pymatgen.io.cif import CifWriter
 
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
 from imitation_refinement.xrd.grid import two_theta_from_q
-from imitation_refinement.xrd.structures import read_cif
+from imitation_refinement.xrd.structures.collection import read_cif
 
 FOLDER = Path(__file__).parent
 LINES = {"Cu": (1.54056, 1.54439), "Mo": (0.70930, 0.71359)}  # K alpha 1 and 2, angstrom

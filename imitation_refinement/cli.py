@@ -112,7 +112,12 @@ def _train(mode: str) -> None:
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     workdir.claim(config, MAY_DIFFER)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
-    pipeline.run_stages(Run(config, workdir), mode)
+    if config.task == "digits_sweep":
+        from imitation_refinement.digits.sweep import run_sweep
+
+        run_sweep(config, workdir.path)
+    else:
+        pipeline.run_stages(Run(config, workdir), mode)
     devices.sync("end")
     workdir.close()
 
@@ -133,16 +138,16 @@ def _use_model(mode: str) -> int:
     model = portable.load_model(place)
     logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
     if mode == "refine":
-        from imitation_refinement.xrd.refine_scans import refine_scans
+        from imitation_refinement.xrd.commands.refine_scans import refine_scans
 
         cif = Path(_CIF.value) if _CIF.value else None
         return refine_scans(model, _INPUT.value, output, _WAVELENGTH.value, cif)
     if mode == "benchmark":
-        from imitation_refinement.xrd.benchmark import run_benchmark
+        from imitation_refinement.xrd.commands.benchmark import run_benchmark
 
         return run_benchmark(model, Path(_INPUT.value[0]), output)
     if mode == "unmix":
-        from imitation_refinement.xrd.unmix_library import run_unmix
+        from imitation_refinement.xrd.commands.unmix_library import run_unmix
 
         return run_unmix(model, _INPUT.value, output, _WAVELENGTH.value, _COMPONENTS.value)
     if mode == "export":

@@ -113,6 +113,7 @@ XRD_DATA: dict[str, Check] = {
     "imperfect.ranges.residual": optional(number(0.0, 1.0)),
     "imperfect.ranges.floor": optional(number(0.0)),
     "imperfect.ranges.zero_error": optional(number(0.0)),
+    "imperfect.ranges.bleed": optional(number(0.0, 1.0)),
     "imperfect.ranges.fewer": optional(number(0.0, 0.5)),
     "imperfect.ranges.more": optional(number(0.0, 0.5)),
     "imperfect.k_alpha2": number(0.0, 1.0),
@@ -156,12 +157,14 @@ class TaskFields(NamedTuple):
         data: of section `data`.
         evaluate: of section `evaluate`.
         rules: checks what joins several fields; raises UserError.
+        sections: further sections, by name.
     """
 
     ndim: int
     data: Mapping[str, Check]
     evaluate: Mapping[str, Check]
     rules: Callable[[ConfigDict], None]
+    sections: Mapping[str, Mapping[str, Check]] = {}
 
 
 def _xrd_rules(config: ConfigDict) -> None:
@@ -178,9 +181,22 @@ def _digits_rules(config: ConfigDict) -> None:
     find_fonts(config.data.fonts)
 
 
+_OF_IMAGES = {"network": choice(*classifier_names(2))} | CLASSIFIER
+DIGITS_SWEEP: dict[str, Mapping[str, Check]] = {
+    "sweep": {
+        "seeds": integer(1),
+        "images_per_class": sequence(integer(FEWEST, MOST)),
+        "one_font": boolean(),
+    },
+    "sweep.scratch_as_paper": _OF_IMAGES,
+    "sweep.scratch": _OF_IMAGES,
+    "sweep.fine_tuned": _OF_IMAGES,
+}
+DIGITS = TaskFields(2, DIGITS_DATA, DIGITS_EVALUATE, _digits_rules)
 TASKS = {
     "xrd": TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules),
-    "digits": TaskFields(2, DIGITS_DATA, DIGITS_EVALUATE, _digits_rules),
+    "digits": DIGITS,
+    "digits_sweep": DIGITS._replace(sections=DIGITS_SWEEP),
 }
 
 # Fields that change how a run is done and not what it computes.
@@ -198,6 +214,7 @@ def spec(task: str, judges: Iterable[str] = ()) -> dict[str, Check]:
         "refiner": {"network": choice(*refiner_names(fields.ndim))} | REFINER,
         "evaluate": fields.evaluate,
         "run": RUN,
+        **fields.sections,
     }
     flat = {"task": choice(*TASKS), "seed": integer(0, 2**31 - 1)}
     for section, checks in sections.items():

@@ -14,6 +14,7 @@ STILL = Imperfection(
     residual=0.0,
     floor=0.0,
     zero_error=0.0,
+    bleed=0.2,
     fewer=0.0,
     more=0.0,
 )

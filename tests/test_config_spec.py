@@ -44,7 +44,9 @@ def test_presets_of_the_paper_leave_out_every_extension(preset):
 
 
 def test_an_unknown_task_is_named():
-    with pytest.raises(UserError, match=r"^config\.task = 'mnist': must be one of xrd, digits$"):
+    with pytest.raises(
+        UserError, match=r"^config\.task = 'mnist': must be one of xrd, digits, digits_sweep$"
+    ):
         check_config(changed({"task": "mnist"}))
 
 

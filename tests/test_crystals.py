@@ -9,6 +9,7 @@ from pymatgen.core import Lattice
 from pymatgen.symmetry.groups import sg_symbol_from_int_number
 from reference_crystals import arrays_of, reference_structure
 
+from imitation_refinement.generate import parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.composition import exchange_elements
 from imitation_refinement.xrd.crystals import (
@@ -19,7 +20,6 @@ from imitation_refinement.xrd.crystals import (
     strained,
     system_preserving,
 )
-from imitation_refinement.xrd.generate import parallel_map
 from imitation_refinement.xrd.tables import element_tables, wyckoff_tables
 
 PER_SYSTEM = 50

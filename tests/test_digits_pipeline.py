@@ -13,7 +13,7 @@ from imitation_refinement.files import read_json, read_npz
 SMOKE = f"--config={ROOT / 'configs' / 'digits.py'}:smoke"
 
 
-@pytest.mark.parametrize("preset", ["", "uci", "smoke", "paper"])
+@pytest.mark.parametrize("preset", ["", "uci", "smoke", "paper", "sweep", "sweep_smoke"])
 def test_every_preset_is_valid(preset):
     check_config(get_config(preset))
 

@@ -146,6 +146,8 @@ def test_outcomes_and_their_choice():
     assert chosen.tolist() == [0, 1, 2, 3]
     (chosen,) = figures.choose(np.zeros(8, int), found, 8)
     assert chosen.tolist() == [0, 7, 1, 4, 5, 6, 2, 3]
+    (chosen,) = figures.choose(np.zeros(8, int), found, 6)  # one each, two more of the first
+    assert chosen.tolist() == [0, 7, 1, 4, 2, 3]
 
 
 def test_difference_colours():
@@ -174,4 +176,4 @@ def test_pictures_of_a_run(tmp_path):
     raw[:, 5:20, 13:15] = 1.0
     refined = scipy.ndimage.shift(raw, (0, 1, 0), order=0)
     (picture,) = task(tmp_path).pictures(inputs(raw, refined, np.ones(6, bool)), {}).values()
-    assert Image.open(io.BytesIO(picture.png)).size[0] == 4 * 30 * figures.ZOOM
+    assert Image.open(io.BytesIO(picture.png)).size[0] == 6 * 30 * figures.ZOOM

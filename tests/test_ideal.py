@@ -15,7 +15,7 @@ from imitation_refinement.xrd.ideal import (
     strained_member,
     structure_lines,
 )
-from imitation_refinement.xrd.structures import Structures
+from imitation_refinement.xrd.structures.collection import Structures
 from imitation_refinement.xrd.symmetry import lattice_vectors
 
 SEED, PROTOTYPES, MEMBERS = 5, 40, 3

@@ -9,8 +9,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.materials_project import materials_project, subsystems
-from imitation_refinement.xrd.structures import read_structures
+from imitation_refinement.xrd.structures.collection import read_structures
+from imitation_refinement.xrd.structures.materials_project import materials_project, subsystems
 
 IRON = Structure.from_spacegroup("Im-3m", Lattice.cubic(2.87), ["Fe"], [[0, 0, 0]])
 OXIDE = Structure.from_spacegroup(

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from imitation_refinement.xrd.commands.peak_table import peak_table
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
-from imitation_refinement.xrd.peak_table import peak_table
 
 GRID = Grid()
 Q = grid_q(GRID)

@@ -12,10 +12,15 @@ import pytest
 from fake_model import CUT, SYSTEMS, FakeModel
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd import refine_scans as module
+from imitation_refinement.xrd.commands import refine_scans as module
+from imitation_refinement.xrd.commands.refine_scans import (
+    duration,
+    exit_status,
+    find_files,
+    refine_scans,
+)
+from imitation_refinement.xrd.commands.scan_results import Names
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
-from imitation_refinement.xrd.refine_scans import duration, exit_status, find_files, refine_scans
-from imitation_refinement.xrd.scan_results import Names
 
 PEAKS = (25.0, 38.0, 52.0, 70.0)
 

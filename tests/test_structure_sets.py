@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.structure_sets import (
+from imitation_refinement.xrd.structures.classes import (
     class_key,
     classes_of,
     hold_out,
     library_blocks,
     library_phases,
 )
-from imitation_refinement.xrd.structures import Structures
+from imitation_refinement.xrd.structures.collection import Structures
 
 
 def table(rows: list[tuple[str, str, int]]) -> Structures:

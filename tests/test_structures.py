@@ -15,8 +15,8 @@ from reference_crystals import REFERENCE, arrays_of, reference_structure
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
 from imitation_refinement.xrd.grid import two_theta_from_q
-from imitation_refinement.xrd.structure_files import standard_structure
-from imitation_refinement.xrd.structures import read_cif, read_structures
+from imitation_refinement.xrd.structures.collection import read_cif, read_structures
+from imitation_refinement.xrd.structures.files import standard_structure
 from imitation_refinement.xrd.symmetry import system_of_space_group
 
 DATA = os.environ.get("IMITATION_REFINEMENT_DATA")
@@ -253,7 +253,7 @@ def test_nothing_usable_is_one_line(tmp_path, make, mend):
 def test_second_reading_comes_from_the_cache_and_a_changed_file_does_not(tmp_path, monkeypatch):
     path = write_lines(tmp_path / "some.jsonl", [entry(SALT)])
     first = read_structures(path, tmp_path / "cache", workers=1)
-    monkeypatch.setattr("imitation_refinement.xrd.structures.from_json", None)
+    monkeypatch.setattr("imitation_refinement.xrd.structures.collection.from_json", None)
     assert read_structures(path, tmp_path / "cache", workers=1).digest == first.digest
     write_lines(path, [entry(SALT, frac_coords=(SALT.frac_coords * 0.9).tolist())])
     with pytest.raises(TypeError):  # it is read anew, which is made impossible above

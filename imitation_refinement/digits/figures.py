@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from imitation_refinement.figures import RAW_COLOR, REFINED_COLOR
 
 ZOOM = 2  # screen pixels per pixel on each axis
-FIXED, RIGHT, BROKEN, WRONG = "fixed", "right", "broken", "wrong"
+FIXED, RIGHT, BROKEN, WRONG = KINDS = ("fixed", "right", "broken", "wrong")
 # Screen colours of the bar below an image, by what refinement did to its recognition.
 BARS = {
     FIXED: (0, 158, 115),
@@ -31,8 +31,8 @@ def outcome(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 def choose(labels: np.ndarray, outcomes: np.ndarray, columns: int) -> list[np.ndarray]:
     """Returns indices of examples of each class, in the order fixed, right, broken, wrong.
 
-    Of each outcome the first ones, a quarter of the columns each where there are so many; what is
-    missing of one is filled by right ones.
+    The first ones of each outcome, a quarter of the columns each; what one leaves free goes to the
+    others, in the same order.
 
     Args:
         labels: int `[n]`.
@@ -41,14 +41,11 @@ def choose(labels: np.ndarray, outcomes: np.ndarray, columns: int) -> list[np.nd
     """
     chosen = []
     for label in np.unique(labels):
-        member = labels == label
-        found = {
-            kind: np.flatnonzero(member & (outcomes == kind))
-            for kind in (FIXED, RIGHT, BROKEN, WRONG)
-        }
-        others = [found[kind][: columns // 4] for kind in (FIXED, BROKEN, WRONG)]
-        right = found[RIGHT][: columns - sum(map(len, others))]
-        chosen.append(np.concatenate([others[0], right, *others[1:]]))
+        found = [np.flatnonzero((labels == label) & (outcomes == kind)) for kind in KINDS]
+        take = [min(len(indices), columns // len(KINDS)) for indices in found]
+        for number, indices in enumerate(found):
+            take[number] += min(len(indices) - take[number], columns - sum(take))
+        chosen.append(np.concatenate([i[:n] for i, n in zip(found, take, strict=True)]))
     return chosen
 
 

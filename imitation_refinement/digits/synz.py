@@ -11,8 +11,8 @@ import PIL
 from PIL import Image, features
 
 from imitation_refinement.digits.fonts import Font, as_array, digit_glyphs
+from imitation_refinement.generate import cached_arrays
 from imitation_refinement.tasks import SEEN, TRAIN
-from imitation_refinement.xrd.generate import cached_arrays
 
 SIZE = 28  # pixels
 BOX = 20  # pixels of a digit's longer side, as in MNIST

@@ -16,11 +16,11 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.generate import cached_arrays, parallel_map
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 from imitation_refinement.xrd.crystals import Crystal, prototype_member, random_prototype
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
-from imitation_refinement.xrd.generate import cached_arrays, parallel_map
-from imitation_refinement.xrd.structures import Structures
+from imitation_refinement.xrd.structures.collection import Structures
 from imitation_refinement.xrd.symmetry import MONOCLINIC, TRICLINIC, tied
 
 # Lines beyond both ends of the grid: shifts and wide peaks bring them in.

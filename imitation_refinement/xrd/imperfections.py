@@ -213,7 +213,7 @@ def corrupt(
 
     What unmixing leaves is imitated: a shift that the truth shares, another one that it does not
     (zero error, averaging over an alloy), widths of size, strain and alloying, heights of lines
-    changed as by texture, the neighbour's lines at 0..20 %, a residue of the background, and noise
+    changed as by texture, the neighbour's lines, a residue of the background, and noise
     that was cut at the floor.
 
     Args:
@@ -238,7 +238,7 @@ def corrupt(
     # To first order ln W = (3 ln r)(1/2 - 3/2 cos^2 a): its deviation over the sphere is 1.34 ln r.
     texture = 1.34 * ranges.texture * spread
     textured = intensity * np.exp(texture * rng.standard_normal(len(q)))
-    bleed = 0.2 * rng.random() ** 2
+    bleed = ranges.bleed * rng.random() ** 2
     positions = np.concatenate([q * shift, neighbour_q])
     heights = np.concatenate([textured, bleed * neighbour_intensity])
     if options.displacement > 0.0:

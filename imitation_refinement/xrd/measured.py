@@ -20,9 +20,9 @@ from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.library import Diffraction, truth_pattern
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.scans import Scan, on_grid
-from imitation_refinement.xrd.structure_files import reduced_formula
-from imitation_refinement.xrd.structure_sets import class_key
-from imitation_refinement.xrd.structures import read_cif
+from imitation_refinement.xrd.structures.classes import class_key
+from imitation_refinement.xrd.structures.collection import read_cif
+from imitation_refinement.xrd.structures.files import reduced_formula
 from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.unmix import lagged_correlation
 

@@ -24,6 +24,8 @@ class Imperfection(NamedTuple):
         residual: largest share of the estimated background that is left, uniform from 0.
         floor: what is below so many standard deviations after subtraction becomes 0.
         zero_error: s of a shift of ln q by N(0, s), one per library.
+        bleed: largest height of another phase's lines in a simulated pair; the square root of
+            height / bleed is uniform. In libraries it is unmixing that leaves them.
         fewer: probability of unmixing with one component less than there are phases.
         more: probability of one more.
     """
@@ -39,6 +41,7 @@ class Imperfection(NamedTuple):
     residual: float
     floor: float
     zero_error: float
+    bleed: float
     fewer: float
     more: float
 
@@ -46,19 +49,19 @@ class Imperfection(NamedTuple):
 PROFILES = {
     "clean": Imperfection(
         0.1, (26, 40), 5e-4, 0.03, (1e-4, 5e-4), (0.01, 0.05), (0.0, 0.05), (5e4, 5e5),
-        0.0, 3.0, 1e-4, 0.0, 0.0,
+        0.0, 3.0, 1e-4, 0.2, 0.0, 0.0,
     ),
     "mild": Imperfection(
         0.6, (22, 42), 6e-4, 0.10, (3e-4, 3e-3), (0.01, 0.08), (0.0, 0.08), (3e4, 5e5),
-        0.01, 4.0, 2e-4, 0.0, 0.25,
+        0.01, 4.0, 2e-4, 0.2, 0.0, 0.25,
     ),
     "paper_like": Imperfection(
         0.8, (16, 42), 1e-3, 0.12, (5e-4, 4e-3), (0.01, 0.15), (0.0, 0.15), (3e3, 5e4),
-        0.03, 3.0, 3e-4, 0.0, 0.25,
+        0.03, 3.0, 3e-4, 0.2, 0.0, 0.25,
     ),
     "hard": Imperfection(
         0.8, (12, 40), 2e-3, 0.25, (1e-3, 8e-3), (0.02, 0.30), (0.02, 0.40), (1e3, 2e4),
-        0.04, 3.0, 5e-4, 0.25, 0.25,
+        0.04, 3.0, 5e-4, 0.2, 0.25, 0.25,
     ),
 }  # fmt: skip
 

@@ -21,20 +21,20 @@ from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.ideal import IdealLines, ideal_lines, structure_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
 from imitation_refinement.xrd.imperfections import corrupt
-from imitation_refinement.xrd.materials_project import materials_project
 from imitation_refinement.xrd.measured import measured_set
 from imitation_refinement.xrd.pictures import pattern_pictures
 from imitation_refinement.xrd.profiles import IdealViews, ideal_view
 from imitation_refinement.xrd.ranges import imperfections_of
 from imitation_refinement.xrd.records import RecordLines, stored_records
-from imitation_refinement.xrd.structure_sets import (
+from imitation_refinement.xrd.structures.classes import (
     Classes,
     classes_of,
     hold_out,
     library_blocks,
     library_phases,
 )
-from imitation_refinement.xrd.structures import Structures, read_structures
+from imitation_refinement.xrd.structures.collection import Structures, read_structures
+from imitation_refinement.xrd.structures.materials_project import materials_project
 
 
 class XrdTask:

@@ -22,13 +22,13 @@ from absl import logging
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import writing
 from imitation_refinement.model import Model
-from imitation_refinement.xrd.batch_page import BatchPage
-from imitation_refinement.xrd.cif_match import CifMatcher, Match
+from imitation_refinement.xrd.commands.batch_page import BatchPage
+from imitation_refinement.xrd.commands.cif_match import CifMatcher, Match
+from imitation_refinement.xrd.commands.peak_table import peak_table
+from imitation_refinement.xrd.commands.scan_outputs import ENDINGS, BatchTables, write_patterns
+from imitation_refinement.xrd.commands.scan_picture import ScanPicture
+from imitation_refinement.xrd.commands.scan_results import Failed, Names, Refined
 from imitation_refinement.xrd.formats import SUFFIXES, read_patterns
-from imitation_refinement.xrd.peak_table import peak_table
-from imitation_refinement.xrd.scan_outputs import ENDINGS, BatchTables, write_patterns
-from imitation_refinement.xrd.scan_picture import ScanPicture
-from imitation_refinement.xrd.scan_results import Failed, Names, Refined
 from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid, parse_wavelength
 
 BATCH = 256  # patterns that go through the model together

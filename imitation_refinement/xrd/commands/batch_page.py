@@ -14,9 +14,8 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from imitation_refinement.files import atomic_write_text
-from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
-from imitation_refinement.xrd.pages import render_page
-from imitation_refinement.xrd.scan_results import (
+from imitation_refinement.xrd.commands.pages import render_page
+from imitation_refinement.xrd.commands.scan_results import (
     FAILED,
     NOT_RECOGNISED,
     Failed,
@@ -25,6 +24,7 @@ from imitation_refinement.xrd.scan_results import (
     runs,
     thinned,
 )
+from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.scans import q_per_radian
 
 PLOTS = 200  # patterns that can be looked into; about 40 kB each

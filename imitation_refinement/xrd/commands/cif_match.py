@@ -1,7 +1,7 @@
 """Crystals from CIF files beside a refined pattern: where their lines are, how well they match.
 
 Belongs here: finding the CIF files that belong to a scan, simulating them as the ideal patterns of
-training are, and the score. Reading a CIF is `structures`'s.
+training are, and the score. Reading a CIF is `structures.collection`'s.
 """
 
 from functools import lru_cache
@@ -15,7 +15,7 @@ from imitation_refinement.metrics import ncc
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.profiles import ideal_pattern
-from imitation_refinement.xrd.structures import read_cif
+from imitation_refinement.xrd.structures.collection import read_cif
 
 SHOWN = 3  # best of the crystals that are kept for each pattern
 _B_ISO = 0.5  # angstrom^2, a usual displacement at room temperature

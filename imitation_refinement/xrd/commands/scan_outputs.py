@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 
 from imitation_refinement.files import atomic_file, writing
-from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.peak_table import PeakTable
-from imitation_refinement.xrd.scan_picture import ScanPicture
-from imitation_refinement.xrd.scan_results import (
+from imitation_refinement.xrd.commands.peak_table import PeakTable
+from imitation_refinement.xrd.commands.scan_picture import ScanPicture
+from imitation_refinement.xrd.commands.scan_results import (
     Curves,
     Failed,
     Refined,
@@ -28,6 +27,7 @@ from imitation_refinement.xrd.scan_results import (
     row,
     thinned,
 )
+from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import write_refined
 
 ENDINGS = (

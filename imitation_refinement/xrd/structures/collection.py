@@ -1,7 +1,7 @@
 """Crystal structures of the user: CIF files and JSON lines as one table of standard crystals.
 
 Belongs here: finding the structures in a folder or file, the table with its cache, and the log of
-what was mended or left out. One structure is read in `structure_files`; what is simulated from the
+what was mended or left out. One structure is read in `files`; what is simulated from the
 table is in `ideal` and `imperfect`.
 """
 
@@ -18,10 +18,10 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.crystals import Crystal
-from imitation_refinement.xrd.generate import cached_arrays, parallel_map
-from imitation_refinement.xrd.structure_files import (
+from imitation_refinement.xrd.structures.files import (
     MAX_ATOMS,
     MIN_DISTANCE,
     SYMPREC,

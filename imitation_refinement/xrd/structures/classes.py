@@ -1,7 +1,7 @@
 """What a table of structures is to be used for: its classes, what is held out, its libraries.
 
 Belongs here: choices about structures, by symmetry and formula alone. Reading them is in
-`structures`, simulating their patterns in `ideal`.
+`collection`, simulating their patterns in `ideal`.
 """
 
 from collections import Counter
@@ -12,7 +12,7 @@ from absl import logging
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.crystals import Crystal
-from imitation_refinement.xrd.structures import Structures
+from imitation_refinement.xrd.structures.collection import Structures
 from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS, system_of_space_group
 
 LABELS = ("crystal_system", "space_group", "phase")

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from imitation_refinement.xrd.cif_match import Match
+from imitation_refinement.xrd.commands.cif_match import Match
+from imitation_refinement.xrd.commands.peak_table import PeakTable
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
-from imitation_refinement.xrd.peak_table import PeakTable
 from imitation_refinement.xrd.scans import PlacedScan, Scan, q_per_radian
 
 NOT_RECOGNISED = "not recognised"  # the verdict that comes without an answer

@@ -1,0 +1,1 @@
+"""What --mode=refine, benchmark and unmix do: files in; files and a page out."""

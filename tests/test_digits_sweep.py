@@ -1,0 +1,132 @@
+import csv
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+from program import ROOT
+
+from configs.digits import get_config
+from imitation_refinement.config_spec import check_config
+from imitation_refinement.digits.sweep import FewAsIdeal, Job, job_config, jobs
+from imitation_refinement.digits.sweep_page import markdown, spread, summary, value, write_page
+from imitation_refinement.files import atomic_write_npz
+from imitation_refinement.tasks import TRAIN
+
+
+def test_jobs_are_the_papers_and_its_rivals():
+    found = jobs(get_config("sweep"))
+    assert len(set(found)) == len(found) == 5 * (8 * 4 + 1) + 5
+    assert Job(3, "targeted", 20) in found
+    assert Job(4, "non_targeted", 50) in found
+    assert Job(0, "one_font", 50, "stix") in found
+    assert len({job.folder for job in found}) == len(found)
+
+
+def test_a_job_is_a_run_of_its_own():
+    config = get_config("sweep")
+    for job in jobs(config):
+        check_config(job_config(config, job))
+    own = job_config(config, Job(2, "non_targeted", 50))
+    assert (own.seed, own.data.images_per_class, own.refiner.targeted) == (2, 50, False)
+    own = job_config(config, Job(0, "one_font", 50, "stix"))
+    assert (own.data.fonts, own.refiner.targeted) == (("stix",), True)
+    own = job_config(config, Job(0, "scratch_as_paper", 1))
+    assert (own.classifier.optimizer, own.classifier.prototype_weight) == ("rmsprop", 0.0)
+    assert config.seed == 0 and config.data.images_per_class == 50
+
+
+def test_rivals_are_trained_on_the_few_images_alone(tmp_path):
+    config = job_config(get_config("sweep_smoke"), Job(0, "scratch", 2))
+    task = FewAsIdeal(config, tmp_path, 1, augment=True)
+    assert task.ideal.split.tolist() == [TRAIN] * 20
+    np.testing.assert_array_equal(task.ideal.fixed(7), task.imperfect.pattern[7])
+    rng = np.random.default_rng(0)
+    assert np.abs(task.ideal.view(7, rng) - task.ideal.fixed(7)).max() > 0.05
+    plain = FewAsIdeal(config, tmp_path, 1, augment=False)
+    np.testing.assert_array_equal(plain.ideal.view(7, rng), plain.ideal.fixed(7))
+
+
+def refiner(seed, number, refined, raw, folder="", method="targeted", font=""):
+    heads = ("classifier", "prototype", "other_seed", "reader")
+    return {
+        "seed": seed, "method": method, "number": number, "font": font, "folder": folder,
+        "accuracy": {head: {"raw": raw, "refined": refined} for head in heads},
+        "fixed": 5, "broken": 1, "change": 0.02, "off_stroke": 0.015,
+    }  # fmt: skip
+
+
+def rival(seed, number, accuracy):
+    return {
+        "seed": seed, "method": "scratch", "number": number, "font": "", "folder": "",
+        "accuracy": {"classifier": {"raw": accuracy}},
+    }  # fmt: skip
+
+
+def test_spread_by_hand():
+    records = [refiner(0, 5, 0.8, 0.7), refiner(1, 5, 0.9, 0.7), refiner(0, 1, 0.1, 0.1)]
+    mean, deviation, seeds = spread(records, "targeted", 5, "accuracy.classifier.refined")
+    assert mean == pytest.approx(0.85)
+    assert deviation == pytest.approx(0.05 * np.sqrt(2))
+    assert seeds == 2
+    assert spread(records, "scratch", 5, "accuracy.classifier.raw") is None
+    assert np.isnan(spread(records, "targeted", 1, "change")[1])
+    assert value(records[0], "accuracy.other_network.raw") is None
+
+
+def test_tables_hold_means_deviations_and_seeds():
+    records = [refiner(0, 5, 0.8, 0.7), refiner(1, 5, 0.9, 0.7), rival(0, 5, 0.6)]
+    lines = markdown(summary(records)).splitlines()
+    (row,) = [line for line in lines if line.startswith("| targeted")]
+    assert row.startswith("| targeted | 5 | 2 | 85.00 ± 7.07 | 70.00 ± 0.00 |")
+    assert "| scratch | 5 | 1 | 60.00 |" in lines
+
+
+def test_one_font_refiners_are_not_averaged():
+    records = [refiner(0, 5, 0.8, 0.7, method="one_font", font=font) for font in ("a", "b")]
+    assert summary(records) == []
+
+
+def test_files_of_a_sweep(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.random((2, 40, 28, 28)).astype(np.float32)
+    kept = {
+        "raw": images[0], "refined": images[1], "label": np.arange(40) % 10,
+        "before": np.arange(40) % 3 == 0, "after": np.arange(40) % 2 == 0,
+    }  # fmt: skip
+    records = []
+    for name, font in (("all", ""), ("stix", "stix")):
+        atomic_write_npz(tmp_path / name / "images.npz", kept)
+        method = "one_font" if font else "targeted"
+        records.append(refiner(0, 2, 0.8, 0.7, str(tmp_path / name), method, font))
+    records.append(rival(0, 2, 0.5))
+    write_page(tmp_path, records)
+    widths = {"figure7": 960, "figure6_classes": 4 * 60, "figure6_fonts": 20 * 60}
+    for name, width in widths.items():
+        with Image.open(tmp_path / f"{name}.png") as picture:
+            assert picture.size[0] == width
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
+    assert [row["method"] for row in rows] == ["targeted", "one_font", "scratch"]
+    assert float(rows[0]["accuracy.reader.refined"]) == 0.8
+    assert rows[2]["accuracy.reader.refined"] == ""
+
+
+@pytest.mark.slow
+def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
+    config = f"--config={ROOT / 'configs' / 'digits.py'}:sweep_smoke"
+    workdir = tmp_path / "run"
+    output = program(workdir, config=config)
+    assert "9 of 9 jobs" in output
+    results = sorted(workdir.glob("seed_0/*/result.json"))
+    assert len(results) == 9
+    before = {path: path.read_bytes() for path in results}
+    found = json.loads((workdir / "seed_0" / "targeted_2" / "result.json").read_text())
+    assert set(found["accuracy"]) == {
+        "classifier", "prototype", "other_seed", "other_network", "reader", "standard",
+    }  # fmt: skip
+    results[0].unlink()
+    output = program(workdir, config=config)
+    assert "1 of 9 jobs" in output
+    assert {path: path.read_bytes() for path in results} == before
+    assert "targeted" in (workdir / "table.md").read_text()
