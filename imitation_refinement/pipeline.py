@@ -1,4 +1,4 @@
-"""The stages of a run in order: data, training, evaluation, report.
+"""The stages of a run in order: data, training, evaluation, model file, report.
 
 Each stage looks for its finished result in the work directory first, so a second run takes seconds
 and a killed one goes on where it stopped. Everything numeric is elsewhere.
@@ -28,6 +28,8 @@ from imitation_refinement.evaluation_inputs import (
     to_arrays,
 )
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
+from imitation_refinement.model_of_run import model_from_run
+from imitation_refinement.portable import MODEL_FILE, save_model
 from imitation_refinement.report import write_report
 from imitation_refinement.run import Run
 from imitation_refinement.training import TrainedModel, folds, refined_patterns, trained_model
@@ -105,6 +107,20 @@ def evaluation_stage(
     return inputs, results
 
 
+def model_stage(run: Run) -> None:
+    """Keeps what an XRD run trained as one calibrated model file, for `--mode=refine` and others.
+
+    Other tasks have no new examples to be used on.
+    """
+    path = run.workdir.path / MODEL_FILE
+    if run.config.task != "xrd" or (run.workdir.stage_done("model") and path.exists()):
+        return
+    model = model_from_run(run)
+    if devices.is_main_process():
+        save_model(model, path)
+    run.workdir.mark_done("model")
+
+
 def report_stage(
     run: Run, classifier: TrainedClassifier, inputs: EvaluationInputs, results: dict[str, Any]
 ) -> None:
@@ -153,4 +169,5 @@ def run_stages(run: Run, mode: str) -> None:
     inputs, results = evaluation_stage(run, model, judges)
     if mode == "evaluate":
         return
+    model_stage(run)
     report_stage(run, model.classifier, inputs, results)

@@ -17,10 +17,12 @@ import pytest
 from program import contents, stages, trained
 
 from imitation_refinement.files import read_json, read_npz
+from imitation_refinement.portable import load_model
 
 STAGES = {
     "classifier", "judge/other_network", "judge/other_seed",
-    "refiner/pretrained", "refiner/fold_0", "refiner/fold_1", "evaluate", "report",
+    "refiner/pretrained", "refiner/fold_0", "refiner/fold_1",
+    "evaluate", "model", "report",
 }  # fmt: skip
 JUDGES = {"judge/other_network", "judge/other_seed"}
 
@@ -129,7 +131,7 @@ def test_records_of_a_run_agree(reference, program):
     assert stages(reference) == STAGES
     rows = [json.loads(line) for line in (reference / "metrics.jsonl").read_text().splitlines()]
     steps = {stage: [r["step"] for r in rows if r["stage"] == stage] for stage in STAGES}
-    trainings = STAGES - {"evaluate", "report"}
+    trainings = STAGES - {"evaluate", "model", "report"}
     assert {stage: found for stage, found in steps.items() if found} == dict.fromkeys(
         trainings, [4, 8]
     )
@@ -163,6 +165,20 @@ def test_the_report_says_what_the_results_say_and_loads_nothing(reference):
     assert page.count("data:image/png;base64,") == 5
     assert "http-equiv" not in page
     assert 'src="http' not in page and "<link" not in page and "<script src" not in page
+
+
+def test_the_model_file_holds_the_networks_that_were_evaluated(reference):
+    arrays = read_npz(reference / "evaluation" / "arrays.npz")
+    model = load_model(reference / "model.npz")
+    assert len(model.refiners) == 2
+    raw = arrays["raw"][..., None]
+    np.testing.assert_allclose(
+        model.predict(raw).logits, arrays["logits_raw"], rtol=1e-4, atol=1e-4
+    )
+    for fold in (0, 1):
+        own = arrays["fold"] == fold
+        refined = model.refine_with(fold, raw[own])[..., 0]
+        np.testing.assert_allclose(refined, arrays["refined"][own], rtol=1e-4, atol=1e-5)
 
 
 # ---- Running again, stopping, going on ----
@@ -277,6 +293,7 @@ def test_refine_writes_results_for_good_scans_and_names_broken_ones(program, cop
     )
     np.savetxt(tmp_path / "good.xy", np.stack([two_theta, counts], axis=1))
     (tmp_path / "broken.xy").write_text("not a scan\n" * 50)
+    (copy / "model.npz").unlink()  # as after --mode=train
     before = contents(copy)
     flags = ["--mode=refine", f"--input={tmp_path}/*.xy", "--wavelength=CuKa", "--output=out"]
     output = program(copy, *flags, fails=3)

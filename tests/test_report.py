@@ -164,6 +164,7 @@ def test_first_screen_says_it_helped(results):
     assert "a gain of 40.0 points (95 % interval +" in text
     fell = -results["quality"]["l1"]["relative_change"]["mean"]["value"]
     assert f"the mean ℓ1 distance fell by {100 * fell:.0f} %" in text
+    assert "Readers" not in render_report(results, [], {})
     for name in ("Accuracy", "ℓ1", "KL", "NCC", "invented"):
         assert name in text
     for name, accuracy in (("other seed", "50.0 % → 90.0 %"), ("other network", "40.0 % → 80.0 %")):
@@ -215,6 +216,7 @@ def test_images_without_a_truth_make_a_page_that_speaks_of_none():
     assert "40 test images of 3 classes, 1 fold" in words
     assert "Reader (mnist), raw → refined 100.0 % → 100.0 % +0.0 points" in words
     assert "Fixed and broken 30 and 0" in words
+    assert "Readers are trained on imperfect images" in words
     assert "Change far from strokes 1.3 % 95 %: no interval" in words
     for absent in ("truth", "ℓ1", "KL", "Peaks", "patterns", "libraries", "nan"):
         assert absent not in words, absent
