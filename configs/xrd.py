@@ -112,7 +112,7 @@ def _default() -> ConfigDict:
     refiner.network = "unet_62k"
     refiner.dtype = "float32"
     refiner.targeted = True
-    refiner.steps = 60
+    refiner.steps = 60  # on imperfect patterns; 0: as pre-trained
     refiner.batch_size = 32  # imperfect patterns, and as many pairs
     refiner.optimizer = "adam"
     refiner.learning_rate = 5e-4
@@ -233,6 +233,8 @@ def _measured() -> ConfigDict:
     imperfect.coverage = (0.25, 0.3)
     config.classifier.network = "vgg_slim"
     config.classifier.steps = 12000
+    # Simulated pairs are closer to laboratory scans than unmixed films are.
+    config.refiner.steps = 0
     config.refiner.pretrain_steps = 3000
     config.evaluate.run_folds = 1
     config.run.log_every = 200

@@ -48,6 +48,7 @@ JUDGE: dict[str, Check] = {"data": choice("ideal", "imperfect"), **CLASSIFIER}
 REFINER: dict[str, Check] = {
     "targeted": boolean(),
     **TRAINING,
+    "steps": integer(0),
     "prediction_weight": number(0.0),
     "regularization_weight": number(0.0),
     "prototype_weight": number(0.0),
@@ -247,6 +248,11 @@ def check_config(config: ConfigDict) -> None:
         )
     refiner = config.refiner
     pairs = refiner.pair_weight > 0 or refiner.pair_recognition > 0
+    if refiner.steps == 0 and refiner.pretrain_steps == 0:
+        raise UserError(
+            "config.refiner.steps = 0: the refiner would not be trained; set it or "
+            "config.refiner.pretrain_steps above 0"
+        )
     if refiner.pretrain_steps > 0 and not pairs:
         raise UserError(
             f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: pre-training needs pairs: "
@@ -256,7 +262,7 @@ def check_config(config: ConfigDict) -> None:
     for name, section in (
         sections | {f"judges.{name}": config.judges[name] for name in judges}
     ).items():
-        if section.schedule == "cosine" and section.warmup_steps >= section.steps:
+        if section.schedule == "cosine" and 0 < section.steps <= section.warmup_steps:
             raise UserError(
                 f"config.{name}.warmup_steps = {section.warmup_steps}: must be below "
                 f"config.{name}.steps = {section.steps}"

@@ -89,9 +89,14 @@ def refiner_stage(run: Run, classifier: TrainedClassifier, fold: int) -> Tree:
 
     It sees the labels (if targeted) and patterns of the other folds, the frozen classifier, and
     simulated pairs if the config asks for them; never a judge or a true pattern. It starts from
-    the refiner that was pre-trained on pairs, where there is one.
+    the refiner that was pre-trained on pairs, where there is one, and with 0 steps it is that one.
     """
     section, task, name = run.config.refiner, run.task, f"refiner/fold_{fold}"
+    if section.steps == 0:
+        pretrained = pretraining_stage(run, classifier)
+        if not run.workdir.stage_done(name):
+            run.workdir.mark_done(name)
+        return pretrained
     finished = finished_refiner(run, section, name)
     if finished is not None:
         return finished

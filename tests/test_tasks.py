@@ -196,6 +196,19 @@ def test_equal_settings_are_compiled_once(done):
     assert own is other
 
 
+def test_without_steps_of_its_own_a_refiner_is_the_pretrained_one(done, tmp_path):
+    changed = config()
+    changed.refiner.update(steps=0, pretrain_steps=3)
+    run = Run(changed, WorkDir(tmp_path / "squares"))
+    run.workdir.claim(changed)
+    classifier = classifier_stages.classifier_stage(done, "classifier")
+    refiner = training.refiner_stage(run, classifier, 0)
+    pretrained = training.pretraining_stage(run, classifier)
+    jax.tree.map(np.testing.assert_array_equal, refiner, pretrained)
+    assert run.workdir.stage_done("refiner/fold_0")
+    run.workdir.close()
+
+
 def test_fine_tuning_starts_from_what_it_is_given(done, tmp_path):
     trained = classifier_stages.classifier_stage(done, "classifier").frozen
     kept = jax.tree.map(np.array, trained)
