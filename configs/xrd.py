@@ -231,12 +231,12 @@ def _measured() -> ConfigDict:
     imperfect.impurity = 0.02
     imperfect.lorentzian = 0.8
     imperfect.coverage = (0.25, 0.3)
-    config.classifier.network = "vgg_slim"
+    config.classifier.network = config.judges.other_seed.network = "vgg_slim"
+    config.judges.other_network.network = "densenet_slim"
     config.classifier.steps = 12000
     # Simulated pairs are closer to laboratory scans than unmixed films are.
     config.refiner.steps = 0
     config.refiner.pretrain_steps = 3000
-    config.evaluate.run_folds = 1
     config.run.log_every = 200
     config.run.checkpoint_every = 1000
     return config

@@ -66,6 +66,9 @@ def model_from_run(run: Run, name: str = "") -> Model:
     if config.task != "xrd":
         raise UserError(f"config.task = {config.task!r}: only models of task 'xrd' are kept so")
     trained = trained_model(run)
+    refiners = trained.refiners
+    if config.refiner.steps == 0:
+        refiners = refiners[:1]  # that of every fold is the pre-trained one
     classifier = jax.device_get(trained.classifier.frozen)
     resolved = config.to_dict()
     del resolved["run"]  # how it was run, with folders of the machine
@@ -75,7 +78,7 @@ def model_from_run(run: Run, name: str = "") -> Model:
         classifier_spec=ClassifierSpec(*(config.classifier[f] for f in ClassifierSpec._fields)),
         classifier=Classifier(*classifier),
         refiner_spec=RefinerSpec(*(config.refiner[f] for f in RefinerSpec._fields)),
-        refiners=tuple(jax.device_get(params) for params in trained.refiners),
+        refiners=tuple(jax.device_get(params) for params in refiners),
         calibration=Calibration(1.0, 1.0, None, {}, _no_cloud(classifier), {}),
         origin={
             "name": name or run.workdir.path.name,
@@ -110,13 +113,15 @@ def held_out(run: Run, model: Model) -> HeldOut:
         UserError: there is none.
     """
     data, fold = run.task.imperfect, folds(run)
-    rows = np.flatnonzero((fold >= 0) & (fold < len(model.refiners)) & (data.label >= 0))
+    tested = (fold >= 0) & (fold < run.config.evaluate.run_folds)
+    rows = np.flatnonzero(tested & (data.label >= 0))
     if not rows.size:
         raise UserError("config.data.imperfect: no labelled test pattern to calibrate with")
     raw = data.pattern[rows]
     refined = np.empty_like(raw)
+    refiner = np.minimum(fold[rows], len(model.refiners) - 1)  # one alone saw no fold
     for index in range(len(model.refiners)):
-        own = fold[rows] == index
+        own = refiner == index
         refined[own] = model.refine_with(index, raw[own])
     after = model.predict(refined)
     everywhere = np.ones(raw.shape[:2], bool)

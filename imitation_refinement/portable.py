@@ -70,7 +70,7 @@ def load_model(path: str | Path | None = None) -> Model:
                 )
             return _load_file(shipped)
     path = Path(path).expanduser()
-    if not path.is_dir():
+    if path.is_file() or path.suffix == ".npz":
         return _load_file(path)
     if (path / MODEL_FILE).exists():
         return _load_file(path / MODEL_FILE)

@@ -188,7 +188,9 @@ def test_modes_reach_their_functions_and_return_their_status(
         given.append((model.describe(), *rest))
         return 3
 
-    __import__(f"imitation_refinement.xrd.{module}")
-    monkeypatch.setattr(sys.modules[f"imitation_refinement.xrd.{module}"], function, stand_in)
+    __import__(f"imitation_refinement.xrd.commands.{module}")
+    monkeypatch.setattr(
+        sys.modules[f"imitation_refinement.xrd.commands.{module}"], function, stand_in
+    )
     assert call(f"--mode={mode}", f"--model={model_file}", "--input=in", *flags_) == 3
     assert given == [(tiny_model().describe(), *arguments)]

@@ -191,6 +191,7 @@ def test_a_finished_run_is_a_model(program, copy):
 @pytest.mark.slow
 def test_a_run_that_is_not_finished_is_no_model(copy):
     (copy / "stages" / "refiner" / "fold_1.json").unlink()
+    (copy / "model.npz").unlink()
     assert not is_model(copy)
     with pytest.raises(UserError, match="holds no finished run; train one"):
         load_model(copy)
