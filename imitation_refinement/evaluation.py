@@ -22,20 +22,17 @@ from imitation_refinement.evaluation_inputs import EvaluationInputs, Scores, che
 from imitation_refinement.metrics import (
     METRICS,
     GroupResamples,
+    estimate,
     max_normalized,
     mean_change,
-    percentile_interval,
+    mean_estimate,
+    ratio_estimate,
     resample_groups,
     resampled_mean,
     resampled_median,
-    resampled_ratio,
 )
 from imitation_refinement.peaks import THRESHOLD, TOLERANCE, invented_and_lost
 from imitation_refinement.verdict import verdict
-
-MIN_GROUPS = 5  # with fewer libraries there is no interval worth printing
-
-Estimate = dict[str, float | None]
 
 
 def evaluate(
@@ -110,7 +107,7 @@ def evaluate(
         if truth is None or np.ndim(inputs.raw) != 2
         else _peaks(draws, raw, refined, truth, threshold, tolerance),
         "change": {
-            "mean": _estimate(draws, float(change.mean()), resampled_mean(draws, change)),
+            "mean": estimate(draws, float(change.mean()), resampled_mean(draws, change)),
             "median": float(np.median(change)),
         },
         "measures": {},
@@ -150,10 +147,10 @@ def _accuracy(draws: GroupResamples, scores: Scores, labels: NDArray) -> dict[st
     """Accuracy and top-2 of one classifier on raw, refined and truth, and the gain."""
     hits = _hits(scores, labels)
     result: dict[str, Any] = {
-        kind: _mean(draws, hit) | {"top2": _top2(getattr(scores, kind), labels)}
+        kind: mean_estimate(draws, hit) | {"top2": _top2(getattr(scores, kind), labels)}
         for kind, hit in hits.items()
     }
-    result["gain"] = _mean(draws, hits["refined"].astype(float) - hits["raw"])
+    result["gain"] = mean_estimate(draws, hits["refined"].astype(float) - hits["raw"])
     result["gain_top2"] = result["refined"]["top2"] - result["raw"]["top2"]
     return result
 
@@ -165,7 +162,9 @@ def _judge(
     mine, judges = (
         hits["refined"].astype(float) - hits["raw"] for hits in (own, _hits(scores, labels))
     )
-    return _accuracy(draws, scores, labels) | {"own_minus_gain": _mean(draws, mine - judges)}
+    return _accuracy(draws, scores, labels) | {
+        "own_minus_gain": mean_estimate(draws, mine - judges)
+    }
 
 
 def _per_class(
@@ -186,7 +185,7 @@ def _per_class(
         gain = own["refined"][member].astype(float) - own["raw"][member]
         row: dict[str, Any] = {"name": name, "patterns": int(member.sum())}
         row |= {kind: float(own[kind][member].mean()) for kind in own}
-        row["gain"] = _mean(draws, gain)
+        row["gain"] = mean_estimate(draws, gain)
         if l1 is not None:
             row["l1_raw"], row["l1_refined"] = (float(values[member].mean()) for values in l1)
         rows.append(row)
@@ -232,10 +231,10 @@ def _quality(draws: GroupResamples, raw: NDArray, refined: NDArray, better: str)
     return {
         "raw": {"mean": mean_raw, "median": median_raw},
         "refined": {"mean": mean_refined, "median": median_refined},
-        "change": _mean(draws, refined - raw),
+        "change": mean_estimate(draws, refined - raw),
         "relative_change": {
-            "mean": _ratio(draws, refined, raw, offset=-1.0),
-            "median": _estimate(
+            "mean": ratio_estimate(draws, refined, raw, offset=-1.0),
+            "median": estimate(
                 draws, median_refined / median_raw - 1 if median_raw > 0 else None, medians - 1
             ),
         },
@@ -263,7 +262,7 @@ def _peaks(
         "recovered": found.truth,
     }
     counts = {name: int(values.sum()) for name, values in found._asdict().items()}
-    rates = {name: _ratio(draws, getattr(found, name), base) for name, base in over.items()}
+    rates = {name: ratio_estimate(draws, getattr(found, name), base) for name, base in over.items()}
     return {"threshold": threshold, "tolerance": tolerance, "counts": counts, "rates": rates}
 
 
@@ -282,24 +281,3 @@ def _embedding_distances(inputs: EvaluationInputs) -> tuple[NDArray, NDArray]:
         for a in (inputs.embedding_raw, inputs.embedding_refined)
     )
     return raw, refined
-
-
-# ---- Estimates with intervals ----
-
-
-def _mean(draws: GroupResamples, values: NDArray) -> Estimate:
-    return _estimate(draws, float(np.mean(values)), resampled_mean(draws, values))
-
-
-def _ratio(draws: GroupResamples, above: NDArray, below: NDArray, offset: float = 0.0) -> Estimate:
-    total = float(np.sum(below))
-    value = float(np.sum(above)) / total + offset if total != 0 else None
-    return _estimate(draws, value, resampled_ratio(draws, above, below) + offset)
-
-
-def _estimate(draws: GroupResamples, value: float | None, samples: NDArray) -> Estimate:
-    groups = draws.times.shape[1]
-    if value is None or groups < MIN_GROUPS or not np.isfinite(samples).any():
-        return {"value": value, "low": None, "high": None}
-    low, high = percentile_interval(samples, groups)
-    return {"value": value, "low": low, "high": high}

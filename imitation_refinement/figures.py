@@ -7,30 +7,24 @@ of Okabe and Ito, which colour-blind readers can tell apart; classes differ in m
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 
 from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.plots import new_figure, png, styled
 from imitation_refinement.tasks import Picture
 
 Q_LABEL = "q (1/Å)"
 CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000")
 CLASS_MARKERS = "osD^vPX"
 RAW_COLOR, REFINED_COLOR, TRUTH_COLOR = "#D55E00", "#0072B2", "#C8C8C8"
-DPI = 120
 ROOT_LABEL = "intensity (maximum = 1; square-root scale)"
-
-# Decorates whatever draws: most settings act when an artist is made.
-_styled = rc_context({"font.size": 10, "axes.titlesize": 11, "legend.fontsize": 9.5})
 
 
 def pick_examples(before: ArrayLike, after: ArrayLike) -> dict[str, int]:
@@ -43,7 +37,7 @@ def pick_examples(before: ArrayLike, after: ArrayLike) -> dict[str, int]:
     }
 
 
-@_styled
+@styled
 def overlays(
     axis: ArrayLike,
     raw: ArrayLike,
@@ -55,7 +49,7 @@ def overlays(
     """Raw and refined over the true pattern, one pair of panels for each of the m rows [m, L]."""
     raw, refined = (np.atleast_2d(np.asarray(a)) for a in (raw, refined))
     truth = None if truth is None else np.atleast_2d(np.asarray(truth))
-    figure = _figure(10, 0.9 + 2.7 * len(raw))
+    figure = new_figure(10, 0.9 + 2.7 * len(raw))
     outer = figure.add_gridspec(len(raw), 1)
     for row, title in enumerate(titles):
         panels: Any = outer[row].subgridspec(2, 1).subplots(sharex=True)
@@ -67,25 +61,25 @@ def overlays(
         panels[0].set_title(title, loc="left", fontsize=10.5)
         panels[1].set_xlabel(axis_name if row == len(raw) - 1 else "")
     figure.supylabel(ROOT_LABEL, fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
-@_styled
+@styled
 def overlay(
     axis: ArrayLike, axis_name: str, patterns: Mapping[str, ArrayLike], title: str
 ) -> bytes:
     """Patterns [L] by name below each other, the first as raw: for scans without a known truth."""
-    figure = _figure(10, 0.6 + 2 * len(patterns))
+    figure = new_figure(10, 0.6 + 2 * len(patterns))
     panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
     for index, (panel, (name, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
         _pattern(panel, axis, pattern, name, REFINED_COLOR if index else RAW_COLOR)
     panels[0].set_title(title, loc="left", fontsize=10.5)
     panels[-1].set_xlabel(axis_name)
     figure.supylabel(ROOT_LABEL, fontsize=10)
-    return _png(figure)
+    return png(figure)
 
 
-@_styled
+@styled
 def heat_maps(
     axis: ArrayLike,
     raw: ArrayLike,
@@ -112,7 +106,7 @@ def heat_maps(
     if len(order) > max_rows:
         order = order[np.linspace(0, len(order) - 1, max_rows).astype(int)]
     rows = labels[order]
-    figure = _figure(1.6 + 3.3 * len(stacks), 6.2)
+    figure = new_figure(1.6 + 3.3 * len(stacks), 6.2)
     panels = figure.subplots(1, len(stacks), sharey=True)
     starts = np.unique(np.linspace(0, len(axis), 400, endpoint=False).astype(int))
     for panel, (name, stack) in zip(panels, stacks.items(), strict=True):
@@ -133,7 +127,7 @@ def heat_maps(
     panels[0].set_yticks(middles, [class_names[label] for label in present])
     panels[0].tick_params(axis="y", length=0)
     figure.colorbar(image, ax=panels, pad=0.01, aspect=40, label=ROOT_LABEL)
-    return _png(figure)
+    return png(figure)
 
 
 def tsne(points: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
@@ -146,7 +140,7 @@ def tsne(points: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     return np.asarray(model.fit_transform(points), np.float64)
 
 
-@_styled
+@styled
 def embedding_map(
     embedding_raw: ArrayLike,
     embedding_refined: ArrayLike,
@@ -167,7 +161,7 @@ def embedding_map(
     flat = tsne(np.concatenate([before, after, np.asarray(prototypes)]), seed)
     count = len(chosen)
     stacks = (("raw", flat[:count]), ("refined", flat[count : 2 * count]))
-    figure = _figure(11, 5.6)
+    figure = new_figure(11, 5.6)
     panels = figure.subplots(1, 2, sharex=True, sharey=True)
     for panel, (name, points) in zip(panels, stacks, strict=True):
         for k, class_name in enumerate(class_names):
@@ -188,13 +182,13 @@ def embedding_map(
     figure.legend(
         handles, names, loc="outside lower center", ncols=min(len(names), 8), frameon=False
     )
-    return _png(figure)
+    return png(figure)
 
 
-@_styled
+@styled
 def confusion_matrices(matrices: Mapping[str, ArrayLike], class_names: Sequence[str]) -> bytes:
     """Confusion matrices [K, K] of counts side by side, by name; rows are the true class."""
-    figure = _figure(1.5 + 4.6 * len(matrices), 5.6)
+    figure = new_figure(1.5 + 4.6 * len(matrices), 5.6)
     panels = figure.subplots(1, len(matrices), sharey=True, squeeze=False)[0]
     for panel, (name, matrix) in zip(panels, matrices.items(), strict=True):
         counts = np.asarray(matrix, np.float64)
@@ -211,10 +205,10 @@ def confusion_matrices(matrices: Mapping[str, ArrayLike], class_names: Sequence[
         panel.spines[:].set_visible(False)
     panels[0].set_ylabel("true class")
     figure.colorbar(image, ax=panels, pad=0.01, label="share of the true class (numbers in %)")
-    return _png(figure)
+    return png(figure)
 
 
-@_styled
+@styled
 def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
     """Each loss term of metrics.jsonl records {'stage', 'step', term: value} against the step.
 
@@ -227,7 +221,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
         raise ValueError("no loss terms in the records")
     columns = min(5, max(len(terms) for terms in curves.values()))
     heights = {kind: -(-len(terms) // columns) for kind, terms in curves.items()}
-    figure = _figure(2.5 * columns + 0.4, 2.4 * sum(heights.values()) + 0.5 * len(curves))
+    figure = new_figure(2.5 * columns + 0.4, 2.4 * sum(heights.values()) + 0.5 * len(curves))
     parts = figure.subfigures(len(curves), 1, height_ratios=list(heights.values()), squeeze=False)
     for part, (kind, terms) in zip(parts[:, 0], curves.items(), strict=True):
         part.suptitle(kind, fontsize=11, fontweight="bold")
@@ -238,7 +232,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
             panels[0].legend(fontsize=8, frameon=False, title=kind, title_fontsize=8)
         for panel in panels[len(terms) :]:
             panel.set_visible(False)
-    return _png(figure)
+    return png(figure)
 
 
 def _curves(
@@ -331,13 +325,3 @@ def _pattern(panel: Axes, axis: ArrayLike, pattern: ArrayLike, name: str, color:
 def _class_style(k: int) -> tuple[str, str]:
     turn, place = divmod(k, len(CLASS_COLORS))  # from the eighth class on, pairs are new
     return CLASS_COLORS[place], CLASS_MARKERS[(place + turn) % len(CLASS_MARKERS)]
-
-
-def _figure(width: float, height: float) -> Figure:
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    return buffer.getvalue()

@@ -23,9 +23,11 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Estimate = dict[str, float | None]  # value, low, high: 95 % bootstrap over groups
 
 PAPER_EPS = 1e-6  # of the generalised KL; 1e-3 instead would move its mean by 10-40 %
 CLEAN_EPS = 1e-8  # of the sum-normalised KL
+MIN_GROUPS = 5  # with fewer groups there is no interval worth printing
 MAX_LAG = 25  # grid points; the shift that ncc forgives
 
 
@@ -237,3 +239,26 @@ def _pair(x: ArrayLike, y: ArrayLike, non_negative: bool = False) -> tuple[Array
     if non_negative and (x.min(initial=0.0) < 0 or y.min(initial=0.0) < 0):
         raise ValueError("expected non-negative intensities, got a negative one")
     return x, y
+
+
+def mean_estimate(draws: GroupResamples, values: NDArray) -> Estimate:
+    """Returns the mean of values `[n]`, one per example, with its interval."""
+    return estimate(draws, float(np.mean(values)), resampled_mean(draws, values))
+
+
+def ratio_estimate(
+    draws: GroupResamples, above: NDArray, below: NDArray, offset: float = 0.0
+) -> Estimate:
+    """Returns sum(above) / sum(below) + offset of values `[n]`; None where below sums to 0."""
+    total = float(np.sum(below))
+    value = float(np.sum(above)) / total + offset if total != 0 else None
+    return estimate(draws, value, resampled_ratio(draws, above, below) + offset)
+
+
+def estimate(draws: GroupResamples, value: float | None, samples: NDArray) -> Estimate:
+    """Returns a value with the interval of its resamples; none with fewer than MIN_GROUPS."""
+    groups = draws.times.shape[1]
+    if value is None or groups < MIN_GROUPS or not np.isfinite(samples).any():
+        return {"value": value, "low": None, "high": None}
+    low, high = percentile_interval(samples, groups)
+    return {"value": value, "low": low, "high": high}

@@ -54,38 +54,49 @@ def write_report(
     atomic_write_text(Path(path), render_report(results, pictures, context))
 
 
-def render_report(
-    results: Mapping[str, Any], pictures: Iterable[Picture], context: Mapping[str, Any]
-) -> str:
-    """The page that write_report writes, as text. All text from the arguments is escaped."""
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """Where templates are found, with the number formats; everything put into them is escaped."""
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("imitation_refinement"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    found.filters |= {
         "percent": percent, "points": points, "number": number, "shift": shift, "words": words,
         "interval_percent": interval_percent, "interval_points": interval_points,
         "interval_number": interval_number,
     }  # fmt: skip
-    page = environment.get_template("report.html.j2").render(
-        title=context.get("title", "Imitation refinement"),
-        notes=context.get("notes", ()),
-        r=results,
-        heads=_heads(results["accuracy"]),
-        metrics=METRICS,
-        quality_rows=_quality_rows(results),
-        peaks=PEAKS,
-        pictures=[(picture, base64.b64encode(picture.png).decode("ascii")) for picture in pictures],
-        command=context.get("command", ""),
-        timings=context.get("timings", {}),
-        tables={
-            name.capitalize(): flatten(context[name])
-            for name in ("config", "environment")
-            if context.get(name)
-        },
+    return found
+
+
+def render_report(
+    results: Mapping[str, Any], pictures: Iterable[Picture], context: Mapping[str, Any]
+) -> str:
+    """The page that write_report writes, as text. All text from the arguments is escaped."""
+    page = (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            title=context.get("title", "Imitation refinement"),
+            notes=context.get("notes", ()),
+            r=results,
+            heads=_heads(results["accuracy"]),
+            metrics=METRICS,
+            quality_rows=_quality_rows(results),
+            peaks=PEAKS,
+            pictures=[
+                (picture, base64.b64encode(picture.png).decode("ascii")) for picture in pictures
+            ],
+            command=context.get("command", ""),
+            timings=context.get("timings", {}),
+            tables={
+                name.capitalize(): flatten(context[name])
+                for name in ("config", "environment")
+                if context.get(name)
+            },
+        )
     )
     return page.replace(" %", "\N{NO-BREAK SPACE}%")
 

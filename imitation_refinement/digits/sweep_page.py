@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from imitation_refinement.digits import figures
 from imitation_refinement.digits.synz import DIGITS
 from imitation_refinement.files import atomic_file, atomic_write_text, read_npz
+from imitation_refinement.plots import png
 
 Record = Mapping[str, Any]
 # Field of a record, its name in tables, factor.
@@ -57,10 +58,10 @@ def write_page(folder: Path, records: Sequence[Record]) -> None:
     atomic_write_text(folder / "table.csv", _csv(rows))
     atomic_write_text(folder / "results.csv", _csv([_flat(record) for record in records]))
     pictures = {"figure7": figure7(records)}
-    pictures |= {f"figure6_{name}": png for name, png in figure6(records).items()}
-    for name, png in pictures.items():
+    pictures |= {f"figure6_{name}": data for name, data in figure6(records).items()}
+    for name, data in pictures.items():
         with atomic_file(folder / f"{name}.png") as file:
-            file.write(png)
+            file.write(data)
 
 
 def value(record: Record, field: str) -> float | None:
@@ -146,9 +147,7 @@ def figure7(records: Sequence[Record]) -> bytes:
     )
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120, metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure)
 
 
 def figure6(records: Sequence[Record]) -> dict[str, bytes]:

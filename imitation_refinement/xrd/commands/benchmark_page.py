@@ -18,9 +18,9 @@ from imitation_refinement.figures import (
 )
 from imitation_refinement.files import atomic_write_text
 from imitation_refinement.metrics import METRICS, l1
+from imitation_refinement.plots import new_figure, png, styled
 from imitation_refinement.xrd.commands.benchmark_scores import KINDS, Compared
 from imitation_refinement.xrd.commands.pages import Figure, render_page
-from imitation_refinement.xrd.commands.plots import new_figure, png, styled
 from imitation_refinement.xrd.grid import Grid, grid_q
 
 _COLORS = {"raw": RAW_COLOR, "refined": REFINED_COLOR}

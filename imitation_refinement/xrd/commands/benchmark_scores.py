@@ -22,19 +22,17 @@ from imitation_refinement.calibration import (
 from imitation_refinement.metrics import (
     METRICS,
     GroupResamples,
-    percentile_interval,
+    estimate,
+    mean_estimate,
+    ratio_estimate,
     resample_groups,
-    resampled_mean,
     resampled_ratio,
 )
 from imitation_refinement.peaks import invented_and_lost
 
-MIN_GROUPS = 5  # with fewer there is no interval worth printing
 COVERAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 QUALITY = ("l1", "l2", "kl", "kl_normalized", "ncc")
 KINDS = ("raw", "refined")
-
-Estimate = dict[str, float | None]
 
 
 class Answers(NamedTuple):
@@ -138,11 +136,11 @@ def _accuracy(answers: Answers, rows: NDArray, seed: int, resamples: int) -> dic
         every = np.isfinite(recall)  # a resample may lack a class
         balanced = np.where(every, recall, 0.0).sum(axis=0) / np.maximum(every.sum(axis=0), 1)
         found[kind] = {
-            "top1": _mean(draws, first[kind]),
-            "top2": _mean(draws, hits[:, :2].any(axis=1)),
-            "balanced": _estimate(draws, balanced_accuracy(labels, first[kind]), balanced),
+            "top1": mean_estimate(draws, first[kind]),
+            "top2": mean_estimate(draws, hits[:, :2].any(axis=1)),
+            "balanced": estimate(draws, balanced_accuracy(labels, first[kind]), balanced),
         }
-    found["gain"] = _mean(draws, first["refined"] - first["raw"])
+    found["gain"] = mean_estimate(draws, first["refined"] - first["raw"])
     return found
 
 
@@ -176,8 +174,8 @@ def _calibration(answers: Answers, kind: str, draws: GroupResamples) -> dict[str
         bins = reliability(probabilities, answers.labels)
         used = bins.size > 0
         found[name] = {
-            "calibration_error": _estimate(draws, error, samples),
-            "brier": _mean(draws, brier_terms(probabilities, answers.labels)),
+            "calibration_error": estimate(draws, error, samples),
+            "brier": mean_estimate(draws, brier_terms(probabilities, answers.labels)),
             "mean_confidence": float(probabilities.max(axis=1).mean()),
             "reliability": {
                 "confidence": bins.confidence[used].tolist(),
@@ -196,8 +194,8 @@ def _verdicts(answers: Answers, draws: GroupResamples) -> dict[str, Any]:
         given = (answers.verdict == name).astype(np.float64)
         found[name] = {
             "patterns": int(given.sum()),
-            "share": _mean(draws, given),
-            "accuracy": _ratio(draws, correct * given, given),
+            "share": mean_estimate(draws, given),
+            "accuracy": ratio_estimate(draws, correct * given, given),
         }
     return found
 
@@ -216,9 +214,9 @@ def _quality(answers: Answers, compared: Compared, seed: int, resamples: int) ->
         )  # fmt: skip
         better = refined < raw if METRICS[name].better == "lower" else refined > raw
         distances[name] = {
-            "raw": _mean(draws, raw),
-            "refined": _mean(draws, refined),
-            "change": _mean(draws, refined - raw),
+            "raw": mean_estimate(draws, raw),
+            "refined": mean_estimate(draws, refined),
+            "change": mean_estimate(draws, refined - raw),
             "improved": float(better.mean()),
         }
     peaks = invented_and_lost(compared.raw, compared.refined, compared.truth)
@@ -237,24 +235,8 @@ def _quality(answers: Answers, compared: Compared, seed: int, resamples: int) ->
         "distances": distances,
         "peaks": {
             "counts": {name: int(values.sum()) for name, values in peaks._asdict().items()},
-            "rates": {name: _ratio(draws, getattr(peaks, name), n) for name, n in over.items()},
+            "rates": {
+                name: ratio_estimate(draws, getattr(peaks, name), n) for name, n in over.items()
+            },
         },
     }
-
-
-def _mean(draws: GroupResamples, values: NDArray) -> Estimate:
-    return _estimate(draws, float(np.mean(values)), resampled_mean(draws, values))
-
-
-def _ratio(draws: GroupResamples, above: NDArray, below: NDArray) -> Estimate:
-    total = float(np.sum(below))
-    value = float(np.sum(above)) / total if total else None
-    return _estimate(draws, value, resampled_ratio(draws, above, below))
-
-
-def _estimate(draws: GroupResamples, value: float | None, samples: NDArray) -> Estimate:
-    groups = draws.times.shape[1]
-    if value is None or groups < MIN_GROUPS or not np.isfinite(samples).any():
-        return {"value": value, "low": None, "high": None}
-    low, high = percentile_interval(samples, groups)
-    return {"value": value, "low": low, "high": high}

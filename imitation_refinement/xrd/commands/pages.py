@@ -7,10 +7,7 @@ escaped; a page loads nothing from elsewhere.
 import base64
 from typing import Any, NamedTuple
 
-import jinja2
-
-from imitation_refinement.report import interval_number, interval_percent, interval_points, number
-from imitation_refinement.verdict import percent, points
+from imitation_refinement.report import environment
 
 
 class Figure(NamedTuple):
@@ -28,16 +25,4 @@ class Figure(NamedTuple):
 
 def render_page(template: str, **context: Any) -> str:
     """Returns a page; every value of the context is escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("imitation_refinement"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "percent": percent, "points": points, "number": number,
-        "interval_percent": interval_percent, "interval_points": interval_points,
-        "interval_number": interval_number,
-    }  # fmt: skip
-    return environment.get_template(template).render(context)
+    return environment().get_template(template).render(context)

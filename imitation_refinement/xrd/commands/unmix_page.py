@@ -16,8 +16,8 @@ from matplotlib.ticker import MaxNLocator
 
 from imitation_refinement.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
 from imitation_refinement.files import atomic_write_text
+from imitation_refinement.plots import new_figure, png, styled
 from imitation_refinement.xrd.commands.pages import Figure, render_page
-from imitation_refinement.xrd.commands.plots import new_figure, png, styled
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Grid, grid_q
 

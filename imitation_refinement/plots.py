@@ -1,7 +1,6 @@
-"""What pictures of measured patterns have in common.
+"""What all pictures have in common: their style and the way to PNG bytes.
 
-Belongs here: the style and the way to PNG bytes, by matplotlib's object interface (no display, no
-global state). The pictures are in `benchmark_page` and `unmix_page`.
+By matplotlib's object interface: no display, no global state.
 """
 
 import io
@@ -9,8 +8,7 @@ import io
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from imitation_refinement.figures import DPI
-
+DPI = 120
 # Decorates whatever draws: most settings act when an artist is made.
 styled = rc_context({"font.size": 10, "axes.titlesize": 11, "legend.fontsize": 9.5})
 
