@@ -5,10 +5,7 @@ import os
 from pathlib import Path
 
 import nbformat
-import pytest
 from program import ROOT
-
-from imitation_refinement.portable import shipped_model
 
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 
@@ -32,8 +29,6 @@ def test_it_installs_only_where_the_package_is_missing():
     assert "find_spec" in install.split("subprocess.run")[0]
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(not shipped_model().is_file(), reason="no model is shipped yet")
 def test_it_runs_from_top_to_bottom(tmp_path, tmp_path_factory, monkeypatch):
     from nbclient import NotebookClient
 

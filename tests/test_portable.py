@@ -164,7 +164,6 @@ def test_a_folder_that_keeps_a_model(saved, tmp_path):
     assert load_model(tmp_path).describe() == tiny_model().describe()
 
 
-@pytest.mark.skipif(not portable.shipped_model().is_file(), reason="no model is shipped yet")
 def test_the_shipped_model_loads_and_its_calibration_is_that_of_generated_patterns():
     model = load_model()
     assert len(model.class_names) == 7 and model.refiners
