@@ -7,6 +7,7 @@ a model that was saved does not need.
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
@@ -28,9 +29,12 @@ from imitation_refinement.model import (
 )
 from imitation_refinement.portable import MODEL_FILE, is_model, save_model
 from imitation_refinement.run import Run
-from imitation_refinement.training import folds, trained_model
+from imitation_refinement.training import STREAMS, folds, trained_model
 from imitation_refinement.workdir import WorkDir
 from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.task import XrdTask
+
+GENERATED = 1000  # simulated pairs by which a model of measured patterns is calibrated
 
 
 def load_run_model(folder: Path) -> Model:
@@ -105,13 +109,20 @@ def model_from_run(run: Run, name: str = "") -> Model:
 
 
 def held_out(run: Run, model: Model) -> HeldOut:
-    """Puts each labelled test pattern through the refiner that never saw its library.
+    """Puts each generated test pattern through the refiner that never saw its library.
 
-    They are generated, unless the run was given measured ones (`config.data.imperfect.measured`).
+    Of a run on measured patterns (`config.data.imperfect.measured`), whose labels are few or none,
+    GENERATED simulated pairs of held-out crystals through the mean of all refiners.
 
     Raises:
         UserError: there is none.
     """
+    if run.config.data.imperfect.measured:
+        rng = np.random.default_rng(run.seed(STREAMS["calibration"]))
+        pairs = [cast(XrdTask, run.task).held_out_pair(rng) for _ in range(GENERATED)]
+        raw = np.stack([pattern for pattern, _, _ in pairs])
+        label = np.array([label for _, _, label in pairs])
+        return _answers(model, raw, model.refine(raw), label, np.arange(len(raw)))
     data, fold = run.task.imperfect, folds(run)
     tested = (fold >= 0) & (fold < run.config.evaluate.run_folds)
     rows = np.flatnonzero(tested & (data.label >= 0))
@@ -123,6 +134,12 @@ def held_out(run: Run, model: Model) -> HeldOut:
     for index in range(len(model.refiners)):
         own = refiner == index
         refined[own] = model.refine_with(index, raw[own])
+    return _answers(model, raw, refined, data.label[rows], data.group[rows])
+
+
+def _answers(
+    model: Model, raw: np.ndarray, refined: np.ndarray, label: np.ndarray, group: np.ndarray
+) -> HeldOut:
     after = model.predict(refined)
     everywhere = np.ones(raw.shape[:2], bool)
     return HeldOut(
@@ -130,8 +147,8 @@ def held_out(run: Run, model: Model) -> HeldOut:
         raw_logits=model.predict(raw).logits,
         embedding=after.embedding,
         statistics=pattern_statistics(raw, refined, everywhere, after),
-        labels=data.label[rows],
-        groups=data.group[rows],
+        labels=label,
+        groups=group,
     )
 
 

@@ -38,7 +38,7 @@ from imitation_refinement.run import Run
 Tree = Any
 PRETRAINED = "refiner/pretrained"
 # First number of a seed, see Run.seed; 1, 2 and 5 are in `classifier_stages`.
-STREAMS = {"refiner": 3, "folds": 4, "pretraining": 6}
+STREAMS = {"refiner": 3, "folds": 4, "pretraining": 6, "calibration": 7}
 
 
 @lru_cache(maxsize=8)

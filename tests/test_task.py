@@ -163,3 +163,28 @@ def test_one_source_of_structures_and_labels_that_it_has():
     with pytest.raises(UserError, match=r"^config\.data\.label = 'phase': generated crystals"):
         config_with(**{"data.label": "phase"})
     config_with(**{"data.label": "phase", "data.cif_dir": "a"})
+
+
+@pytest.mark.parametrize(
+    ("method", "splits"), [("pair", {TRAIN}), ("held_out_pair", {SEEN, UNSEEN})]
+)
+def test_pairs_are_made_of_crystals_of_their_side(cache, method, splits, monkeypatch):
+    task = XrdTask(config_with(), cache, 1)
+    lines, drawn = task._lines, []
+    read = type(lines).lines
+
+    def spy(self, index):
+        drawn.append(int(index))
+        return read(self, index)
+
+    monkeypatch.setattr(type(lines), "lines", spy)
+    rng = np.random.default_rng(0)
+    labels = [int(getattr(task, method)(rng)[2]) for _ in range(40)]
+    assert set(lines.split[drawn].tolist()) == splits
+    assert labels == lines.label[drawn[::2]].tolist()  # the phase, then its neighbour
+
+
+def test_nothing_kept_out_is_one_line(cache):
+    whole = config_with(**{"data.ideal.seen_fraction": 0.0, "data.ideal.unseen_fraction": 0.0})
+    with pytest.raises(UserError, match=r"config\.data\.ideal\.seen_fraction = 0: no crystal"):
+        XrdTask(whole, cache, 1).held_out_pair(np.random.default_rng(0))

@@ -162,7 +162,26 @@ class XrdTask:
 
     def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
         """Returns an ideal training pattern put through the imperfections, its truth and label."""
-        phase, neighbour = rng.choice(self._training, 2)
+        return self._pair(rng, self._training)
+
+    def held_out_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
+        """Returns the like of a crystal that training does not see.
+
+        Raises:
+            UserError: there is none.
+        """
+        kept = np.flatnonzero(self._lines.split != TRAIN)
+        if not kept.size:
+            raise UserError(
+                "config.data.ideal.seen_fraction = 0: no crystal is kept out of training, by which "
+                "the model could be calibrated; set it above 0"
+            )
+        return self._pair(rng, kept)
+
+    def _pair(
+        self, rng: np.random.Generator, phases: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.integer]:
+        phase, neighbour = rng.choice(phases, 2)
         lines = (*self._lines.lines(phase), *self._lines.lines(neighbour))
         imperfect, truth = corrupt(*lines, self.grid, rng, self._ranges, self._options)
         return imperfect[:, None], truth[:, None], self._lines.label[phase]
