@@ -73,17 +73,13 @@ def test_readers_read_none_of_the_few_or_the_validation(tmp_path):
 
 
 def test_ideal_views_are_points_of_the_grid_unless_changes_are_asked_for(tmp_path):
-    plain = task(tmp_path)
-    plain._data.ideal = {}
-    index = 12_345
-    rng = np.random.default_rng(0)
-    fixed = plain.ideal.fixed(index)
-    assert fixed.shape == (28, 28, 1) and fixed.dtype == np.float32
-    config = get_config("smoke")
+    config, rng, index = get_config("smoke"), np.random.default_rng(0), 12_345
     for name in config.data.ideal:
         config.data.ideal[name] = 0.0
-    unchanged = DigitsTask(config, tmp_path, 1)
-    np.testing.assert_array_equal(unchanged.ideal.view(index, rng), fixed)
+    plain = DigitsTask(config, tmp_path, 1)
+    fixed = plain.ideal.fixed(index)
+    assert fixed.shape == (28, 28, 1) and fixed.dtype == np.float32
+    np.testing.assert_array_equal(plain.ideal.view(index, rng), fixed)
     config.data.ideal.shift = 2.0
     moved = DigitsTask(config, tmp_path, 1)
     assert np.abs(moved.ideal.view(index, rng) - fixed).max() > 0.1
