@@ -7,7 +7,6 @@ nothing from elsewhere: it opens from disk, can be mailed and printed.
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -86,9 +85,7 @@ def render_report(
             metrics=METRICS,
             quality_rows=_quality_rows(results),
             peaks=PEAKS,
-            pictures=[
-                (picture, base64.b64encode(picture.png).decode("ascii")) for picture in pictures
-            ],
+            pictures=pictures,
             command=context.get("command", ""),
             timings=context.get("timings", {}),
             tables={

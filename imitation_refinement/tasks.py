@@ -4,6 +4,7 @@ The training loop, losses, checkpoints and report know nothing of diffraction or
 `Task`. A new application writes one class and names it in `run.TASKS`. Nothing here computes.
 """
 
+import base64
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -73,7 +74,7 @@ class Measure(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure of the report.
+    """A figure of a report or page.
 
     Attributes:
         title, caption: plain text.
@@ -83,6 +84,11 @@ class Picture(NamedTuple):
     title: str
     caption: str
     png: bytes
+
+    @property
+    def data(self) -> str:
+        """The file in base64, for a page that holds its pictures."""
+        return base64.b64encode(self.png).decode("ascii")
 
 
 class Task(Protocol):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import numpy as np
-import scipy.special
 from ml_collections import ConfigDict, FrozenConfigDict
 from sklearn.model_selection import StratifiedGroupKFold
 
@@ -218,24 +217,14 @@ def refined_patterns(run: Run, params: Tree, x: np.ndarray) -> np.ndarray:
 
 
 class TrainedModel(NamedTuple):
-    """What refines and classifies new patterns: the refiners of all folds and their classifier."""
+    """The refiners of all folds and their classifier."""
 
-    run: Run
     classifier: TrainedClassifier
     refiners: list[Tree]
-
-    def refine(self, x: np.ndarray) -> np.ndarray:
-        """Returns the mean of what the refiners make of patterns `[n, *spatial, C]`."""
-        every = [refined_patterns(self.run, params, x) for params in self.refiners]
-        return np.mean(every, axis=0)
-
-    def probabilities(self, x: np.ndarray) -> np.ndarray:
-        """Returns the frozen classifier's class probabilities of patterns, float32 `[n, K]`."""
-        return scipy.special.softmax(self.classifier.predict(self.run, x).logits, axis=1)
 
 
 def trained_model(run: Run) -> TrainedModel:
     """Loads the model of a run; what is not trained yet is trained first."""
     classifier = classifier_stage(run, "classifier")
     numbers = range(run.config.evaluate.run_folds)
-    return TrainedModel(run, classifier, [refiner_stage(run, classifier, k) for k in numbers])
+    return TrainedModel(classifier, [refiner_stage(run, classifier, k) for k in numbers])

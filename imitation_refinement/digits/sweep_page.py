@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from imitation_refinement.digits import figures
 from imitation_refinement.digits.synz import DIGITS
 from imitation_refinement.files import atomic_file, atomic_write_text, read_npz
-from imitation_refinement.plots import png
+from imitation_refinement.plots import new_figure, png
 
 Record = Mapping[str, Any]
 # Field of a record, its name in tables, factor.
@@ -125,7 +124,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def figure7(records: Sequence[Record]) -> bytes:
     """Draws accuracy against images per class, mean and standard deviation over seeds."""
-    figure = Figure(figsize=(8, 5.5), layout="constrained")
+    figure = new_figure(8, 5.5)
     axes = figure.subplots()
     numbers = sorted({record["number"] for record in records})
     for method, field, label, color, marker in LINES:

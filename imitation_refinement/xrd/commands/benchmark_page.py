@@ -19,8 +19,9 @@ from imitation_refinement.figures import (
 from imitation_refinement.files import atomic_write_text
 from imitation_refinement.metrics import METRICS, l1
 from imitation_refinement.plots import new_figure, png, styled
+from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.commands.benchmark_scores import KINDS, Compared
-from imitation_refinement.xrd.commands.pages import Figure, render_page
+from imitation_refinement.xrd.commands.pages import render_page
 from imitation_refinement.xrd.grid import Grid, grid_q
 
 _COLORS = {"raw": RAW_COLOR, "refined": REFINED_COLOR}
@@ -42,20 +43,20 @@ def write_page(
         UserError: it cannot be written.
     """
     pictures = [
-        Figure(
+        Picture(
             "The surer, the better?",
             "Accuracy of the share of patterns that the model is surest of: at the right all are "
             "answered, at the left only the surest. A model that knows when it is wrong falls "
             "from left to right.",
             risk_coverage_curve(results["risk_coverage"]),
         ),
-        Figure(
+        Picture(
             "Is the confidence what it says?",
             "Accuracy of the patterns of each bin of confidence; on the diagonal the confidence is "
             "honest. Sizes of the dots: numbers of patterns.",
             reliability_diagrams(results["calibration"]),
         ),
-        Figure(
+        Picture(
             "What is taken for what",
             "Confusion matrices, in per cent of each true class.",
             confusion_matrices(results["confusion"], results["class_names"]),
@@ -114,7 +115,7 @@ def reliability_diagrams(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def _examples(compared: Compared, grid: Grid) -> Figure:
+def _examples(compared: Compared, grid: Grid) -> Picture:
     before, after = (l1(x, compared.truth) for x in (compared.raw, compared.refined))
     picked = pick_examples(before, after)
     rows = list(picked.values())
@@ -122,7 +123,7 @@ def _examples(compared: Compared, grid: Grid) -> Figure:
         f"{name}: ℓ1 to the simulated pattern {before[i]:.1f} → {after[i]:.1f}"
         for name, i in picked.items()
     ]
-    return Figure(
+    return Picture(
         "Patterns beside their crystals",
         "Raw (orange) and refined (blue) over the pattern simulated from the CIF file (grey): "
         "best, median and worst change. Zero where nothing was measured.",

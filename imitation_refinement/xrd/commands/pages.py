@@ -4,23 +4,9 @@ Belongs here: rendering a template with the number formats of the report. Everyt
 escaped; a page loads nothing from elsewhere.
 """
 
-import base64
-from typing import Any, NamedTuple
+from typing import Any
 
 from imitation_refinement.report import environment
-
-
-class Figure(NamedTuple):
-    """A picture of a page: PNG bytes, a title and what it shows."""
-
-    title: str
-    caption: str
-    png: bytes
-
-    @property
-    def data(self) -> str:
-        """The picture in base64."""
-        return base64.b64encode(self.png).decode("ascii")
 
 
 def render_page(template: str, **context: Any) -> str:

@@ -17,7 +17,8 @@ from matplotlib.ticker import MaxNLocator
 from imitation_refinement.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
 from imitation_refinement.files import atomic_write_text
 from imitation_refinement.plots import new_figure, png, styled
-from imitation_refinement.xrd.commands.pages import Figure, render_page
+from imitation_refinement.tasks import Picture
+from imitation_refinement.xrd.commands.pages import render_page
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Grid, grid_q
 
@@ -55,18 +56,18 @@ def write_page(
         for item in results["components"]
     ]
     pictures = [
-        Figure(
+        Picture(
             "The library",
             "Every pattern, without background, sorted by its largest component; white lines part "
             "those of different components.",
             heat_map(q, spread.pattern[:, measured], told.shares),
         ),
-        Figure(
+        Picture(
             "Components",
             "As unmixed (orange) and refined (blue); square-root scale.",
             components(q, told.components[:, measured], refined[:, measured, 0], titles),
         ),
-        Figure(
+        Picture(
             "Where they are",
             "Share of each component in the intensity of a pattern, 0 (light) to 1 (dark), over "
             + ("the composition." if spread.composition is not None else "the patterns' order."),
