@@ -66,7 +66,8 @@ def evaluation_stage(
         test = fold[rows] == number
         refined[test] = refined_patterns(run, params, raw[test])
     kinds = {"raw": raw, "refined": refined}
-    if data.truth is not None:
+    # The figures of quality are over all or none.
+    if data.truth is not None and np.isfinite(data.truth[rows]).all():
         kinds["truth"] = data.truth[rows]
     fields: dict[str, Any] = {"truth": None}
     for kind, examples in kinds.items():

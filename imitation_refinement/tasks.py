@@ -37,8 +37,8 @@ class ImperfectData(NamedTuple):
 
     Attributes:
         pattern: float32 `[n, *spatial, C]`.
-        truth: the true ideal pattern of each, same shape, for evaluation alone; None where nobody
-            knows it.
+        truth: the true ideal pattern of each, same shape, for evaluation alone; NaN where it is not
+            known of an example, None where it is known of none.
         label: int32 `[n]`; -1 where nobody knows it: not evaluated, and for non-targeted refiners
             only.
         group: int32 `[n]`; examples of one group are never split between training and test, and

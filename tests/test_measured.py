@@ -2,13 +2,16 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 from pymatgen.core import Lattice, Structure
 
+from imitation_refinement import pipeline
 from imitation_refinement.errors import UserError
+from imitation_refinement.tasks import ImperfectData
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
 from imitation_refinement.xrd.measured import groups_of, measured_set
 from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS
@@ -129,21 +132,82 @@ def test_rows_of_a_table(tmp_path):
     assert abs(strongest[0] - place) <= 1 and abs(strongest[1] - place) > 20
 
 
-def test_truth_is_simulated_where_every_pattern_has_a_cif(folder):
-    salt = Structure.from_spacegroup(
+@pytest.fixture
+def salt(folder) -> Path:
+    crystal = Structure.from_spacegroup(
         "Fm-3m", Lattice.cubic(5.64), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
     )
-    (folder / "salt.cif").write_text(salt.to(fmt="cif"))
-    found = read(write_manifest(folder, rows(cif="salt.cif")), labelled=True)
-    assert found.truth.shape == found.pattern.shape
+    (folder / "salt.cif").write_text(crystal.to(fmt="cif"))
+    return folder
+
+
+def test_truth_is_simulated_where_every_pattern_has_a_cif(salt):
+    found = read(write_manifest(salt, rows(cif="salt.cif")), labelled=True)
+    assert found.truth.shape == found.pattern.shape and found.truth.dtype == np.float32
+    assert np.isfinite(found.truth).all()
     # (200) of a = 5.64: q = 2 pi 2 / a
     strongest = grid_q(GRID)[found.truth[0, :, 0].argmax()]
     assert strongest == pytest.approx(4.0 * np.pi / 5.64, rel=5e-3)
+
+
+@pytest.mark.parametrize("other", ["", "absent.cif", "salt.cif;salt.cif"])
+def test_truth_is_known_of_the_patterns_that_have_one_cif(salt, other):
     given = rows(cif="salt.cif")
-    given[1]["cif"] = ""
-    assert read(write_manifest(folder, given), labelled=True).truth is None
-    given[1]["cif"] = "absent.cif"
-    assert read(write_manifest(folder, given), labelled=True).truth is None
+    everything = read(write_manifest(salt, given), labelled=True)
+    given[1]["cif"] = other
+    found = read(write_manifest(salt, given), labelled=True)
+    np.testing.assert_array_equal(found.truth[0], everything.truth[0])
+    assert np.isnan(found.truth[1]).all()
+    given[0]["cif"] = other
+    nothing = read(write_manifest(salt, given), labelled=True)
+    assert nothing.truth is None
+
+
+def test_truth_ends_where_the_measurement_does(salt):
+    """(200) of salt is at 31.8 degrees, below the part of this scan."""
+    late = TWO_THETA > 35.0
+    columns = np.column_stack([TWO_THETA, counts((40.0, 60.0))])[late]
+    np.savetxt(salt / "late.xy", columns, fmt="%.3f")
+    given = [*rows(cif="salt.cif")[:1], rows(cif="salt.cif")[1] | {"file": "late.xy"}]
+    found = read(write_manifest(salt, given), labelled=True)
+    start = q_from_two_theta(np.array(34.5), WAVELENGTH)
+    assert found.truth[0, grid_q(GRID) < start].max() == 1.0
+    assert not found.truth[1, grid_q(GRID) < start].any()
+    assert found.truth[1].max() == 1.0
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_a_run_measures_quality_only_if_every_truth_is_known(tmp_path, monkeypatch, missing):
+    pattern = np.abs(np.random.default_rng(0).normal(size=(6, 50, 1))).astype(np.float32)
+    truth = np.roll(pattern, 1, axis=1)
+    if missing:
+        truth[4] = np.nan
+    label = np.array([0, 1] * 3, np.int32)
+    fold = np.repeat(np.arange(2, dtype=np.int32), 3)
+    data = ImperfectData(pattern, truth, label, np.arange(6, dtype=np.int32), fold)
+    task = SimpleNamespace(
+        imperfect=data, noun="patterns", group_noun="samples", class_names=("a", "b"),
+        measures=lambda inputs: {},
+    )  # fmt: skip
+    config = ConfigDict({"seed": 0, "evaluate": {"bootstrap": 20, "folds": 2}})
+    workdir = SimpleNamespace(
+        path=tmp_path, stage_done=lambda name: False, stage_summary=lambda name: {},
+        mark_done=lambda name, summary: None,
+    )  # fmt: skip
+    scores = SimpleNamespace(logits=np.eye(2), prototype_log_probs=np.eye(2), embedding=np.eye(2))
+    model = SimpleNamespace(
+        classifier=SimpleNamespace(
+            predict=lambda run, x: SimpleNamespace(
+                **{name: value[np.arange(len(x)) % 2] for name, value in vars(scores).items()}
+            )
+        ),
+        refiners=[None, None],
+    )
+    monkeypatch.setattr(pipeline, "refined_patterns", lambda run, params, x: x)
+    run = SimpleNamespace(task=task, config=config, workdir=workdir)
+    inputs, results = pipeline.evaluation_stage(run, model, {})
+    assert (inputs.truth is None) == missing and bool(results["quality"]) == (not missing)
+    assert results["accuracy"]["classifier"]["raw"]["value"] == 1.0
 
 
 def test_bad_files_are_left_out_and_the_others_kept(folder):

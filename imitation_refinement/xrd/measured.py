@@ -19,6 +19,7 @@ from imitation_refinement.xrd.formats import SUFFIXES, read_patterns
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.library import Diffraction, truth_pattern
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
+from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.scans import Scan, on_grid
 from imitation_refinement.xrd.structures.classes import class_key
 from imitation_refinement.xrd.structures.collection import read_cif
@@ -63,7 +64,7 @@ def measured_set(
 
     With `labelled` only patterns of a known class are taken. Otherwise all are, those without a
     class with the label -1. The truth is the simulated pattern of the phase's CIF file, on its own
-    lattice, if every pattern has just one; else it is not known.
+    lattice and over the measured range; it is not known of patterns without just one such file.
 
     Groups, which no fold splits, are those of the manifest, or the files of a folder, joined where
     patterns are near-identical: see `groups_of`.
@@ -82,7 +83,7 @@ def measured_set(
     wavelength = config_data.imperfect.wavelength or None
     samples, refused = samples_of(path, wavelength, kind)
     label_of = {key: label for label, key in enumerate(keys)}
-    patterns, labels, kept = [], [], []
+    patterns, masks, labels, kept = [], [], [], []
     for sample in samples:
         known = label_of.get(sample.key, -1)
         if labelled and known < 0:
@@ -98,6 +99,7 @@ def measured_set(
             refused.append(f"{sample.scan.name}: {placed.signal}")
             continue
         patterns.append(placed.pattern)
+        masks.append(placed.mask)
         labels.append(known)
         kept.append(sample)
     for line in refused[:_NAMED]:
@@ -114,7 +116,7 @@ def measured_set(
         first = f"; first: {refused[0]}" if refused else ""
         raise UserError(f"{path}: {len(kept)} usable patterns and two are needed{first}")
     pattern, label = np.stack(patterns), np.array(labels, np.int32)
-    truth = _truth(kept, Diffraction(grid, float(config_data.b_iso)))
+    truth = _truths(kept, masks, Diffraction(grid, float(config_data.b_iso)))
     group = groups_of(pattern, label, [sample.group for sample in kept])
     return ImperfectData(pattern[..., None], truth, label, group)
 
@@ -195,12 +197,19 @@ def _key(entry: Entry, kind: str) -> str:
     return class_key(kind, formula, entry.space_group)
 
 
-def _truth(samples: Sequence[Sample], diffraction: Diffraction) -> np.ndarray | None:
-    if any(len(sample.cifs) != 1 for sample in samples):
-        return None
-    try:
-        truths = [truth_pattern(read_cif(sample.cifs[0]), diffraction) for sample in samples]
-    except UserError as error:
-        logging.warning("the true patterns are not known: %s", error)
-        return None
-    return np.stack(truths)[..., None]
+def _truths(
+    samples: Sequence[Sample], masks: Sequence[np.ndarray], diffraction: Diffraction
+) -> np.ndarray | None:
+    """True patterns, maximum 1 and 0 where not measured, float32 [n, L, 1]; NaN if not known."""
+    truth = np.full((len(samples), diffraction.grid.length, 1), np.nan, np.float32)
+    for row, (sample, mask) in enumerate(zip(samples, masks, strict=True)):
+        if len(sample.cifs) != 1:
+            continue
+        try:
+            simulated = truth_pattern(read_cif(sample.cifs[0]), diffraction)
+        except UserError as error:
+            logging.warning("%s: the true pattern is not known: %s", sample.scan.name, error)
+            continue
+        if (seen := simulated * mask).any():
+            truth[row, :, 0] = normalize_max(seen)
+    return truth if np.isfinite(truth).any() else None

@@ -1,0 +1,1 @@
+"""Methods that imitation refinement is compared with."""

@@ -1,0 +1,1 @@
+"""Every method of the comparison on one benchmark: jobs, tables and pages."""
