@@ -109,7 +109,7 @@ def _default() -> ConfigDict:
     refiner.dtype = "float32"
     refiner.targeted = True
     refiner.steps = 1500
-    refiner.batch_size = 50  # handwritten images, and as many pairs
+    refiner.batch_size = 50  # handwritten images, or pairs
     refiner.optimizer = "adam"
     refiner.learning_rate = 2e-3
     refiner.schedule = "cosine"
@@ -124,8 +124,9 @@ def _default() -> ConfigDict:
     # Both zero is the paper's method.
     refiner.pair_weight = 0.0
     refiner.pair_recognition = 1.0
-    refiner.pretrain_steps = 0
+    refiner.pretrain_steps = 600  # on pairs alone
     refiner.pretrain_learning_rate = 2e-3
+    refiner.pairs_after_pretraining = False  # True costs twice as much
     refiner.ema_decay = 0.99
 
     # Evaluation. The test images are the one fold.
@@ -164,6 +165,7 @@ def _smoke() -> ConfigDict:
         section.steps = 8
         section.batch_size = 20
         section.warmup_steps = 2
+    config.refiner.pretrain_steps = 4
     config.judges.other_network.network = "cnn_digits"  # one program for all
     config.evaluate.batch_size = 100
     config.evaluate.ideal_count = 100
@@ -194,6 +196,7 @@ def _paper() -> ConfigDict:
     config.refiner.warmup_steps = 0
     config.refiner.clip_norm = 0.0
     config.refiner.pair_recognition = 0.0
+    config.refiner.pretrain_steps = 0
     config.run.checkpoint_every = 1000
     return config
 
@@ -227,6 +230,7 @@ def _swept(config: ConfigDict) -> ConfigDict:
     # optimizer and no augmentation; the others see `data.views`, as the refiner does.
     sweep.scratch = ConfigDict(config.classifier.to_dict())
     sweep.scratch.prototype_weight = 0.0
+    sweep.scratch.steps = 500
     sweep.fine_tuned = ConfigDict(sweep.scratch.to_dict())
     sweep.fine_tuned.learning_rate = 1e-3
     sweep.scratch_as_paper = ConfigDict(sweep.scratch.to_dict())

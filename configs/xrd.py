@@ -130,6 +130,7 @@ def _default() -> ConfigDict:
     refiner.pair_recognition = 1.0  # Eqs. 4 and 5 on pairs
     refiner.pretrain_steps = 1200  # on pairs alone, once for all folds
     refiner.pretrain_learning_rate = 3e-3
+    refiner.pairs_after_pretraining = True  # False: imperfect patterns alone from then on
     refiner.ema_decay = 0.99
 
     # Evaluation.

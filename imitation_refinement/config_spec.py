@@ -58,6 +58,7 @@ REFINER: dict[str, Check] = {
     "pair_recognition": number(0.0),
     "pretrain_steps": integer(0),
     "pretrain_learning_rate": number(above=0.0),
+    "pairs_after_pretraining": boolean(),
     "ema_decay": number(0.0, 1.0),
 }
 EVALUATE: dict[str, Check] = {
@@ -257,6 +258,11 @@ def check_config(config: ConfigDict) -> None:
         raise UserError(
             f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: pre-training needs pairs: "
             "set config.refiner.pair_weight or pair_recognition above 0, or this to 0"
+        )
+    if pairs and refiner.pretrain_steps == 0 and not refiner.pairs_after_pretraining:
+        raise UserError(
+            "config.refiner.pairs_after_pretraining = False: without pre-training no pair is ever "
+            "seen; set config.refiner.pretrain_steps above 0, or this to True"
         )
     sections = {"classifier": config.classifier, "refiner": refiner}
     for name, section in (

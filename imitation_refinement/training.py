@@ -83,24 +83,35 @@ def objective_of(run: Run) -> RefinerObjective:
     )
 
 
-def refiner_stage(run: Run, classifier: TrainedClassifier, fold: int) -> Tree:
+def refiner_stage(
+    run: Run, classifier: TrainedClassifier, fold: int, pretrained: Tree | None = None
+) -> Tree:
     """Trains the refiner tested on `fold` (Algorithm 2), or loads it; returns its parameters.
 
     It sees the labels (if targeted) and patterns of the other folds, the frozen classifier, and
     simulated pairs if the config asks for them; never a judge or a true pattern. It starts from
     the refiner that was pre-trained on pairs, where there is one, and with 0 steps it is that one.
+
+    Args:
+        run: the run.
+        classifier: frozen.
+        fold: see `folds`.
+        pretrained: what `pretraining_stage` gave another run of the same pairs; None: the run does
+            its own pre-training if its config asks for one.
     """
     section, task, name = run.config.refiner, run.task, f"refiner/fold_{fold}"
     if section.steps == 0:
-        pretrained = pretraining_stage(run, classifier)
+        if pretrained is None:
+            pretrained = pretraining_stage(run, classifier)
         if not run.workdir.stage_done(name):
             run.workdir.mark_done(name)
         return pretrained
     finished = finished_refiner(run, section, name)
     if finished is not None:
         return finished
-    pretrained = pretraining_stage(run, classifier) if section.pretrain_steps > 0 else None
-    with_pairs = objective_of(run).uses_pairs
+    if pretrained is None and section.pretrain_steps > 0:
+        pretrained = pretraining_stage(run, classifier)
+    with_pairs = objective_of(run).uses_pairs and section.pairs_after_pretraining
     training = np.flatnonzero(folds(run) != fold)
     data = task.imperfect
 

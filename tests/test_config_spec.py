@@ -61,6 +61,12 @@ NO_PAIRS = {"refiner.pair_weight": 0.0, "refiner.pair_recognition": 0.0}
         ("data.grid.q_min", 5.9, {"data.grid.q_max": 5.9}, "below config.data.grid.q_max = 5.9"),
         ("evaluate.run_folds", 4, {"evaluate.folds": 3}, "at most config.evaluate.folds = 3"),
         ("refiner.pretrain_steps", 1, NO_PAIRS, "config.refiner.pair_weight"),
+        (
+            "refiner.pairs_after_pretraining",
+            False,
+            {"refiner.pretrain_steps": 0},
+            "config.refiner.pretrain_steps above",
+        ),
         ("refiner.steps", 0, {"refiner.pretrain_steps": 0}, "config.refiner.pretrain_steps above"),
         *(
             (

@@ -92,7 +92,7 @@ def config():
         "network": "tiny_unet", "targeted": True, "prediction_weight": 1.0,
         "regularization_weight": 1.0, "prototype_weight": 1.0, "norm": 1.0, "psi": "identity",
         "pair_weight": 1.0, "pair_recognition": 0.0, "pretrain_steps": 0,
-        "pretrain_learning_rate": 0.01, "ema_decay": 0.9,
+        "pretrain_learning_rate": 0.01, "pairs_after_pretraining": True, "ema_decay": 0.9,
     }  # fmt: skip
     return ConfigDict(
         {
@@ -207,6 +207,27 @@ def test_without_steps_of_its_own_a_refiner_is_the_pretrained_one(done, tmp_path
     jax.tree.map(np.testing.assert_array_equal, refiner, pretrained)
     assert run.workdir.stage_done("refiner/fold_0")
     run.workdir.close()
+
+
+def test_without_pairs_after_pretraining_only_the_start_tells_of_them(done, tmp_path):
+    classifier = classifier_stages.classifier_stage(done, "classifier")
+    refiners = []
+    for name, changes in (
+        ("kept", {"pairs_after_pretraining": True}),
+        ("left", {"pairs_after_pretraining": False}),
+        ("none", {"pair_weight": 0.0}),
+    ):
+        changed = config()
+        changed.refiner.update(steps=3, pretrain_steps=3)
+        run = Run(changed, WorkDir(tmp_path / name))
+        pretrained = training.pretraining_stage(run, classifier)
+        changed.refiner.update(changes)
+        refiners.append(training.refiner_stage(run, classifier, 0, pretrained))
+        run.workdir.close()
+    kept, left, none = refiners
+    jax.tree.map(np.testing.assert_array_equal, left, none)
+    leaves = zip(jax.tree.leaves(left), jax.tree.leaves(kept), strict=True)
+    assert any(not np.array_equal(one, other) for one, other in leaves)
 
 
 def test_fine_tuning_starts_from_what_it_is_given(done, tmp_path):

@@ -24,7 +24,7 @@ from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json
 from imitation_refinement.run import Run, cache_folder
 from imitation_refinement.tasks import TRAIN, IdealData
-from imitation_refinement.training import refined_patterns, refiner_stage
+from imitation_refinement.training import pretraining_stage, refined_patterns, refiner_stage
 from imitation_refinement.workdir import WorkDir
 
 # Refiners through the frozen classifier, then classifiers of the few images.
@@ -139,7 +139,11 @@ def _do(config: ConfigDict, folder: Path, job: Job) -> None:
     shared.workdir.claim(shared_config, MAY_DIFFER)
     frozen = classifier_stage(shared, "classifier")
     if job.method in (TARGETED, NON_TARGETED, ONE_FONT):
-        found = _measure_refiner(run, frozen, judge_stages(shared) if not job.font else {})
+        judges = judge_stages(shared) if not job.font else {}
+        pretrained = None
+        if own.refiner.pretrain_steps > 0:  # on pairs alone, so the same for every N
+            pretrained = pretraining_stage(shared, frozen)
+        found = _measure_refiner(run, frozen, pretrained, judges)
     else:
         found = _measure_classifier(run, job.method, frozen)
     if devices.is_main_process():
@@ -149,10 +153,13 @@ def _do(config: ConfigDict, folder: Path, job: Job) -> None:
 
 
 def _measure_refiner(
-    run: Run, classifier: TrainedClassifier, judges: dict[str, TrainedClassifier]
+    run: Run,
+    classifier: TrainedClassifier,
+    pretrained: Any | None,
+    judges: dict[str, TrainedClassifier],
 ) -> dict[str, Any]:
     """Trains a refiner; accuracy of raw and refined test images under each classifier, changes."""
-    params = refiner_stage(run, classifier, 0)
+    params = refiner_stage(run, classifier, 0, pretrained)
     raw, label = _tested(run)
     refined = refined_patterns(run, params, raw)
     hits: dict[str, dict[str, np.ndarray]] = {}
