@@ -31,8 +31,8 @@ from imitation_refinement.loop import abstract, train
 from imitation_refinement.run import Run
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN, IdealData
 
-# First number of a seed, see Run.seed; those from 3 on are in `training`.
-STREAMS = {"classifier": 1, "judge": 2}
+# First number of a seed, see Run.seed; 3, 4, 6, 7 are in `training`, 9, 10 in `baselines.stages`.
+STREAMS = {"classifier": 1, "judge": 2, "other": 8}
 HELD_OUT_STREAM = 5
 
 
@@ -136,17 +136,31 @@ def classifier_data(run: Run, section: ConfigDict, called: str) -> IdealData:
     return run.task.reading
 
 
-def classifier_stage(run: Run, name: str, start: Classifier | None = None) -> TrainedClassifier:
+def classifier_stage(
+    run: Run,
+    name: str,
+    start: Classifier | None = None,
+    *,
+    section: ConfigDict | None = None,
+    data: IdealData | None = None,
+) -> TrainedClassifier:
     """Trains a classifier (Algorithm 1, then Eq. 1), or loads it.
 
     Args:
         run: the run.
-        name: `classifier`, or `judge/<name>` for a section of `config.judges`; also the folder.
+        name: `classifier`, or `judge/<name>` for a section of `config.judges`; also the folder. Any
+            other name if `section` is given.
         start: what to start from (fine-tuning); None is from scratch.
+        section: how to train, in the place of the config's section of this name.
+        data: what to train on, in the place of the task's ideal examples.
     """
-    section, called = classifier_section(run, name)
-    kind, _, judge = name.partition("/")
-    seed = run.seed(STREAMS[kind], *judge.encode())
+    if section is None:
+        section, called = classifier_section(run, name)
+    else:
+        called = name
+    kind, _, rest = name.partition("/")
+    own = (kind, rest) if kind in ("classifier", "judge") else ("other", name)
+    seed = run.seed(STREAMS[own[0]], *own[1].encode())
     classes = len(run.task.class_names)
     network, distance = networks.build_classifier(section, classes), distance_of(section)
     settings = {field: value for field, value in section.items() if field != "data"}
@@ -159,7 +173,8 @@ def classifier_stage(run: Run, name: str, start: Classifier | None = None) -> Tr
             items, _ = trained.restore(None, {"classifier": Classifier(variables, like.prototypes)})
             return TrainedClassifier(network, items["classifier"], distance)
 
-        data = classifier_data(run, section, called)
+        if data is None:
+            data = classifier_data(run, section, called)
         training = np.flatnonzero(data.split == TRAIN)
 
         def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
