@@ -210,8 +210,9 @@ def _sweep_smoke() -> ConfigDict:
     config.sweep.seeds = 1
     config.sweep.images_per_class = (2,)
     config.sweep.one_font = False
-    for name in ("scratch_as_paper", "scratch", "fine_tuned"):
+    for name in ("scratch_as_paper", "scratch", "fine_tuned", "adda", "gta"):
         config.sweep[name].update(steps=8, batch_size=20)
+    config.sweep.gta.update(generator_features=16, discriminator_features=4)
     config.sweep.scratch.warmup_steps = config.sweep.fine_tuned.warmup_steps = 2
     return config
 
@@ -230,11 +231,34 @@ def _swept(config: ConfigDict) -> ConfigDict:
     # optimizer and no augmentation; the others see `data.views`, as the refiner does.
     sweep.scratch = ConfigDict(config.classifier.to_dict())
     sweep.scratch.prototype_weight = 0.0
-    sweep.scratch.steps = 500
+    sweep.scratch.update(steps=500, learning_rate=4e-3)
     sweep.fine_tuned = ConfigDict(sweep.scratch.to_dict())
     sweep.fine_tuned.learning_rate = 1e-3
     sweep.scratch_as_paper = ConfigDict(sweep.scratch.to_dict())
     sweep.scratch_as_paper.update(
         optimizer="rmsprop", learning_rate=0.01, schedule="constant", warmup_steps=0
     )
+    # Domain adaptation of the frozen classifier to the few images (imitation_refinement/baselines).
+    sweep.adapted = ("adda", "adda_labels", "gta", "gta_labels")
+    sweep.label_weight = 1.0  # of cross-entropy on the few images in adda_labels, gta_labels
+    adda = sweep.adda = ConfigDict()
+    adda.steps = 400
+    adda.batch_size = 50  # of each domain, as in gta
+    adda.learning_rate = 2e-4  # of the target encoder
+    adda.discriminator_learning_rate = 2e-4
+    adda.discriminator_steps = 0  # of `steps`, the first, on the discriminator alone
+    adda.batch_norm = "eval"  # of the target encoder; or train
+    adda.label_weight = 0.0
+    gta = sweep.gta = ConfigDict()
+    gta.steps = 400
+    gta.batch_size = 50
+    gta.learning_rate = 5e-4
+    gta.decay = 1e-4
+    gta.adversarial_weight = 0.1
+    gta.target_weight = 0.3  # alpha of GTA
+    gta.noise = 64
+    gta.generator_features = 64
+    gta.discriminator_features = 16
+    gta.warm_start = True  # from the frozen classifier
+    gta.label_weight = 0.0
     return config

@@ -6,6 +6,13 @@
     python main.py --config=configs/xrd.py:vgg        as :paper with VGG-19
     python main.py --config=configs/xrd.py:measured   for measured scans: the shipped model
 
+The paper's tables, every method beside ours (docs/comparison.md); resumable job by job:
+
+    python main.py --config=configs/xrd.py:tables           5 seeds, hours on 2 cores
+    python main.py --config=configs/xrd.py:tables_smoke     every table in minutes; no real results
+    python main.py --config=configs/xrd.py:tables_paper     the paper's sizes: accelerators
+    python main.py --config=configs/xrd.py:tables_measured  on labelled measured patterns
+
 What each costs and what it reached is in the README's table. Every field can be overridden:
 `--config.refiner.targeted=False`, `--config.data.imperfect.severity=1.5`.
 """
@@ -17,7 +24,8 @@ def get_config(preset: str = "") -> ConfigDict:
     """Returns the default config, or a preset of it.
 
     Args:
-        preset: '', 'smoke', 'paper', 'vgg' or 'measured'.
+        preset: '', 'smoke', 'paper', 'vgg', 'measured', or 'tables' with '_smoke', '_paper',
+            '_measured' or nothing after it.
 
     Raises:
         ValueError: unknown preset.
@@ -28,6 +36,10 @@ def get_config(preset: str = "") -> ConfigDict:
         "paper": _paper,
         "vgg": _vgg,
         "measured": _measured,
+        "tables": _tables,
+        "tables_smoke": _tables_smoke,
+        "tables_paper": _tables_paper,
+        "tables_measured": _tables_measured,
     }
     if preset not in presets:
         raise ValueError(f"configs/xrd.py has no preset '{preset}'; there are {sorted(presets)}")
@@ -240,4 +252,128 @@ def _measured() -> ConfigDict:
     config.refiner.pretrain_steps = 3000
     config.run.log_every = 200
     config.run.checkpoint_every = 1000
+    return config
+
+
+def _tables() -> ConfigDict:
+    return _compared(_default())
+
+
+def _compared(config: ConfigDict) -> ConfigDict:
+    """Makes of a config for one run that of a comparison: `refiner` is ours, `tables` the rest."""
+    config.task = "xrd_tables"
+    tables = config.tables = ConfigDict()
+    tables.seeds = 5  # from config.seed on
+    # Methods through the main classifier (config.classifier), the same with lambda = 0, and both of
+    # another network.
+    tables.methods = (
+        "raw", "dwt", "smoothed_pca", "savitzky_golay", "adda", "adda_labels", "gta", "gta_labels",
+        "fine_tuned", "scratch", "paper_targeted", "paper_non_targeted", "ours_targeted",
+        "ours_non_targeted",
+    )  # fmt: skip
+    tables.standard_methods = ("raw", "project_page", "paper_targeted", "ours_targeted")
+    tables.other_methods = (
+        "raw", "paper_targeted", "paper_non_targeted", "ours_targeted", "ours_non_targeted",
+    )  # fmt: skip
+    tables.other_standard_methods = ("raw", "paper_targeted", "ours_targeted")
+    tables.other_classifier = ConfigDict(config.classifier.to_dict())
+    tables.other_classifier.update(network="vgg_slim", steps=500)
+
+    # The refiner as in the paper: from the identity, on imperfect patterns alone.
+    paper = tables.paper_refiner = ConfigDict(config.refiner.to_dict())
+    paper.update(
+        network="unet_34k", steps=200, learning_rate=1e-3, pair_weight=0.0, pair_recognition=0.0,
+        pretrain_steps=0,
+    )  # fmt: skip
+    # Table 3: it with one field changed, beside either loss alone.
+    tables.alphas = (1.0, 100.0)
+    tables.betas = (0.1, 10.0)
+    tables.norms = (2.0,)
+    tables.psis = ("first_conv", "second_conv")
+    tables.lambdas = (10.0,)  # of another classifier
+
+    # Classifiers of the imperfect training patterns, from the frozen one or from scratch.
+    tables.fine_tuned = ConfigDict(config.classifier.to_dict())
+    del tables.fine_tuned.network
+    tables.fine_tuned.update(
+        prototype_weight=0.0, steps=150, batch_size=32, learning_rate=5e-4, warmup_steps=10
+    )
+    tables.scratch = ConfigDict(tables.fine_tuned.to_dict())
+    tables.scratch.update(steps=300, learning_rate=2e-3, warmup_steps=20)
+
+    # Domain adaptation, through the network of the frozen classifier.
+    tables.label_weight = 1.0  # of cross-entropy on imperfect patterns in adda_labels, gta_labels
+    tables.adda = ConfigDict()
+    tables.adda.steps = 800
+    tables.adda.batch_size = 32  # of each domain, as in gta
+    tables.adda.learning_rate = 2e-4  # of the target encoder
+    tables.adda.discriminator_learning_rate = 2e-4
+    tables.adda.discriminator_steps = 0  # of `steps`, the first, on the discriminator alone
+    tables.adda.batch_norm = "eval"  # of the target encoder; or train
+    tables.adda.label_weight = 0.0
+    tables.gta = ConfigDict()
+    tables.gta.steps = 200
+    tables.gta.batch_size = 32
+    tables.gta.learning_rate = 5e-4
+    tables.gta.decay = 1e-4
+    tables.gta.adversarial_weight = 0.1
+    tables.gta.target_weight = 0.3  # alpha of GTA
+    tables.gta.noise = 64
+    tables.gta.generator_features = 64
+    tables.gta.discriminator_features = 16
+    tables.gta.warm_start = True  # from the frozen classifier
+    tables.gta.label_weight = 0.0
+    return config
+
+
+def _tables_smoke() -> ConfigDict:
+    config = _compared(_smoke())
+    tables = config.tables
+    tables.seeds = 1
+    tables.methods = tuple(name for name in tables.methods if name not in ("adda", "gta_labels"))
+    tables.standard_methods = ("raw", "project_page")
+    tables.other_methods = tables.other_standard_methods = ("raw",)
+    tables.alphas = tables.betas = tables.norms = tables.psis = tables.lambdas = ()
+    tables.other_classifier.update(steps=8, batch_size=16, warmup_steps=2)
+    tables.paper_refiner.steps = 4
+    tables.fine_tuned = ConfigDict(config.classifier.to_dict())  # one program with the standard one
+    del tables.fine_tuned.network
+    tables.fine_tuned.prototype_weight = 0.0
+    tables.scratch = ConfigDict(tables.fine_tuned.to_dict())
+    tables.adda.update(steps=4, batch_size=16)
+    tables.gta.update(steps=4, batch_size=16, generator_features=16, discriminator_features=4)
+    return config
+
+
+def _tables_paper() -> ConfigDict:
+    paper, ours = _paper(), _default().refiner
+    paper_refiner = paper.refiner
+    paper.refiner = ours
+    config = _compared(paper)
+    tables = config.tables
+    tables.paper_refiner = paper_refiner
+    tables.other_classifier.update(network="vgg19", steps=config.classifier.steps)
+    tables.fine_tuned.update(steps=2000, batch_size=128, schedule="cosine")
+    tables.scratch.update(steps=5000, batch_size=128, schedule="cosine", learning_rate=1e-3)
+    tables.adda.update(steps=10000, batch_size=128)
+    tables.gta.update(
+        steps=40000, batch_size=100, noise=512, generator_features=512, discriminator_features=64,
+        warm_start=False,
+    )  # fmt: skip
+    return config
+
+
+def _tables_measured() -> ConfigDict:
+    """On a folder `measured` with a manifest.csv of labelled patterns; see docs/comparison.md."""
+    measured = _measured()
+    measured.data.imperfect.measured = "measured"
+    measured.data.ideal.prototypes = 8000
+    measured.classifier.steps = measured.judges.other_seed.steps = 3000
+    measured.judges.other_network.steps = 1500
+    measured.refiner.steps = 60
+    measured.refiner.pretrain_steps = 1500
+    config = _compared(measured)
+    config.tables.other_classifier.update(network="densenet_slim", steps=1500)
+    config.tables.alphas = config.tables.betas = config.tables.norms = config.tables.lambdas = ()
+    config.tables.psis = ()
     return config

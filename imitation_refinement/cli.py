@@ -3,6 +3,7 @@
 
 import logging as standard_logging
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -110,12 +111,19 @@ def _train(mode: str) -> None:
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
-    workdir.claim(config, MAY_DIFFER)
+    # A comparison may grow: what its jobs depend on is checked in the folder of each.
+    may_differ = (*MAY_DIFFER, "tables") if config.task == "xrd_tables" else MAY_DIFFER
+    workdir.claim(config, may_differ)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
     if config.task == "digits_sweep":
         from imitation_refinement.digits.sweep import run_sweep
 
         run_sweep(config, workdir.path)
+    elif config.task == "xrd_tables":
+        from imitation_refinement.comparison.jobs import run_tables
+
+        command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+        run_tables(config, workdir.path, mode, command)
     else:
         pipeline.run_stages(Run(config, workdir), mode)
     devices.sync("end")

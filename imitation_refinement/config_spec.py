@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
+from imitation_refinement.comparison.methods import METHODS
 from imitation_refinement.config import (
     Check,
     boolean,
@@ -60,6 +61,29 @@ REFINER: dict[str, Check] = {
     "pretrain_learning_rate": number(above=0.0),
     "pairs_after_pretraining": boolean(),
     "ema_decay": number(0.0, 1.0),
+}
+# Methods that are compared with ours; meanings are in `baselines`.
+ADDA: dict[str, Check] = {
+    "steps": integer(1),
+    "batch_size": integer(1),  # of each domain
+    "learning_rate": number(above=0.0),  # of the target encoder
+    "discriminator_learning_rate": number(above=0.0),
+    "discriminator_steps": integer(0),  # of `steps`, the first, without the target encoder
+    "batch_norm": choice("eval", "train"),
+    "label_weight": number(0.0),
+}
+GTA: dict[str, Check] = {
+    "steps": integer(1),
+    "batch_size": integer(1),  # of each domain
+    "learning_rate": number(above=0.0),
+    "decay": number(0.0),  # the rate of D, F and C is learning_rate / (1 + decay * step)
+    "adversarial_weight": number(0.0),
+    "target_weight": number(0.0),
+    "noise": integer(1),
+    "generator_features": integer(8),
+    "discriminator_features": integer(1),
+    "warm_start": boolean(),  # whether F and C start from the source classifier
+    "label_weight": number(0.0),
 }
 EVALUATE: dict[str, Check] = {
     "folds": integer(2),
@@ -183,20 +207,78 @@ def _digits_rules(config: ConfigDict) -> None:
     find_fonts(config.data.fonts)
 
 
+def _tables_rules(config: ConfigDict) -> None:
+    _xrd_rules(config)
+    tables = config.tables
+    if tables.other_classifier.network == config.classifier.network:
+        raise UserError(
+            f"config.tables.other_classifier.network = {config.classifier.network!r}: must differ "
+            "from config.classifier.network"
+        )
+    if config.classifier.prototype_weight == 0:
+        raise UserError(
+            "config.classifier.prototype_weight = 0.0: must be above 0; the standard classifier is "
+            "trained too"
+        )
+    if tables.paper_refiner.pair_weight or tables.paper_refiner.pair_recognition:
+        raise UserError("config.tables.paper_refiner: the paper's refiner has no pairs")
+    for name in ("other_classifier", "paper_refiner", "fine_tuned", "scratch"):
+        check_schedule(f"tables.{name}", tables[name])
+
+
 _OF_IMAGES = {"network": choice(*classifier_names(2))} | CLASSIFIER
 DIGITS_SWEEP: dict[str, Mapping[str, Check]] = {
     "sweep": {
         "seeds": integer(1),
         "images_per_class": sequence(integer(FEWEST, MOST)),
         "one_font": boolean(),
+        "adapted": sequence(choice("adda", "adda_labels", "gta", "gta_labels")),
+        "label_weight": number(above=0.0),
     },
+    "sweep.adda": ADDA,
+    "sweep.gta": GTA,
     "sweep.scratch_as_paper": _OF_IMAGES,
     "sweep.scratch": _OF_IMAGES,
     "sweep.fine_tuned": _OF_IMAGES,
 }
+_OF_PATTERNS = {"network": choice(*classifier_names(1))} | CLASSIFIER
+
+
+def _any_number(check: Check) -> Check:
+    """Allows sequences of allowed values, and an empty one."""
+    some = sequence(check)
+    return Check(f"() or {some.allowed}", lambda value: value in ((), []) or some.accepts(value))
+
+
+_METHODS = _any_number(choice(*METHODS))
+XRD_TABLES: dict[str, Mapping[str, Check]] = {
+    "tables": {
+        "seeds": integer(1),
+        "methods": _METHODS,
+        "standard_methods": _METHODS,
+        "other_methods": _METHODS,
+        "other_standard_methods": _METHODS,
+        "alphas": _any_number(number(0.0)),
+        "betas": _any_number(number(0.0)),
+        "norms": _any_number(number(1.0)),
+        "psis": _any_number(choice("first_conv", "second_conv")),
+        "lambdas": _any_number(number(above=0.0)),
+        "label_weight": number(above=0.0),
+    },
+    "tables.other_classifier": _OF_PATTERNS,
+    "tables.scratch": CLASSIFIER,  # of the network of the classifier, as the next
+    "tables.fine_tuned": CLASSIFIER,
+    "tables.paper_refiner": {"network": choice(*refiner_names(1))}
+    | REFINER
+    | {"steps": integer(1)},
+    "tables.adda": ADDA,
+    "tables.gta": GTA,
+}
 DIGITS = TaskFields(2, DIGITS_DATA, DIGITS_EVALUATE, _digits_rules)
+XRD = TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules)
 TASKS = {
-    "xrd": TaskFields(1, XRD_DATA, EVALUATE, _xrd_rules),
+    "xrd": XRD,
+    "xrd_tables": XRD._replace(rules=_tables_rules, sections=XRD_TABLES),
     "digits": DIGITS,
     "digits_sweep": DIGITS._replace(sections=DIGITS_SWEEP),
 }
@@ -268,15 +350,20 @@ def check_config(config: ConfigDict) -> None:
     for name, section in (
         sections | {f"judges.{name}": config.judges[name] for name in judges}
     ).items():
-        if section.schedule == "cosine" and 0 < section.steps <= section.warmup_steps:
-            raise UserError(
-                f"config.{name}.warmup_steps = {section.warmup_steps}: must be below "
-                f"config.{name}.steps = {section.steps}"
-            )
+        check_schedule(name, section)
     if refiner.schedule == "cosine" and 0 < refiner.pretrain_steps <= refiner.warmup_steps:
         raise UserError(
             f"config.refiner.pretrain_steps = {refiner.pretrain_steps}: must be above "
             f"config.refiner.warmup_steps = {refiner.warmup_steps}, or 0"
+        )
+
+
+def check_schedule(name: str, section: ConfigDict) -> None:
+    """Checks that warming up ends before training does; UserError names the field."""
+    if section.schedule == "cosine" and 0 < section.steps <= section.warmup_steps:
+        raise UserError(
+            f"config.{name}.warmup_steps = {section.warmup_steps}: must be below "
+            f"config.{name}.steps = {section.steps}"
         )
 
 

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from imitation_refinement.evaluation_inputs import EvaluationInputs
 from imitation_refinement.plots import new_figure, png, styled
@@ -137,7 +138,8 @@ def tsne(points: ArrayLike, seed: int = 0) -> NDArray[np.float64]:
     points = np.asarray(points, np.float64)
     perplexity = min(30.0, (len(points) - 1) / 3)
     model = TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return np.asarray(model.fit_transform(points), np.float64)
+    with threadpool_limits(1):  # on busy cores its threads spin: 46 s for 20 points
+        return np.asarray(model.fit_transform(points), np.float64)
 
 
 @styled

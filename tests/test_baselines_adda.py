@@ -30,6 +30,14 @@ CLASSES, WIDTH, BATCH, RATE = 3, 6, 5, 0.01
 SHAPES = {1: (24, 1), 2: (8, 12, 1)}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Tiny programs that run a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def method(ndim=1, dtype=jnp.float32, **changes):
     network = VGG(CLASSES, ndim=ndim, dtype=dtype, **reference.TINY)
     adam = relaxed(optax.adam(RATE, b1=0.5))
@@ -112,7 +120,7 @@ def _step(adam, params, gradients):
     adam.step()
 
 
-@pytest.mark.parametrize("ndim, label_weight", [(1, 0.0), (1, 0.7), (2, 0.0)])
+@pytest.mark.parametrize("ndim, label_weight", [(1, 0.7), (2, 0.0)])
 def test_steps_are_those_of_pytorch(ndim, label_weight):
     narrow = source_of(method(ndim), ndim)
     batches = [jax.tree.map(np.asarray, batch(i, ndim)) for i in range(2)]

@@ -33,6 +33,14 @@ RATE, DECAY, A, ALPHA, SEED = 0.01, 0.5, 0.4, 0.3, 9
 SHAPES = {1: (28, 1), 2: (12, 16, 1)}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def quick_compilation():
+    """Tiny programs that run a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def method(ndim=1, dtype=jnp.float32, **changes):
     return GtaMethod(
         VGG(CLASSES, ndim=ndim, dtype=dtype, **reference.TINY),
@@ -146,7 +154,7 @@ def by_torch(own, batches, ndim, label_weight, new_discriminator=True):
     return c | f, g, d
 
 
-@pytest.mark.parametrize("ndim, label_weight", [(1, 0.0), (1, 0.7), (2, 0.0)])
+@pytest.mark.parametrize("ndim, label_weight", [(1, 0.7), (2, 0.0)])
 def test_steps_are_those_of_pytorch(ndim, label_weight):
     with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
         batches = [batch(i, ndim) for i in range(2)]
@@ -194,7 +202,8 @@ def test_labels_of_imperfect_patterns_are_not_read_and_steps_repeat():
     again, _ = step(placed(own), blind)
     jax.tree.map(np.testing.assert_array_equal, state, again)
     other, _ = jax.jit(partial(gta_step, method=own, seed=SEED + 1))(placed(own), batch(0))
-    assert jnp.abs(other.generator["start"]["kernel"] - state.generator["start"]["kernel"]).max() > 0  # fmt: skip  # noqa: E501
+    kernels = [each.generator["start"]["kernel"] for each in (state, other)]
+    assert not np.array_equal(*kernels)
     assert terms.keys() == {
         "discriminator", "generator", "cross_entropy", "source_adversarial", "target_adversarial",
     }  # fmt: skip
@@ -206,8 +215,10 @@ def test_without_adversarial_weight_the_classifier_is_trained_on_ideal_patterns_
     state, _ = step(placed(own), batch(0))
     other, _ = step(placed(own), batch(0) | {"x": batch(1)["x"]})
     jax.tree.map(np.testing.assert_array_equal, state.classifier, other.classifier)
-    weighted = jax.jit(partial(gta_step, method=method(), seed=SEED))
-    one, other = (weighted(placed(method()), b)[0] for b in (batch(0), batch(0) | {"x": batch(1)["x"]}))  # fmt: skip  # noqa: E501
+    # Large, because a first step of Adam tells of signs alone.
+    weighted = jax.jit(partial(gta_step, method=method(adversarial_weight=10.0), seed=SEED))
+    batches = batch(0), batch(0) | {"x": batch(1)["x"]}
+    one, other = (weighted(placed(own), rows)[0] for rows in batches)
     kernels = [tree.classifier["conv0_0"]["kernel"] for tree in (one, other)]
     assert jnp.abs(kernels[0] - kernels[1]).max() > 1e-4
     # The head has no part in the terms of D.

@@ -188,14 +188,16 @@ def test_a_classifier_of_other_data_by_another_section(source, tmp_path):
     assert run.workdir.stage_done("scratch/fold_0") and run.workdir.stage_done("classifier/fold_0")
 
 
+# Published but for fewer steps and smaller batches and networks. With these ADDA went from 76.0 to
+# 82.6 % (one run, other batches); GTA's figure is not known yet.
 VALIDITY = {
     "adda": {
-        "steps": 1500, "batch_size": 64, "learning_rate": 2e-4,
+        "steps": 200, "batch_size": 64, "learning_rate": 2e-4,
         "discriminator_learning_rate": 2e-4, "discriminator_steps": 0, "batch_norm": "eval",
         "label_weight": 0.0,
     },
     "gta": {
-        "steps": 1500, "batch_size": 64, "learning_rate": 5e-4, "decay": 1e-4,
+        "steps": 400, "batch_size": 64, "learning_rate": 5e-4, "decay": 1e-4,
         "adversarial_weight": 0.1, "target_weight": 0.3, "noise": 64, "generator_features": 64,
         "discriminator_features": 16, "warm_start": True, "label_weight": 0.0,
     },
@@ -205,7 +207,9 @@ VALIDITY = {
 @pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "mnist").is_dir(), reason="IMITATION_REFINEMENT_DATA/mnist")
 @pytest.mark.parametrize("method, margin", [("adda", 0.03), ("gta", 0.03)])
-def test_typeset_digits_to_unlabelled_mnist_beats_the_source_alone(method, margin, tmp_path):
+def test_typeset_digits_to_unlabelled_mnist_beats_the_source_alone(
+    registered, method, margin, tmp_path
+):
     settings = get_config("")
     settings.data.mnist_dir = str(DATA / "mnist")
     for name in settings.data.ideal:

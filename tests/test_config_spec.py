@@ -12,7 +12,8 @@ from imitation_refinement.config_spec import check_config, spec
 from imitation_refinement.errors import UserError
 
 get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
-PRESETS = ("", "smoke", "paper", "vgg", "measured")
+TABLES = ("tables", "tables_smoke", "tables_paper", "tables_measured")
+PRESETS = ("", "smoke", "paper", "vgg", "measured", *TABLES)
 
 
 def changed(changes: dict[str, object]) -> ConfigDict:
@@ -32,7 +33,7 @@ def test_these_are_all_presets():
 def test_every_preset_is_valid_and_has_exactly_the_fields_of_the_table(preset):
     config = get_config(preset)
     check_config(config)
-    assert set(fields(config)) == set(spec("xrd", config.judges))
+    assert set(fields(config)) == set(spec(config.task, config.judges))
 
 
 @pytest.mark.parametrize("preset", ["paper", "vgg"])
@@ -45,7 +46,8 @@ def test_presets_of_the_paper_leave_out_every_extension(preset):
 
 def test_an_unknown_task_is_named():
     with pytest.raises(
-        UserError, match=r"^config\.task = 'mnist': must be one of xrd, digits, digits_sweep$"
+        UserError,
+        match=r"^config\.task = 'mnist': must be one of xrd, xrd_tables, digits, digits_sweep$",
     ):
         check_config(changed({"task": "mnist"}))
 

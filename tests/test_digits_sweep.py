@@ -9,15 +9,17 @@ from program import ROOT
 
 from configs.digits import get_config
 from imitation_refinement.config_spec import check_config
-from imitation_refinement.digits.sweep import FewAsIdeal, Job, job_config, jobs
+from imitation_refinement.digits.sweep import ADAPTED, Job, few_as_ideal, job_config, jobs
 from imitation_refinement.digits.sweep_page import markdown, spread, summary, value, write_page
+from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.files import atomic_write_npz
 from imitation_refinement.tasks import TRAIN
 
 
 def test_jobs_are_the_papers_and_its_rivals():
     found = jobs(get_config("sweep"))
-    assert len(set(found)) == len(found) == 5 * (8 * 4 + 1) + 5
+    assert len(set(found)) == len(found) == 5 * (8 * 8 + 1) + 5
+    assert {job.method for job in found} > set(ADAPTED)
     assert Job(3, "targeted", 20) in found
     assert Job(4, "non_targeted", 50) in found
     assert Job(0, "one_font", 50, "stix") in found
@@ -39,13 +41,15 @@ def test_a_job_is_a_run_of_its_own():
 
 def test_rivals_are_trained_on_the_few_images_alone(tmp_path):
     config = job_config(get_config("sweep_smoke"), Job(0, "scratch", 2))
-    task = FewAsIdeal(config, tmp_path, 1, augment=True)
-    assert task.ideal.split.tolist() == [TRAIN] * 20
-    np.testing.assert_array_equal(task.ideal.fixed(7), task.imperfect.pattern[7])
+    data = DigitsTask(config, tmp_path, 1).imperfect
+    few = few_as_ideal(data, augment=True)
+    assert few.split.tolist() == [TRAIN] * 20
+    np.testing.assert_array_equal(few.label, data.label[:20])
+    np.testing.assert_array_equal(few.fixed(7), data.pattern[7])
     rng = np.random.default_rng(0)
-    assert np.abs(task.ideal.view(7, rng) - task.ideal.fixed(7)).max() > 0.05
-    plain = FewAsIdeal(config, tmp_path, 1, augment=False)
-    np.testing.assert_array_equal(plain.ideal.view(7, rng), plain.ideal.fixed(7))
+    assert np.abs(few.view(7, rng) - few.fixed(7)).max() > 0.05
+    plain = few_as_ideal(data, augment=False)
+    np.testing.assert_array_equal(plain.view(7, rng), plain.fixed(7))
 
 
 def refiner(seed, number, refined, raw, folder="", method="targeted", font=""):
@@ -117,9 +121,9 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     config = f"--config={ROOT / 'configs' / 'digits.py'}:sweep_smoke"
     workdir = tmp_path / "run"
     output = program(workdir, config=config)
-    assert "5 of 5 jobs" in output
+    assert "9 of 9 jobs" in output
     results = sorted(workdir.glob("seed_0/*/result.json"))
-    assert len(results) == 5
+    assert len(results) == 9
     before = {path: path.read_bytes() for path in results}
     found = json.loads((workdir / "seed_0" / "targeted_2" / "result.json").read_text())
     assert set(found["accuracy"]) == {
@@ -127,6 +131,6 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     }  # fmt: skip
     results[0].unlink()
     output = program(workdir, config=config)
-    assert "1 of 5 jobs" in output
+    assert "1 of 9 jobs" in output
     assert {path: path.read_bytes() for path in results} == before
     assert "targeted" in (workdir / "table.md").read_text()

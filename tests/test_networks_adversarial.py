@@ -49,7 +49,7 @@ def test_parameters_of_the_published_networks():
 
 def test_parameters_for_patterns_of_2000_points():
     generator = Generator(7, (2000, 1), features=64)
-    project, start = 376 * 128, (8 + 128 + 64) * 64 * 125
+    project, start = 375 * 128, (8 + 128 + 64) * 64 * 125
     wanted = project + start + 2 * (64 + 32 + 16 + 8) + 4 * (64 * 32 + 32 * 16 + 16 * 8 + 8 * 1)
     assert count(generator, *inputs(7, 375, 64), train=True) == wanted
     convs = 5 * (16 + 16 * 32 + 32 * 64 + 64 * 32)

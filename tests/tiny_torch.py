@@ -32,7 +32,9 @@ def tensors(tree, grad=True):
     """Leaf tensors by path."""
     flat = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        tuple(key.key for key in path): torch.tensor(np.asarray(leaf, np.float64), requires_grad=grad)
+        tuple(key.key for key in path): torch.tensor(
+            np.asarray(leaf, np.float64), requires_grad=grad
+        )
         for path, leaf in flat
     }
 

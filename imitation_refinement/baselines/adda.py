@@ -50,7 +50,7 @@ class AddaMethod(NamedTuple):
 
     Attributes:
         network: the classifier module of source and target.
-        discriminator: `networks.FeatureDiscriminator`.
+        discriminator: `networks.adversarial.FeatureDiscriminator`.
         encoder_optimizer, discriminator_optimizer: Adam with beta1 0.5 as published.
         batch_norm: `eval`: M_t normalises by the source's running statistics; `train`: by those of
             its batch, and keeps their running means for evaluation.

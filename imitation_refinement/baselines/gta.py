@@ -60,7 +60,7 @@ class GtaMethod(NamedTuple):
 
     Attributes:
         network: the classifier module C(F(x)).
-        generator, discriminator: `networks.Generator`, `networks.PatternDiscriminator`.
+        generator, discriminator: of `networks.adversarial`.
         optimizer: of D, F and C: Adam with beta1 0.8 and a decaying rate (`decaying`).
         generator_optimizer: of G: the same with a constant rate.
         noise: size of z.

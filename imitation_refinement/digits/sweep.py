@@ -7,7 +7,6 @@ are trained once per seed. Nothing here trains: the stages do. Tables and figure
 """
 
 from collections.abc import Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,20 +15,22 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from imitation_refinement import devices
+from imitation_refinement.baselines.stages import adda_stage, gta_stage
 from imitation_refinement.classifier_stages import TrainedClassifier, classifier_stage, judge_stages
 from imitation_refinement.config_spec import MAY_DIFFER
 from imitation_refinement.digits.honesty import off_stroke_change
 from imitation_refinement.digits.sweep_page import write_page
-from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json
-from imitation_refinement.run import Run, cache_folder
-from imitation_refinement.tasks import TRAIN, IdealData
+from imitation_refinement.run import Run
+from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData
 from imitation_refinement.training import pretraining_stage, refined_patterns, refiner_stage
 from imitation_refinement.workdir import WorkDir
 
-# Refiners through the frozen classifier, then classifiers of the few images.
+# Refiners through the frozen classifier, then classifiers of the few images, from scratch, from the
+# frozen one, and adapted to them without and with their labels.
 TARGETED, NON_TARGETED, ONE_FONT = "targeted", "non_targeted", "one_font"
 SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED = "scratch_as_paper", "scratch", "fine_tuned"
+ADAPTED = ("adda", "adda_labels", "gta", "gta_labels")  # of which the config says the ones to do
 KEPT = 200  # test images of each refiner that are kept for figures
 
 
@@ -54,44 +55,35 @@ class Job(NamedTuple):
         return f"seed_{self.seed}/{'_'.join(filter(None, [self.method, self.font]))}_{self.number}"
 
 
-class FewAsIdeal(DigitsTask):
-    """The few handwritten images in the place of the typeset ones, for classifiers of them.
+def few_as_ideal(data: ImperfectData, augment: bool) -> IdealData:
+    """Returns the few handwritten images, all for training, for classifiers of them.
 
     Args:
-        config, cache_dir, workers: see `DigitsTask`.
+        data: of the task; the few come first.
         augment: whether they are seen in random views, as the refiner sees them.
     """
-
-    def __init__(self, config: ConfigDict, cache_dir: Path, workers: int, augment: bool):
-        super().__init__(config, cache_dir, workers)
-        self._augment = augment
-
-    @cached_property
-    def ideal(self) -> IdealData:
-        """The few images, all of them for training."""
-        data = self.imperfect
-        assert data.fold is not None and data.view is not None
-        few = int(np.sum(data.fold < 0))
-        plain = data.pattern[:few]
-        view = data.view if self._augment else lambda index, rng: plain[index]
-        split = np.full(few, TRAIN, np.int8)
-        return IdealData(data.label[:few], split, view, lambda index: plain[index])
+    few, plain = len(_few(data)), data.pattern
+    view = data.view if augment and data.view else lambda index, rng: plain[index]
+    split = np.full(few, TRAIN, np.int8)
+    return IdealData(data.label[:few], split, view, lambda index: plain[index])
 
 
 def jobs(config: ConfigDict) -> list[Job]:
-    """Returns all jobs, those of one seed after those of the other."""
+    """Returns all jobs, seed by seed; one font alone and domain adaptation, the dear ones, last."""
     sweep = config.sweep
+    seeds = range(config.seed, config.seed + sweep.seeds)
+    most = max(sweep.images_per_class)
     found = []
-    for seed in range(config.seed, config.seed + sweep.seeds):
+    for seed in seeds:
         for number in sweep.images_per_class:
-            found += [
-                Job(seed, method, number)
-                for method in (TARGETED, SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED)
-            ]
-        found.append(Job(seed, NON_TARGETED, max(sweep.images_per_class)))
+            methods = (TARGETED, SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED)
+            found += [Job(seed, method, number) for method in methods]
+        found.append(Job(seed, NON_TARGETED, most))
     if sweep.one_font and len(config.data.fonts) > 1:
-        most = max(sweep.images_per_class)
         found += [Job(config.seed, ONE_FONT, most, font) for font in config.data.fonts]
+    for seed in seeds:
+        for number in sweep.images_per_class:
+            found += [Job(seed, method, number) for method in sweep.adapted]
     return found
 
 
@@ -144,6 +136,8 @@ def _do(config: ConfigDict, folder: Path, job: Job) -> None:
         if own.refiner.pretrain_steps > 0:  # on pairs alone, so the same for every N
             pretrained = pretraining_stage(shared, frozen)
         found = _measure_refiner(run, frozen, pretrained, judges)
+    elif job.method in ADAPTED:
+        found = _measure_adapted(run, job.method, frozen, config.sweep)
     else:
         found = _measure_classifier(run, job.method, frozen)
     if devices.is_main_process():
@@ -193,14 +187,37 @@ def _measure_refiner(
 
 def _measure_classifier(run: Run, method: str, frozen: TrainedClassifier) -> dict[str, Any]:
     """Trains a classifier on the few images, from scratch or from the frozen one; its accuracy."""
-    run.task = FewAsIdeal(
-        run.config, cache_folder(run.config), 1, augment=method != SCRATCH_AS_PAPER
-    )
+    data = few_as_ideal(run.task.imperfect, augment=method != SCRATCH_AS_PAPER)
     start = frozen.frozen if method == FINE_TUNED else None
-    trained = classifier_stage(run, "classifier", start=start)
+    return _accuracy(run, classifier_stage(run, "classifier", start=start, data=data))
+
+
+def _measure_adapted(
+    run: Run, method: str, frozen: TrainedClassifier, sweep: ConfigDict
+) -> dict[str, Any]:
+    """Adapts the frozen classifier to the few images; its accuracy on the test images as they are.
+
+    Labels are seen by the methods that end in `_labels` alone.
+    """
+    kind, _, labels = method.partition("_")
+    section = ConfigDict(sweep[kind].to_dict())
+    section.label_weight = sweep.label_weight if labels else 0.0
+    rows = _few(run.task.imperfect)
+    if kind == "adda":
+        return _accuracy(run, adda_stage(run, frozen, method, rows, section))
+    return _accuracy(run, gta_stage(run, frozen, method, rows, section).classifier)
+
+
+def _accuracy(run: Run, classifier: TrainedClassifier) -> dict[str, Any]:
     raw, label = _tested(run)
-    hits = np.argmax(trained.predict(run, raw).logits, axis=1) == label
+    hits = np.argmax(classifier.predict(run, raw).logits, axis=1) == label
     return {"accuracy": {"classifier": {"raw": float(np.mean(hits))}}}
+
+
+def _few(data: ImperfectData) -> np.ndarray:
+    """Returns the rows of the images that are never tested, the first ones."""
+    assert data.fold is not None
+    return np.flatnonzero(data.fold < 0)
 
 
 def _tested(run: Run) -> tuple[np.ndarray, np.ndarray]:

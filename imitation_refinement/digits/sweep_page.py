@@ -46,6 +46,10 @@ LINES = (
     ("fine_tuned", "accuracy.classifier.raw", "whole classifier fine-tuned", "#D55E00", "^"),
     ("scratch", "accuracy.classifier.raw", "from scratch, tuned", "#009E73", "v"),
     ("scratch_as_paper", "accuracy.classifier.raw", "from scratch, as the paper", "#CC79A7", "x"),
+    ("adda", "accuracy.classifier.raw", "ADDA", "#882255", "<"),
+    ("adda_labels", "accuracy.classifier.raw", "ADDA with labels", "#AA4499", ">"),
+    ("gta", "accuracy.classifier.raw", "GTA", "#999933", "p"),
+    ("gta_labels", "accuracy.classifier.raw", "GTA with labels", "#117733", "h"),
     ("non_targeted", "accuracy.classifier.refined", "refined (ours, non-targeted)", "#E69F00", "D"),
 )
 
@@ -105,7 +109,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for title, own, columns in (
         ("Refiners through the frozen classifier", True, names),
-        ("Classifiers trained on the few images", False, ["raw (%)"]),
+        ("Classifiers trained on the few images or adapted to them", False, ["raw (%)"]),
     ):
         chosen = [row for row in rows if ("refined (%)" in row) == own]
         columns = [name for name in columns if any(name in row for row in chosen)]

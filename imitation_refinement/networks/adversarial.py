@@ -88,7 +88,8 @@ class Generator(nn.Module):
         ndim, factor = len(spatial), 2**DOUBLINGS
         start = [-(-n // factor) for n in spatial]
         if embedding.shape[1] > self.width:
-            embedding = nn.Dense(self.width, kernel_init=_HEAD, name="project")(embedding)
+            dense = nn.Dense(self.width, use_bias=False, kernel_init=_HEAD, name="project")
+            embedding = dense(embedding)
         slot = jax.nn.one_hot(label, self.num_classes + 1, dtype=embedding.dtype)
         y = jnp.concatenate([slot, embedding, noise], axis=1)
         points = self.features
