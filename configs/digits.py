@@ -202,7 +202,9 @@ def _paper() -> ConfigDict:
 
 
 def _sweep() -> ConfigDict:
-    return _swept(_default())
+    config = _default()
+    config.refiner.steps = 1000  # 45 refiners
+    return _swept(config)
 
 
 def _sweep_smoke() -> ConfigDict:
@@ -236,7 +238,7 @@ def _swept(config: ConfigDict) -> ConfigDict:
     sweep.fine_tuned.learning_rate = 1e-3
     sweep.scratch_as_paper = ConfigDict(sweep.scratch.to_dict())
     sweep.scratch_as_paper.update(
-        optimizer="rmsprop", learning_rate=0.01, schedule="constant", warmup_steps=0
+        optimizer="rmsprop", learning_rate=0.01, schedule="constant", warmup_steps=0, steps=300
     )
     # Domain adaptation of the frozen classifier to the few images (imitation_refinement/baselines).
     sweep.adapted = ("adda", "adda_labels", "gta", "gta_labels")
