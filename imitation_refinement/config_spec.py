@@ -227,12 +227,20 @@ def _tables_rules(config: ConfigDict) -> None:
 
 
 _OF_IMAGES = {"network": choice(*classifier_names(2))} | CLASSIFIER
+
+
+def _any_number(check: Check) -> Check:
+    """Allows sequences of allowed values, and an empty one."""
+    some = sequence(check)
+    return Check(f"() or {some.allowed}", lambda value: value in ((), []) or some.accepts(value))
+
+
 DIGITS_SWEEP: dict[str, Mapping[str, Check]] = {
     "sweep": {
         "seeds": integer(1),
         "images_per_class": sequence(integer(FEWEST, MOST)),
         "one_font": boolean(),
-        "adapted": sequence(choice("adda", "adda_labels", "gta", "gta_labels")),
+        "adapted": _any_number(choice("adda", "adda_labels", "gta", "gta_labels")),
         "label_weight": number(above=0.0),
     },
     "sweep.adda": ADDA,
@@ -242,14 +250,6 @@ DIGITS_SWEEP: dict[str, Mapping[str, Check]] = {
     "sweep.fine_tuned": _OF_IMAGES,
 }
 _OF_PATTERNS = {"network": choice(*classifier_names(1))} | CLASSIFIER
-
-
-def _any_number(check: Check) -> Check:
-    """Allows sequences of allowed values, and an empty one."""
-    some = sequence(check)
-    return Check(f"() or {some.allowed}", lambda value: value in ((), []) or some.accepts(value))
-
-
 _METHODS = _any_number(choice(*METHODS))
 XRD_TABLES: dict[str, Mapping[str, Check]] = {
     "tables": {

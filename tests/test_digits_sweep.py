@@ -24,6 +24,10 @@ def test_jobs_are_the_papers_and_its_rivals():
     assert Job(4, "non_targeted", 50) in found
     assert Job(0, "one_font", 50, "stix") in found
     assert len({job.folder for job in found}) == len(found)
+    shorter = get_config("sweep")
+    shorter.sweep.adapted = ()
+    check_config(shorter)
+    assert jobs(shorter) == [job for job in found if job.method not in ADAPTED]
 
 
 def test_a_job_is_a_run_of_its_own():
