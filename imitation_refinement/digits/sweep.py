@@ -88,12 +88,17 @@ def jobs(config: ConfigDict) -> list[Job]:
 
 
 def run_sweep(config: ConfigDict, folder: Path) -> None:
-    """Does every job that is not done, then writes table and figures into `folder`."""
+    """Does every job that is not done; tables and figures are in `folder` from the first one on."""
     waiting = [job for job in jobs(config) if not _result(folder, job).exists()]
     logging.info("sweep: %d of %d jobs to do", len(waiting), len(jobs(config)))
     for index, job in enumerate(waiting):
         logging.info("sweep: %s (%d of %d)", job.folder, index + 1, len(waiting))
         _do(config, folder, job)
+        _write(config, folder)
+    _write(config, folder)
+
+
+def _write(config: ConfigDict, folder: Path) -> None:
     if devices.is_main_process():
         write_page(folder, list(results(config, folder)))
 
