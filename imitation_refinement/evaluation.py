@@ -112,7 +112,7 @@ def evaluate(
         },
         "measures": {},
         "confusion": {
-            kind: _confusion(inputs.labels, logits)
+            kind: confusion(inputs.labels, logits)
             for kind, logits in scores._asdict().items()
             if logits is not None
         },
@@ -266,7 +266,7 @@ def _peaks(
     return {"threshold": threshold, "tolerance": tolerance, "counts": counts, "rates": rates}
 
 
-def _confusion(labels: NDArray, scores: NDArray) -> list[list[int]]:
+def confusion(labels: NDArray, scores: NDArray) -> list[list[int]]:
     """Counts [K, K], rows the true class and columns the predicted one."""
     classes = np.shape(scores)[1]
     flat = np.asarray(labels, np.int64) * classes + np.argmax(scores, axis=1)

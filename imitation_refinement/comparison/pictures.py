@@ -13,6 +13,7 @@ from imitation_refinement.calibration import expected_calibration_error, reliabi
 from imitation_refinement.comparison.methods import OURS, OURS_BLIND, Job
 from imitation_refinement.comparison.study import Arrays, Result
 from imitation_refinement.comparison.tables import main_classifier, method_label
+from imitation_refinement.evaluation import confusion
 from imitation_refinement.evaluation_inputs import EvaluationInputs
 from imitation_refinement.figures import CLASS_COLORS, CLASS_MARKERS, confusion_matrices, tsne
 from imitation_refinement.files import read_npz
@@ -45,7 +46,7 @@ def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Pi
             "Confusion matrices, in per cent of each true class.",
             confusion_matrices(
                 {
-                    name: confusion(arrays[method_label(name)], len(class_names))
+                    name: confusion(shown[name].arrays["label"], shown[name].arrays["logits"])
                     for name in ("raw", "gta", OURS)
                     if name in shown
                 },
@@ -105,13 +106,6 @@ def evaluation_inputs(raw: Arrays, refined: Arrays) -> EvaluationInputs:
         logits_raw=raw["logits"][known],
         logits_refined=refined["logits"][known],
     )
-
-
-def confusion(arrays: Arrays, classes: int) -> np.ndarray:
-    """Returns counts `[K, K]`, rows the true class."""
-    counts = np.zeros((classes, classes), int)
-    np.add.at(counts, (arrays["label"], np.argmax(arrays["logits"], axis=1)), 1)
-    return counts
 
 
 @styled

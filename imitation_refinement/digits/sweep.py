@@ -95,7 +95,8 @@ def run_sweep(config: ConfigDict, folder: Path) -> None:
         logging.info("sweep: %s (%d of %d)", job.folder, index + 1, len(waiting))
         _do(config, folder, job)
         _write(config, folder)
-    _write(config, folder)
+    if not waiting:
+        _write(config, folder)
 
 
 def _write(config: ConfigDict, folder: Path) -> None:
