@@ -29,7 +29,7 @@ from imitation_refinement.classifier import (
 from imitation_refinement.errors import UserError
 from imitation_refinement.loop import abstract, train
 from imitation_refinement.run import Run
-from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN, IdealData
+from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN, IdealData, ImperfectData
 
 # First number of a seed, see Run.seed; 3, 4, 6, 7 are in `training`, 9, 10 in `baselines.stages`.
 STREAMS = {"classifier": 1, "judge": 2, "other": 8}
@@ -209,6 +209,25 @@ def classifier_stage(
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
     run.workdir.mark_done(name, accuracy)
     return result
+
+
+def imperfect_as_ideal(data: ImperfectData, rows: np.ndarray, augment: bool = True) -> IdealData:
+    """Returns imperfect examples as what a classifier is trained on, all of them for training.
+
+    Args:
+        data: of the task.
+        rows: indices of the examples.
+        augment: whether they are seen in random views where the data have such, as refiners see
+            them.
+    """
+
+    def fixed(index: int) -> np.ndarray:
+        return data.pattern[rows[index]]
+
+    def view(index: int, rng: np.random.Generator) -> np.ndarray:
+        return data.view(int(rows[index]), rng) if augment and data.view else fixed(index)
+
+    return IdealData(data.label[rows], np.full(len(rows), TRAIN, np.int8), view, fixed)
 
 
 def initial_state(

@@ -9,8 +9,9 @@ from program import ROOT, contents
 from configs.xrd import get_config
 from imitation_refinement import run
 from imitation_refinement.classifier import Prediction
+from imitation_refinement.classifier_stages import imperfect_as_ideal
 from imitation_refinement.comparison import jobs as module
-from imitation_refinement.comparison.jobs import _clock, as_ideal, remembered, run_tables, time_left
+from imitation_refinement.comparison.jobs import _clock, remembered, run_tables, time_left
 from imitation_refinement.comparison.measure import quality
 from imitation_refinement.comparison.methods import Job, jobs
 from imitation_refinement.errors import UserError
@@ -255,12 +256,12 @@ def test_equal_rows_are_asked_for_once():
 def test_imperfect_patterns_as_a_training_set():
     task = FakeTask(None, None, None)
     rows, rng = np.array([7, 2]), np.random.default_rng(0)
-    data = as_ideal(task, rows)
+    data = imperfect_as_ideal(task.imperfect, rows)
     assert data.label.tolist() == [1, 2] and data.split.tolist() == [0, 0]
     np.testing.assert_array_equal(data.fixed(0), task.imperfect.pattern[7])
     np.testing.assert_array_equal(data.view(1, rng), task.imperfect.pattern[2])
     task.imperfect = task.imperfect._replace(view=lambda index, rng: index)
-    assert as_ideal(task, rows).view(1, rng) == 2
+    assert imperfect_as_ideal(task.imperfect, rows).view(1, rng) == 2
 
 
 def test_quality_where_only_some_truths_are_known():

@@ -8,8 +8,9 @@ from PIL import Image
 from program import ROOT
 
 from configs.digits import get_config
+from imitation_refinement.classifier_stages import imperfect_as_ideal
 from imitation_refinement.config_spec import check_config
-from imitation_refinement.digits.sweep import ADAPTED, Job, few_as_ideal, job_config, jobs
+from imitation_refinement.digits.sweep import ADAPTED, Job, job_config, jobs
 from imitation_refinement.digits.sweep_page import markdown, spread, summary, value, write_page
 from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.files import atomic_write_npz
@@ -46,13 +47,13 @@ def test_a_job_is_a_run_of_its_own():
 def test_rivals_are_trained_on_the_few_images_alone(tmp_path):
     config = job_config(get_config("sweep_smoke"), Job(0, "scratch", 2))
     data = DigitsTask(config, tmp_path, 1).imperfect
-    few = few_as_ideal(data, augment=True)
+    few = imperfect_as_ideal(data, np.flatnonzero(data.fold < 0), augment=True)
     assert few.split.tolist() == [TRAIN] * 20
     np.testing.assert_array_equal(few.label, data.label[:20])
     np.testing.assert_array_equal(few.fixed(7), data.pattern[7])
     rng = np.random.default_rng(0)
     assert np.abs(few.view(7, rng) - few.fixed(7)).max() > 0.05
-    plain = few_as_ideal(data, augment=False)
+    plain = imperfect_as_ideal(data, np.flatnonzero(data.fold < 0), augment=False)
     np.testing.assert_array_equal(plain.view(7, rng), plain.fixed(7))
 
 

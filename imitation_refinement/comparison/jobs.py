@@ -20,7 +20,12 @@ from imitation_refinement import devices
 from imitation_refinement.baselines import denoise
 from imitation_refinement.baselines.stages import adda_stage, gta_stage
 from imitation_refinement.classifier import Prediction
-from imitation_refinement.classifier_stages import TrainedClassifier, classifier_stage, judge_stages
+from imitation_refinement.classifier_stages import (
+    TrainedClassifier,
+    classifier_stage,
+    imperfect_as_ideal,
+    judge_stages,
+)
 from imitation_refinement.comparison import measure
 from imitation_refinement.comparison.methods import (
     METHODS,
@@ -38,7 +43,7 @@ from imitation_refinement.config_spec import MAY_DIFFER
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
 from imitation_refinement.run import Run
-from imitation_refinement.tasks import TRAIN, IdealData, Task
+from imitation_refinement.tasks import TRAIN, Task
 from imitation_refinement.training import folds, pretraining_stage, refined_patterns, refiner_stage
 from imitation_refinement.workdir import WorkDir
 
@@ -243,25 +248,12 @@ def _method(
         def trained(fold: int, training: np.ndarray, x: np.ndarray) -> Answer:
             found = classifier_stage(
                 run, f"classifier/fold_{fold}", start,
-                section=run.config.method, data=as_ideal(run.task, training),
+                section=run.config.method, data=imperfect_as_ideal(data, training),
             )  # fmt: skip
             return Answer(None, found.predict(run, x), {})
 
         return trained
     return lambda fold, training, x: Answer(x, frozen.predict(run, x), {})
-
-
-def as_ideal(task: Task, rows: np.ndarray) -> IdealData:
-    """Returns the imperfect examples of some rows as what a classifier is trained on."""
-    data = task.imperfect
-
-    def fixed(index: int) -> np.ndarray:
-        return data.pattern[rows[index]]
-
-    def view(index: int, rng: np.random.Generator) -> np.ndarray:
-        return fixed(index) if data.view is None else data.view(int(rows[index]), rng)
-
-    return IdealData(data.label[rows], np.full(len(rows), TRAIN, np.int8), view, fixed)
 
 
 def remembered(logits: Callable[[np.ndarray], Any]) -> Callable[[np.ndarray], np.ndarray]:

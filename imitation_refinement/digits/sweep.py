@@ -16,13 +16,18 @@ from ml_collections import ConfigDict
 
 from imitation_refinement import devices
 from imitation_refinement.baselines.stages import adda_stage, gta_stage
-from imitation_refinement.classifier_stages import TrainedClassifier, classifier_stage, judge_stages
+from imitation_refinement.classifier_stages import (
+    TrainedClassifier,
+    classifier_stage,
+    imperfect_as_ideal,
+    judge_stages,
+)
 from imitation_refinement.config_spec import MAY_DIFFER
 from imitation_refinement.digits.honesty import off_stroke_change
 from imitation_refinement.digits.sweep_page import write_page
 from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json
 from imitation_refinement.run import Run
-from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData
+from imitation_refinement.tasks import ImperfectData
 from imitation_refinement.training import pretraining_stage, refined_patterns, refiner_stage
 from imitation_refinement.workdir import WorkDir
 
@@ -53,19 +58,6 @@ class Job(NamedTuple):
     def folder(self) -> str:
         """Its folder within that of the sweep."""
         return f"seed_{self.seed}/{'_'.join(filter(None, [self.method, self.font]))}_{self.number}"
-
-
-def few_as_ideal(data: ImperfectData, augment: bool) -> IdealData:
-    """Returns the few handwritten images, all for training, for classifiers of them.
-
-    Args:
-        data: of the task; the few come first.
-        augment: whether they are seen in random views, as the refiner sees them.
-    """
-    few, plain = len(_few(data)), data.pattern
-    view = data.view if augment and data.view else lambda index, rng: plain[index]
-    split = np.full(few, TRAIN, np.int8)
-    return IdealData(data.label[:few], split, view, lambda index: plain[index])
 
 
 def jobs(config: ConfigDict) -> list[Job]:
@@ -193,7 +185,8 @@ def _measure_refiner(
 
 def _measure_classifier(run: Run, method: str, frozen: TrainedClassifier) -> dict[str, Any]:
     """Trains a classifier on the few images, from scratch or from the frozen one; its accuracy."""
-    data = few_as_ideal(run.task.imperfect, augment=method != SCRATCH_AS_PAPER)
+    few = run.task.imperfect
+    data = imperfect_as_ideal(few, _few(few), augment=method != SCRATCH_AS_PAPER)
     start = frozen.frozen if method == FINE_TUNED else None
     return _accuracy(run, classifier_stage(run, "classifier", start=start, data=data))
 
