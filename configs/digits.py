@@ -210,7 +210,7 @@ def _sweep() -> ConfigDict:
 def _sweep_smoke() -> ConfigDict:
     config = _swept(_smoke())
     config.sweep.seeds = 1
-    config.sweep.images_per_class = (2,)
+    config.sweep.images_per_class = config.sweep.adapted_images_per_class = (2,)
     config.sweep.one_font = False
     for name in ("scratch_as_paper", "scratch", "fine_tuned", "adda", "gta"):
         config.sweep[name].update(steps=8, batch_size=20)
@@ -242,6 +242,7 @@ def _swept(config: ConfigDict) -> ConfigDict:
     )
     # Domain adaptation of the frozen classifier to the few images (imitation_refinement/baselines).
     sweep.adapted = ("adda", "adda_labels", "gta", "gta_labels")
+    sweep.adapted_images_per_class = (1, 10, 50)  # GTA takes as long as three refiners
     sweep.label_weight = 1.0  # of cross-entropy on the few images in adda_labels, gta_labels
     adda = sweep.adda = ConfigDict()
     adda.steps = 400

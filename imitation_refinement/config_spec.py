@@ -241,6 +241,7 @@ DIGITS_SWEEP: dict[str, Mapping[str, Check]] = {
         "images_per_class": sequence(integer(FEWEST, MOST)),
         "one_font": boolean(),
         "adapted": _any_number(choice("adda", "adda_labels", "gta", "gta_labels")),
+        "adapted_images_per_class": sequence(integer(FEWEST, MOST)),
         "label_weight": number(above=0.0),
     },
     "sweep.adda": ADDA,

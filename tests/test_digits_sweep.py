@@ -11,7 +11,14 @@ from configs.digits import get_config
 from imitation_refinement.classifier_stages import imperfect_as_ideal
 from imitation_refinement.config_spec import check_config
 from imitation_refinement.digits.sweep import ADAPTED, Job, job_config, jobs
-from imitation_refinement.digits.sweep_page import markdown, spread, summary, value, write_page
+from imitation_refinement.digits.sweep_page import (
+    differences,
+    markdown,
+    spread,
+    summary,
+    value,
+    write_page,
+)
 from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.files import atomic_write_npz
 from imitation_refinement.tasks import TRAIN
@@ -19,11 +26,13 @@ from imitation_refinement.tasks import TRAIN
 
 def test_jobs_are_the_papers_and_its_rivals():
     found = jobs(get_config("sweep"))
-    assert len(set(found)) == len(found) == 5 * (8 * 8 + 1) + 5
+    assert len(set(found)) == len(found) == 5 * (8 * 4 + 1) + 1 + 5 + 5 * 3 * 4
     assert {job.method for job in found} > set(ADAPTED)
     assert Job(3, "targeted", 20) in found
     assert Job(4, "non_targeted", 50) in found
     assert Job(0, "one_font", 50, "stix") in found
+    assert [job.number for job in found if job.method == "gta"] == 5 * [1, 10, 50]
+    assert [job for job in found if job.method == "alpha_0"] == [Job(0, "alpha_0", 50)]
     assert len({job.folder for job in found}) == len(found)
     shorter = get_config("sweep")
     shorter.sweep.adapted = ()
@@ -39,6 +48,9 @@ def test_a_job_is_a_run_of_its_own():
     assert (own.seed, own.data.images_per_class, own.refiner.targeted) == (2, 50, False)
     own = job_config(config, Job(0, "one_font", 50, "stix"))
     assert (own.data.fonts, own.refiner.targeted) == (("stix",), True)
+    assert own.refiner.regularization_weight == config.refiner.regularization_weight > 0
+    own = job_config(config, Job(0, "alpha_0", 50))
+    assert (own.refiner.targeted, own.refiner.regularization_weight) == (True, 0.0)
     own = job_config(config, Job(0, "scratch_as_paper", 1))
     assert (own.classifier.optimizer, own.classifier.prototype_weight) == ("rmsprop", 0.0)
     assert config.seed == 0 and config.data.images_per_class == 50
@@ -92,6 +104,17 @@ def test_tables_hold_means_deviations_and_seeds():
     assert "| scratch | 5 | 1 | 60.00 |" in lines
 
 
+def test_differences_are_paired_by_seed():
+    records = [refiner(0, 5, 0.8, 0.7), refiner(1, 5, 0.9, 0.7), rival(0, 5, 0.6), rival(2, 5, 0.1)]
+    lines = differences(records).splitlines()
+    # Over 0.1 and 0.2: 15 points, and Student's t of one degree of freedom, 12.706.
+    half = 12.7062 * 10 * np.std([1, 2], ddof=1) / np.sqrt(2)
+    assert f"| refined − raw | +15.00 ({15 - half:+.2f} to {15 + half:+.2f}) |" in lines
+    assert "| refined − from scratch, tuned | +20.00 |" in lines
+    assert not any("fine-tuned" in line for line in lines)
+    assert differences([rival(0, 5, 0.6)]) == ""
+
+
 def test_one_font_refiners_are_not_averaged():
     records = [refiner(0, 5, 0.8, 0.7, method="one_font", font=font) for font in ("a", "b")]
     assert summary(records) == []
@@ -105,9 +128,9 @@ def test_files_of_a_sweep(tmp_path):
         "before": np.arange(40) % 3 == 0, "after": np.arange(40) % 2 == 0,
     }  # fmt: skip
     records = []
-    for name, font in (("all", ""), ("stix", "stix")):
+    for name, font in (("all", ""), ("stix", "stix"), ("alpha_0", "")):
         atomic_write_npz(tmp_path / name / "images.npz", kept)
-        method = "one_font" if font else "targeted"
+        method = "one_font" if font else "targeted" if name == "all" else name
         records.append(refiner(0, 2, 0.8, 0.7, str(tmp_path / name), method, font))
     records.append(rival(0, 2, 0.5))
     write_page(tmp_path, records)
@@ -116,9 +139,9 @@ def test_files_of_a_sweep(tmp_path):
         with Image.open(tmp_path / f"{name}.png") as picture:
             assert picture.size[0] == width
     rows = list(csv.DictReader(io.StringIO((tmp_path / "results.csv").read_text())))
-    assert [row["method"] for row in rows] == ["targeted", "one_font", "scratch"]
+    assert [row["method"] for row in rows] == ["targeted", "one_font", "alpha_0", "scratch"]
     assert float(rows[0]["accuracy.reader.refined"]) == 0.8
-    assert rows[2]["accuracy.reader.refined"] == ""
+    assert rows[3]["accuracy.reader.refined"] == ""
 
 
 @pytest.mark.slow
@@ -126,9 +149,9 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     config = f"--config={ROOT / 'configs' / 'digits.py'}:sweep_smoke"
     workdir = tmp_path / "run"
     output = program(workdir, config=config)
-    assert "9 of 9 jobs" in output
+    assert "10 of 10 jobs" in output
     results = sorted(workdir.glob("seed_0/*/result.json"))
-    assert len(results) == 9
+    assert len(results) == 10
     before = {path: path.read_bytes() for path in results}
     found = json.loads((workdir / "seed_0" / "targeted_2" / "result.json").read_text())
     assert set(found["accuracy"]) == {
@@ -136,6 +159,6 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     }  # fmt: skip
     results[0].unlink()
     output = program(workdir, config=config)
-    assert "1 of 9 jobs" in output
+    assert "1 of 10 jobs" in output
     assert {path: path.read_bytes() for path in results} == before
     assert "targeted" in (workdir / "table.md").read_text()

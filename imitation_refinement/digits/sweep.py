@@ -34,6 +34,7 @@ from imitation_refinement.workdir import WorkDir
 # Refiners through the frozen classifier, then classifiers of the few images, from scratch, from the
 # frozen one, and adapted to them without and with their labels.
 TARGETED, NON_TARGETED, ONE_FONT = "targeted", "non_targeted", "one_font"
+ALPHA_0 = "alpha_0"  # targeted without regularisation: what may go wrong
 SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED = "scratch_as_paper", "scratch", "fine_tuned"
 ADAPTED = ("adda", "adda_labels", "gta", "gta_labels")  # of which the config says the ones to do
 KEPT = 200  # test images of each refiner that are kept for figures
@@ -61,7 +62,10 @@ class Job(NamedTuple):
 
 
 def jobs(config: ConfigDict) -> list[Job]:
-    """Returns all jobs, seed by seed; one font alone and domain adaptation, the dear ones, last."""
+    """Returns all jobs, seed by seed.
+
+    Then what is done for one seed, for the pictures; last domain adaptation, the dearest.
+    """
     sweep = config.sweep
     seeds = range(config.seed, config.seed + sweep.seeds)
     most = max(sweep.images_per_class)
@@ -71,10 +75,11 @@ def jobs(config: ConfigDict) -> list[Job]:
             methods = (TARGETED, SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED)
             found += [Job(seed, method, number) for method in methods]
         found.append(Job(seed, NON_TARGETED, most))
+    found.append(Job(config.seed, ALPHA_0, most))
     if sweep.one_font and len(config.data.fonts) > 1:
         found += [Job(config.seed, ONE_FONT, most, font) for font in config.data.fonts]
     for seed in seeds:
-        for number in sweep.images_per_class:
+        for number in sweep.adapted_images_per_class:
             found += [Job(seed, method, number) for method in sweep.adapted]
     return found
 
@@ -111,6 +116,8 @@ def job_config(config: ConfigDict, job: Job) -> ConfigDict:
     own.seed = job.seed
     own.data.images_per_class = job.number
     own.refiner.targeted = job.method != NON_TARGETED
+    if job.method == ALPHA_0:
+        own.refiner.regularization_weight = 0.0
     if job.font:
         own.data.fonts = (job.font,)
     if job.method in (SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED):
@@ -128,7 +135,7 @@ def _do(config: ConfigDict, folder: Path, job: Job) -> None:
     shared = Run(shared_config, WorkDir(folder / f"seed_{job.seed}" / name))
     shared.workdir.claim(shared_config, MAY_DIFFER)
     frozen = classifier_stage(shared, "classifier")
-    if job.method in (TARGETED, NON_TARGETED, ONE_FONT):
+    if job.method in (TARGETED, NON_TARGETED, ALPHA_0, ONE_FONT):
         judges = judge_stages(shared) if not job.font else {}
         pretrained = None
         if own.refiner.pretrain_steps > 0:  # on pairs alone, so the same for every N

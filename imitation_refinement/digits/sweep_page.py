@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from imitation_refinement.comparison.paired import SeedSummary, over_seeds
 from imitation_refinement.digits import figures
 from imitation_refinement.digits.synz import DIGITS
 from imitation_refinement.files import atomic_file, atomic_write_text, read_npz
@@ -53,11 +54,28 @@ LINES = (
     ("non_targeted", "accuracy.classifier.refined", "refined (ours, non-targeted)", "#E69F00", "D"),
 )
 
+OWN, OWN_RAW = ("targeted", "accuracy.classifier.refined"), ("targeted", "accuracy.classifier.raw")
+# Name of a difference, then (method, field) from which and which is subtracted, seed by seed.
+DIFFERENCES = (
+    ("zero-shot: prototypical − standard", OWN_RAW, ("targeted", "accuracy.standard.raw")),
+    ("refined − raw", OWN, OWN_RAW),
+    ("refined − refined, other seed", OWN, ("targeted", "accuracy.other_seed.refined")),
+    ("refined − refined, other network", OWN, ("targeted", "accuracy.other_network.refined")),
+    (
+        "reader: refined − raw",
+        ("targeted", "accuracy.reader.refined"),
+        ("targeted", "accuracy.reader.raw"),
+    ),
+    ("refined − fine-tuned", OWN, ("fine_tuned", "accuracy.classifier.raw")),
+    ("refined − from scratch, tuned", OWN, ("scratch", "accuracy.classifier.raw")),
+)
+BANDS = ("targeted", "alpha_0", "one_font")  # methods that Fig. 6 shows, from top to bottom
+
 
 def write_page(folder: Path, records: Sequence[Record]) -> None:
     """Writes table.md, table.csv, results.csv, figure7.png and figure6_*.png into `folder`."""
     rows = summary(records)
-    atomic_write_text(folder / "table.md", markdown(rows))
+    atomic_write_text(folder / "table.md", markdown(rows) + differences(records))
     atomic_write_text(folder / "table.csv", _csv(rows))
     atomic_write_text(folder / "results.csv", _csv([_flat(record) for record in records]))
     pictures = {"figure7": figure7(records)}
@@ -126,6 +144,37 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def differences(records: Sequence[Record]) -> str:
+    """Returns `DIFFERENCES` in points as a Markdown table: mean and 95 % interval over seeds.
+
+    The interval is Student's t over the seeds for which both are known; empty without any.
+    """
+    numbers = sorted({record["number"] for record in records})
+    known = {(r["method"], r["seed"], r["number"]): r for r in records}
+    lines = []
+    for name, *sides in DIFFERENCES:
+        cells = []
+        for number in numbers:
+            points = []
+            for seed in sorted({record["seed"] for record in records}):
+                pair = [known.get((method, seed, number)) for method, _ in sides]
+                values = [
+                    value(record, field) if record else None
+                    for record, (_, field) in zip(pair, sides, strict=True)
+                ]
+                if values[0] is not None and values[1] is not None:
+                    points.append(100 * (values[0] - values[1]))
+            found = over_seeds(points) if points else None
+            cells.append(_interval(found) if found else "")
+        if any(cells):
+            lines.append(_line([name, *cells]))
+    if not lines:
+        return ""
+    header = ["difference \\ N", *map(str, numbers)]
+    title = "Differences in points; mean and 95 % interval over seeds (Student's t)."
+    return "\n".join(["", title, "", _line(header), _line(["---"] * len(header)), *lines, ""])
+
+
 def figure7(records: Sequence[Record]) -> bytes:
     """Draws accuracy against images per class, mean and standard deviation over seeds."""
     figure = new_figure(8, 5.5)
@@ -154,18 +203,18 @@ def figure7(records: Sequence[Record]) -> bytes:
 
 
 def figure6(records: Sequence[Record]) -> dict[str, bytes]:
-    """Draws raw, refined and difference images: per class, and for each font alone.
+    """Draws raw, refined and difference images: per class; without regularisation, for each font.
 
     Taken from the images that the first seed's refiners with the most images per class kept.
     """
-    refined = [r for r in records if r["method"] in ("targeted", "one_font")]
+    refined = [r for r in records if r["method"] in BANDS]
     if not refined:
         return {}
     most = max(record["number"] for record in refined)
     first = min(record["seed"] for record in refined)
     chosen = [r for r in refined if r["number"] == most and r["seed"] == first]
     pictures, bands = {}, {}
-    for record in sorted(chosen, key=lambda record: record["method"] == "one_font"):
+    for record in sorted(chosen, key=lambda record: BANDS.index(record["method"])):
         kept = read_npz(Path(record["folder"]) / "images.npz")
         if record["method"] == "targeted":
             names = [str(digit) for digit in range(DIGITS)]
@@ -176,7 +225,8 @@ def figure6(records: Sequence[Record]) -> dict[str, bytes]:
         pair = kept["raw"][rows], kept["refined"][rows]
         shown = [figures.grey(pair[0]), figures.grey(pair[1]), figures.difference_colors(*pair)]
         kinds = figures.outcome(kept["before"][rows], kept["after"][rows])
-        bands[record["font"] or "all fonts"] = shown, list(kinds)
+        name = "alpha = 0" if record["method"] == "alpha_0" else record["font"] or "all fonts"
+        bands[name] = shown, list(kinds)
     return pictures | {"fonts": figures.band_sheet(bands)}
 
 
@@ -201,6 +251,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _interval(found: SeedSummary) -> str:
+    text = f"{found.mean:+.2f}"
+    return text if found.low is None else f"{text} ({found.low:+.2f} to {found.high:+.2f})"
 
 
 def _cell(mean: float | None, deviation: float | None) -> str:
