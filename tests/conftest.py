@@ -19,6 +19,14 @@ def _own_caches(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """For modules whose programs are tiny and run a few times."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def program(tmp_path_factory) -> Program:
     return Program(tmp_path_factory.getbasetemp() / "pipeline_cache")

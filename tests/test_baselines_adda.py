@@ -25,17 +25,11 @@ from imitation_refinement.networks.adversarial import FeatureDiscriminator
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 import tiny_torch as reference  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 F = torch.nn.functional
 CLASSES, WIDTH, BATCH, RATE = 3, 6, 5, 0.01
 SHAPES = {1: (24, 1), 2: (8, 12, 1)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Tiny programs that run a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def method(ndim=1, dtype=jnp.float32, **changes):

@@ -27,18 +27,12 @@ torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 import tiny_torch as reference  # noqa: E402
 from test_networks_adversarial import discriminator_by_torch, generator_by_torch  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 F = torch.nn.functional
 CLASSES, BATCH, NOISE, WIDTH = 3, 5, 4, 5
 RATE, DECAY, A, ALPHA, SEED = 0.01, 0.5, 0.4, 0.3, 9
 SHAPES = {1: (28, 1), 2: (12, 16, 1)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Tiny programs that run a few times."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def method(ndim=1, dtype=jnp.float32, **changes):
