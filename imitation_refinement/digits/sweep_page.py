@@ -97,12 +97,17 @@ def value(record: Record, field: str) -> float | None:
 
 def spread(records: Iterable[Record], method: str, number: int, field: str) -> tuple | None:
     """Returns mean, sample standard deviation (NaN for one) and count over seeds, or None."""
-    chosen = [r for r in records if r["method"] == method and r["number"] == number]
-    found = [v for v in (value(record, field) for record in chosen) if v is not None]
+    found = list(_by_seed(records, method, number, field).values())
     if not found:
         return None
     deviation = float(np.std(found, ddof=1)) if len(found) > 1 else float("nan")
     return float(np.mean(found)), deviation, len(found)
+
+
+def _by_seed(records: Iterable[Record], method: str, number: int, field: str) -> dict[int, float]:
+    """Returns a field of a method's records with N images per class, where they have it."""
+    chosen = [r for r in records if r["method"] == method and r["number"] == number]
+    return {r["seed"]: v for r in chosen if (v := value(r, field)) is not None}
 
 
 def summary(records: Sequence[Record]) -> list[dict[str, Any]]:
@@ -134,13 +139,12 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         if not chosen:
             continue
         header = ["method", "N", "seeds", *columns]
-        lines = [f"{title}; mean ± standard deviation over seeds.", "", _line(header)]
-        lines.append(_line(["---"] * len(header)))
-        for row in chosen:
-            cells = [row["method"], str(row["N"]), str(row["seeds"])]
-            cells += [_cell(row.get(name), row.get(f"± {name}")) for name in columns]
-            lines.append(_line(cells))
-        parts.append("\n".join(lines))
+        cells = [
+            [row["method"], str(row["N"]), str(row["seeds"])]
+            + [_cell(row.get(name), row.get(f"± {name}")) for name in columns]
+            for row in chosen
+        ]
+        parts.append(_table(f"{title}; mean ± standard deviation over seeds.", header, cells))
     return "\n\n".join(parts) + "\n"
 
 
@@ -150,29 +154,19 @@ def differences(records: Sequence[Record]) -> str:
     The interval is Student's t over the seeds for which both are known; empty without any.
     """
     numbers = sorted({record["number"] for record in records})
-    known = {(r["method"], r["seed"], r["number"]): r for r in records}
-    lines = []
+    rows = []
     for name, *sides in DIFFERENCES:
         cells = []
         for number in numbers:
-            points = []
-            for seed in sorted({record["seed"] for record in records}):
-                pair = [known.get((method, seed, number)) for method, _ in sides]
-                values = [
-                    value(record, field) if record else None
-                    for record, (_, field) in zip(pair, sides, strict=True)
-                ]
-                if values[0] is not None and values[1] is not None:
-                    points.append(100 * (values[0] - values[1]))
-            found = over_seeds(points) if points else None
-            cells.append(_interval(found) if found else "")
+            first, second = (_by_seed(records, method, number, field) for method, field in sides)
+            both = sorted(first.keys() & second.keys())
+            points = [100 * (first[seed] - second[seed]) for seed in both]
+            cells.append(_interval(over_seeds(points)) if points else "")
         if any(cells):
-            lines.append(_line([name, *cells]))
-    if not lines:
-        return ""
-    header = ["difference \\ N", *map(str, numbers)]
+            rows.append([name, *cells])
     title = "Differences in points; mean and 95 % interval over seeds (Student's t)."
-    return "\n".join(["", title, "", _line(header), _line(["---"] * len(header)), *lines, ""])
+    header = ["difference \\ N", *map(str, numbers)]
+    return f"\n{_table(title, header, rows)}\n" if rows else ""
 
 
 def figure7(records: Sequence[Record]) -> bytes:
@@ -247,6 +241,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return buffer.getvalue()
+
+
+def _table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join([title, "", *map(_line, lines)])
 
 
 def _line(cells: Sequence[str]) -> str:
