@@ -12,13 +12,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from imitation_refinement.evaluation_inputs import EvaluationInputs
-from imitation_refinement.plots import new_figure, png, styled
+from imitation_refinement.plots import new_figure, png, rows_of_patterns, styled
 from imitation_refinement.tasks import Picture
 
 Q_LABEL = "q (1/Å)"
@@ -94,8 +93,7 @@ def heat_maps(
     """Raw, refined and true patterns [n, L] as stacks in one order, sorted by class [n].
 
     Within a class patterns have the order of the last stack's centre of mass, so that equal rows
-    are the same pattern and neighbours look alike. More than max_rows are thinned evenly; along
-    the axis a pixel shows the maximum of its points, so that no narrow peak falls between pixels.
+    are the same pattern and neighbours look alike. More than max_rows are thinned evenly.
     """
     axis, labels = np.asarray(axis), np.asarray(labels)
     stacks = {"raw": np.asarray(raw), "refined": np.asarray(refined)}
@@ -109,20 +107,11 @@ def heat_maps(
     rows = labels[order]
     figure = new_figure(1.6 + 3.3 * len(stacks), 6.2)
     panels = figure.subplots(1, len(stacks), sharey=True)
-    starts = np.unique(np.linspace(0, len(axis), 400, endpoint=False).astype(int))
     for panel, (name, stack) in zip(panels, stacks.items(), strict=True):
-        image = panel.pcolormesh(
-            axis[starts],
-            np.arange(len(order)) + 0.5,
-            np.maximum.reduceat(stack[order], starts, axis=1),
-            cmap="magma",
-            norm=PowerNorm(0.5, 0, 1, clip=True),
-            shading="nearest",
-            rasterized=True,
-        )
+        image = rows_of_patterns(panel, axis, stack[order], 400)
         for boundary in np.flatnonzero(np.diff(rows)) + 1:
             panel.axhline(boundary, color="white", lw=0.8)
-        panel.set(title=name, xlabel=axis_name, ylim=(len(order), 0))
+        panel.set(title=name, xlabel=axis_name)
     present = np.unique(rows)
     middles = [float(np.flatnonzero(rows == label).mean()) + 0.5 for label in present]
     panels[0].set_yticks(middles, [class_names[label] for label in present])

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.ticker import MaxNLocator
 
 from imitation_refinement.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
 from imitation_refinement.files import atomic_write_text
-from imitation_refinement.plots import new_figure, png, styled
+from imitation_refinement.plots import new_figure, png, rows_of_patterns, styled
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.commands.pages import render_page
 from imitation_refinement.xrd.convolutive import Phases
@@ -84,16 +83,10 @@ def heat_map(q: np.ndarray, pattern: np.ndarray, shares: np.ndarray) -> bytes:
     order = np.lexsort((-shares.max(axis=1), largest))
     figure = new_figure(11, 5.5)
     panel = figure.subplots()
-    # A pixel shows the maximum of its points, so that narrow peaks do not fall between pixels.
-    starts = np.unique(np.linspace(0, len(q), 700, endpoint=False).astype(int))
-    image = panel.pcolormesh(
-        q[starts], np.arange(len(order)) + 0.5,
-        np.maximum.reduceat(pattern[order], starts, axis=1),
-        cmap="magma", norm=PowerNorm(0.5, 0, 1, clip=True), shading="nearest", rasterized=True,
-    )  # fmt: skip
+    image = rows_of_patterns(panel, q, pattern[order], 700)
     for boundary in np.flatnonzero(np.diff(largest[order])) + 1:
         panel.axhline(float(boundary), color="white", lw=0.9)
-    panel.set(xlabel=Q_LABEL, ylim=(len(order), 0), ylabel="largest component")
+    panel.set(xlabel=Q_LABEL, ylabel="largest component")
     present = np.unique(largest)
     middles = [float(np.flatnonzero(largest[order] == k).mean()) + 0.5 for k in present]
     panel.set_yticks(middles, [str(k + 1) for k in present])
