@@ -26,7 +26,12 @@ from imitation_refinement.digits.augment import Changes
 from imitation_refinement.digits.fonts import find_fonts
 from imitation_refinement.digits.handwritten import FEWEST, MOST
 from imitation_refinement.errors import UserError
-from imitation_refinement.networks import classifier_names, refiner_names
+from imitation_refinement.networks import (
+    build_classifier,
+    build_refiner,
+    classifier_names,
+    refiner_names,
+)
 
 TRAINING: dict[str, Check] = {
     "dtype": choice("float32", "bfloat16"),
@@ -201,6 +206,26 @@ def _xrd_rules(config: ConfigDict) -> None:
             f"config.data.grid.q_max = {grid.q_max}"
         )
     check_structures(config.data)
+    sections = {"classifier": config.classifier, "refiner": config.refiner}
+    sections |= {f"judges.{name}": section for name, section in config.judges.items()}
+    _check_length(grid.length, sections)
+
+
+def _check_length(length: int, sections: Mapping[str, ConfigDict]) -> None:
+    """Checks that the networks of all sections take patterns of `length` points."""
+    for name, section in sections.items():
+        network = f"config.{name}.network = {section.network!r}"
+        if section.network in refiner_names(1):
+            multiple = build_refiner(section).axis_multiple
+            if length % multiple:
+                raise UserError(
+                    f"config.data.grid.length = {length}: must be a multiple of {multiple}, "
+                    f"such as {-(-length // multiple) * multiple}, for {network}"
+                )
+        elif length < (smallest := build_classifier(section).smallest_axis):
+            raise UserError(
+                f"config.data.grid.length = {length}: must be {smallest} or more for {network}"
+            )
 
 
 def _digits_rules(config: ConfigDict) -> None:
@@ -222,6 +247,8 @@ def _tables_rules(config: ConfigDict) -> None:
         )
     if tables.paper_refiner.pair_weight or tables.paper_refiner.pair_recognition:
         raise UserError("config.tables.paper_refiner: the paper's refiner has no pairs")
+    networks = {f"tables.{name}": tables[name] for name in ("other_classifier", "paper_refiner")}
+    _check_length(config.data.grid.length, networks)
     for name in ("other_classifier", "paper_refiner", "fine_tuned", "scratch"):
         check_schedule(f"tables.{name}", tables[name])
 

@@ -61,6 +61,13 @@ NO_PAIRS = {"refiner.pair_weight": 0.0, "refiner.pair_recognition": 0.0}
     ("field", "value", "others", "mend"),
     [
         ("data.grid.q_min", 5.9, {"data.grid.q_max": 5.9}, "below config.data.grid.q_max = 5.9"),
+        ("data.grid.length", 1000, {}, "multiple of 16, such as 1008, for config.refiner.network"),
+        (
+            "data.grid.length",
+            1008,
+            {f"{JUDGE}.network": "vgg19"},
+            f"must be 1024 or more for config.{JUDGE}.network = 'vgg19'",
+        ),
         ("evaluate.run_folds", 4, {"evaluate.folds": 3}, "at most config.evaluate.folds = 3"),
         ("refiner.pretrain_steps", 1, NO_PAIRS, "config.refiner.pair_weight"),
         (
@@ -99,6 +106,7 @@ def test_a_broken_rule_names_its_field_and_the_mend(field, value, others, mend):
     "changes",
     [
         {"data.grid.q_min": 5.8, "data.grid.q_max": 5.9},
+        {"data.grid.length": 1024, f"{JUDGE}.network": "vgg19"},
         {"evaluate.run_folds": 3, "evaluate.folds": 3},
         NO_PAIRS | {"refiner.pretrain_steps": 0},
         {"refiner.pretrain_steps": 60, "refiner.pair_weight": 0.0, "refiner.pair_recognition": 1.0},

@@ -122,6 +122,15 @@ def test_unet_34k_by_counting_layers():
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
+def test_the_smallest_axis_fits_and_half_of_it_does_not(name):
+    network = build_classifier(section(name))
+    ndim = CLASSIFIERS[name][1].get("ndim", 1)
+    shapes(network, 1, *(network.smallest_axis,) * ndim, 1)
+    with pytest.raises(ValueError, match="expected axes of"):
+        shapes(network, 1, *(network.smallest_axis // 2,) * ndim, 1)
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_classifier_outputs(name, dtype):
     """Shapes without running: parameters and outputs are float32 in both kinds of computation."""

@@ -10,7 +10,6 @@ refined x. Each name has its number of spatial axes.
 import difflib
 from typing import Any
 
-import flax.linen as nn
 import jax.numpy as jnp
 
 from imitation_refinement.errors import UserError
@@ -40,7 +39,7 @@ DIGITS: dict[str, Any] = {"ndim": 2, "kernel": 3, "stem_stride": 1, "stem_pool":
 # The slim ones are for machines without an accelerator, on 2,000 points. Both downsample to some
 # 15 points: at equal cost that recognised more than fewer, wider or finer stages did. Convolutions
 # of VGG keep the CPU backend about twice as busy as dense blocks, which copy to concatenate.
-CLASSIFIERS: dict[str, tuple[type[nn.Module], dict[str, Any]]] = {
+CLASSIFIERS: dict[str, tuple[type[DenseNet] | type[VGG], dict[str, Any]]] = {
     "densenet121": (DenseNet, {}),
     "densenet_slim": (
         DenseNet,
@@ -138,7 +137,7 @@ def _choose(field: str, value: str, choices: dict[str, Any]) -> Any:
     raise UserError(f"{field}: {value!r} is none of {', '.join(choices)}{hint}")
 
 
-def build_classifier(config: Any, num_classes: int = 7) -> nn.Module:
+def build_classifier(config: Any, num_classes: int = 7) -> DenseNet | VGG:
     """Classifier named by `config.network` (a key of `CLASSIFIERS`), computing in `config.dtype`.
 
     Raises:

@@ -73,6 +73,11 @@ class DenseNet(nn.Module):
     bottleneck: int = 4
     dtype: Any = jnp.float32
 
+    @property
+    def smallest_axis(self) -> int:
+        """Points that an axis needs at least, for one to be left after the last transition."""
+        return self.stem_stride * (1 + self.stem_pool) * 2 ** (len(self.blocks) - 1)
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> layers.ClassifierOutput:
         """Classifies x [B, *n, C]; with `train`, batch statistics are used and updated."""

@@ -79,6 +79,11 @@ class UNet(nn.Module):
     flow: int = 0
     dtype: Any = jnp.float32
 
+    @property
+    def axis_multiple(self) -> int:
+        """What the lengths of all axes must be multiples of, for the levels to fit together."""
+        return int(2 ** (len(self.features) - 1))
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Refines x [B, *n, C]; same shape and dtype."""
@@ -129,8 +134,8 @@ class UNet(nn.Module):
             raise ValueError(f"UNet.output: expected one of {OUTPUTS}, got {self.output!r}")
         if self.down not in DOWNS:
             raise ValueError(f"UNet.down: expected one of {DOWNS}, got {self.down!r}")
-        multiple = 2 ** (len(self.features) - 1)
-        if any(n % multiple for n in x.shape[1:-1]):
+        if any(n % self.axis_multiple for n in x.shape[1:-1]):
             raise ValueError(
-                f"UNet: expected axes that are multiples of {multiple}, got {x.shape[1:-1]}"
+                f"UNet: expected axes that are multiples of {self.axis_multiple}, "
+                f"got {x.shape[1:-1]}"
             )

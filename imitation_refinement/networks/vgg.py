@@ -54,6 +54,12 @@ class VGG(nn.Module):
     dropout: float = 0.5
     dtype: Any = jnp.float32
 
+    @property
+    def smallest_axis(self) -> int:
+        """Points that an axis needs at least, for one to be left after the last pool."""
+        pools = len(self.stages) - (not self.last_pool)
+        return self.stem_stride * self.pool_stride**pools
+
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> layers.ClassifierOutput:
         """Classifies x [B, *n, C]; with `train`, batch statistics and dropout are in use."""
