@@ -270,8 +270,8 @@ def _compared(config: ConfigDict) -> ConfigDict:
     # another network.
     tables.methods = (
         "raw", "dwt", "smoothed_pca", "savitzky_golay", "adda", "adda_labels", "gta", "gta_labels",
-        "fine_tuned", "scratch", "paper_targeted", "paper_non_targeted", "ours_targeted",
-        "ours_non_targeted",
+        "fine_tuned", "scratch", "simulated", "paper_targeted", "paper_non_targeted",
+        "ours_targeted", "ours_non_targeted",
     )  # fmt: skip
     tables.standard_methods = ("raw", "project_page", "paper_targeted", "ours_targeted")
     tables.other_methods = (
@@ -302,6 +302,10 @@ def _compared(config: ConfigDict) -> ConfigDict:
     )
     tables.scratch = ConfigDict(tables.fine_tuned.to_dict())
     tables.scratch.update(steps=300, learning_rate=2e-3, warmup_steps=20)
+
+    # The classifier trained on ideal patterns that are put through the imperfection model.
+    tables.simulated = ConfigDict(config.classifier.to_dict())
+    del tables.simulated.network
 
     # Domain adaptation, through the network of the frozen classifier.
     tables.label_weight = 1.0  # of cross-entropy on imperfect patterns in adda_labels, gta_labels

@@ -230,6 +230,16 @@ def imperfect_as_ideal(data: ImperfectData, rows: np.ndarray, augment: bool = Tr
     return IdealData(data.label[rows], np.full(len(rows), TRAIN, np.int8), view, fixed)
 
 
+def simulated_as_ideal(run: Run) -> IdealData:
+    """Returns the ideal examples put through the imperfection model, anew for each view."""
+    data, pair = run.task.ideal, run.task.pair
+
+    def fixed(index: int) -> np.ndarray:
+        return pair(np.random.default_rng(run.seed(HELD_OUT_STREAM, index)), index)[0]
+
+    return data._replace(view=lambda index, rng: pair(rng, index)[0], fixed=fixed)
+
+
 def initial_state(
     program: ClassifierProgram, seed: int, start: Classifier | None
 ) -> ClassifierState:

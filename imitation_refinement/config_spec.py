@@ -249,7 +249,7 @@ def _tables_rules(config: ConfigDict) -> None:
         raise UserError("config.tables.paper_refiner: the paper's refiner has no pairs")
     networks = {f"tables.{name}": tables[name] for name in ("other_classifier", "paper_refiner")}
     _check_length(config.data.grid.length, networks)
-    for name in ("other_classifier", "paper_refiner", "fine_tuned", "scratch"):
+    for name in ("other_classifier", "paper_refiner", "fine_tuned", "scratch", "simulated"):
         check_schedule(f"tables.{name}", tables[name])
 
 
@@ -296,6 +296,7 @@ XRD_TABLES: dict[str, Mapping[str, Check]] = {
     "tables.other_classifier": _OF_PATTERNS,
     "tables.scratch": CLASSIFIER,  # of the network of the classifier, as the next
     "tables.fine_tuned": CLASSIFIER,
+    "tables.simulated": CLASSIFIER,
     "tables.paper_refiner": {"network": choice(*refiner_names(1))}
     | REFINER
     | {"steps": integer(1)},

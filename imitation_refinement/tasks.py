@@ -122,8 +122,15 @@ class Task(Protocol):
         whether a refined example is still what it was.
         """
 
-    def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
-        """Returns a simulated imperfect example, its true ideal one, and their class."""
+    def pair(
+        self, rng: np.random.Generator, index: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.integer]:
+        """Returns a simulated imperfect example, its true ideal one, and their class.
+
+        Args:
+            rng: draws the imperfections.
+            index: of the ideal example; None is a random one of the training split.
+        """
 
     def measures(self, inputs: EvaluationInputs) -> Mapping[str, Measure]:
         """Returns figures of merit that only this application has, by name."""

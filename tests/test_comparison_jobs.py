@@ -41,6 +41,11 @@ class FakeTask:
         group = np.arange(COUNT, dtype=np.int32) // CLASSES
         self.imperfect = ImperfectData(pattern, truth, label, group)
         self.ideal = IdealData(label, np.zeros(COUNT, np.int8), None, None)
+        self._truth = truth
+
+    def pair(self, rng, index):
+        truth = self._truth[index]
+        return truth + rng.random(truth.shape, np.float32), truth, self.ideal.label[index]
 
 
 def perfectly_refined(run, params, x):
@@ -71,7 +76,7 @@ def trained(monkeypatch):
         if data is None:
             run.workdir.mark_done(name, {"seen": 0.75})
             return FakeClassifier()
-        calls.append((run.workdir.path.name, name, len(data.label), start is not None))
+        calls.append((run.workdir.path.name, name, data, start is not None))
         return FakeClassifier()
 
     def adda_stage(run, source, name, rows, section):
@@ -156,10 +161,27 @@ def test_no_method_trains_on_its_test_groups(tmp_path, trained):
         assert not set(group[rows]) & set(group[fold == number])
     tuned = [call for call in trained if call[0] in ("fine_tuned", "scratch")]
     assert all(started == (method == "fine_tuned") for method, _, _, started in tuned)
-    assert sum(count for method, _, count, _ in tuned if method == "scratch") == COUNT
+    counts = [len(data.label) for method, _, data, _ in tuned if method == "scratch"]
+    assert sum(counts) == COUNT
     assert not arrays_of(tmp_path, "adda")["hit"][~FakeTask(None, None, None).wrong].any()
     assert "l1" not in arrays_of(tmp_path, "adda")  # it makes no patterns
     assert (arrays_of(tmp_path, "gta_labels")["l1"] == 1.0).all()  # generates nothing
+
+
+def test_the_classifier_of_simulated_imperfections_sees_ideal_examples_put_through_them(
+    tmp_path, trained
+):
+    run_tables(config_for("simulated"), tmp_path, "all", "")
+    data = next(data for method, _, data, _ in trained if method == "simulated")
+    task = FakeTask(None, None, None)
+    np.testing.assert_array_equal(data.label, task.ideal.label)
+    np.testing.assert_array_equal(data.split, task.ideal.split)
+    first, again = (data.view(2, np.random.default_rng(0)) for _ in range(2))
+    np.testing.assert_array_equal(first, task.pair(np.random.default_rng(0), 2)[0])
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, data.view(2, np.random.default_rng(1)))
+    np.testing.assert_array_equal(data.fixed(2), data.fixed(2))
+    assert not np.array_equal(data.fixed(2), data.fixed(1))
 
 
 def test_denoisers_are_chosen_on_training_folds(tmp_path, trained, monkeypatch):

@@ -98,6 +98,8 @@ def test_pairs_have_an_ideal_truth_of_their_class(tmp_path):
     assert all(ideal[truth.tobytes()] == label for _, truth, label in pairs)
     clean = np.mean([np.array_equal(image, truth) for image, truth, _ in pairs])
     assert clean == pytest.approx(found._clean, abs=0.08)
+    _, truth, label = found.pair(rng, 7)
+    assert label == found.ideal.label[7] and np.array_equal(truth, found.ideal.fixed(7))
 
 
 def test_views_of_the_few_are_near_them_and_pure(tmp_path):

@@ -79,6 +79,8 @@ def test_classes_are_the_crystal_systems_of_the_structures(structures, cache):
     assert set(data.label.tolist()) <= set(classes)
     pattern, truth, label = task.pair(np.random.default_rng(0))
     assert pattern.shape == truth.shape == task.input_shape and int(label) in classes
+    for index in (0, len(task.ideal.label) - 1):
+        assert task.pair(np.random.default_rng(1), index)[2] == task.ideal.label[index]
 
 
 def test_imperfect_patterns_come_from_held_out_structures(structures, cache):

@@ -25,6 +25,7 @@ from imitation_refinement.classifier_stages import (
     classifier_stage,
     imperfect_as_ideal,
     judge_stages,
+    simulated_as_ideal,
 )
 from imitation_refinement.comparison import measure
 from imitation_refinement.comparison.methods import (
@@ -242,6 +243,15 @@ def _method(
             return Answer(found.generate(x), found.classifier.predict(run, x), {})
 
         return generated
+    if job.method == "simulated":
+
+        def simulated(fold: int, training: np.ndarray, x: np.ndarray) -> Answer:
+            found = classifier_stage(
+                run, "classifier", section=run.config.method, data=simulated_as_ideal(run)
+            )
+            return Answer(None, found.predict(run, x), {})
+
+        return simulated
     if kind == "classifier":
         start = frozen.frozen if job.method == "fine_tuned" else None
 

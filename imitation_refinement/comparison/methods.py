@@ -36,6 +36,7 @@ METHODS = {
     "gta_labels": Method("GTA + labels", "gta", True, False),
     "fine_tuned": Method("classifier fine-tuned", "classifier", True, False),
     "scratch": Method("classifier from scratch", "classifier", True, False),
+    "simulated": Method("classifier of simulated imperfections", "classifier", False, False),
     "project_page": Method("earlier variant: prediction loss only", "refiner", True, True),
     "paper_targeted": Method("paper's refiner, targeted", "refiner", True, True),
     "paper_non_targeted": Method("paper's refiner, non-targeted", "refiner", False, True),

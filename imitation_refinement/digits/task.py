@@ -114,12 +114,14 @@ class DigitsTask:
             data.label[chosen], split.astype(np.int8), lambda index, rng: fixed(index), fixed
         )
 
-    def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
+    def pair(
+        self, rng: np.random.Generator, index: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.integer]:
         """Returns a typeset digit as if written by hand, what it was, and its class.
 
         One in `config.data.pairs.clean` is not changed: what is ideal shall stay as it is.
         """
-        index = int(rng.choice(self._synz_training))
+        index = int(rng.choice(self._synz_training)) if index is None else index
         truth = self._synz.image(index)
         clean = rng.random() < self._clean
         image = truth if clean else change(truth, rng, self._pair_changes)

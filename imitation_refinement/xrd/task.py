@@ -160,9 +160,11 @@ class XrdTask:
             self._seed,
         )
 
-    def pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
-        """Returns an ideal training pattern put through the imperfections, its truth and label."""
-        return self._pair(rng, self._training)
+    def pair(
+        self, rng: np.random.Generator, index: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray, np.integer]:
+        """Returns an ideal pattern put through the imperfections, its truth and label."""
+        return self._pair(rng, self._training, index)
 
     def held_out_pair(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.integer]:
         """Returns the like of a crystal that training does not see.
@@ -179,9 +181,10 @@ class XrdTask:
         return self._pair(rng, kept)
 
     def _pair(
-        self, rng: np.random.Generator, phases: np.ndarray
+        self, rng: np.random.Generator, phases: np.ndarray, phase: int | None = None
     ) -> tuple[np.ndarray, np.ndarray, np.integer]:
-        phase, neighbour = rng.choice(phases, 2)
+        phase = rng.choice(phases) if phase is None else phase
+        neighbour = rng.choice(phases)
         lines = (*self._lines.lines(phase), *self._lines.lines(neighbour))
         imperfect, truth = corrupt(*lines, self.grid, rng, self._ranges, self._options)
         return imperfect[:, None], truth[:, None], self._lines.label[phase]
