@@ -310,12 +310,12 @@ def _compared(config: ConfigDict) -> ConfigDict:
     # Domain adaptation, through the network of the frozen classifier.
     tables.label_weight = 1.0  # of cross-entropy on imperfect patterns in adda_labels, gta_labels
     tables.adda = ConfigDict()
-    tables.adda.steps = 800
+    tables.adda.steps = 300
     tables.adda.batch_size = 32  # of each domain, as in gta
     tables.adda.learning_rate = 2e-4  # of the target encoder
     tables.adda.discriminator_learning_rate = 2e-4
     tables.adda.discriminator_steps = 0  # of `steps`, the first, on the discriminator alone
-    tables.adda.batch_norm = "eval"  # of the target encoder; or train
+    tables.adda.batch_norm = "train"  # of the target encoder; or eval
     tables.adda.label_weight = 0.0
     tables.gta = ConfigDict()
     tables.gta.steps = 200
