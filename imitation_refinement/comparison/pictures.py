@@ -22,7 +22,7 @@ from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.pictures import pattern_pictures
 
-SHOWN = ("raw", "dwt", "adda", "gta", OURS)  # of these whatever is done
+SHOWN = ("raw", "dwt", "adda", "gta", "simulated", OURS)  # of these whatever is done
 POINTS = 400  # of a t-SNE
 
 
@@ -46,7 +46,9 @@ def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Pi
             "Confusion matrices, in per cent of each true class.",
             confusion_matrices(
                 {
-                    name: confusion(shown[name].arrays["label"], shown[name].arrays["logits"])
+                    method_label(name): confusion(
+                        shown[name].arrays["label"], shown[name].arrays["logits"]
+                    )
                     for name in ("raw", "gta", OURS)
                     if name in shown
                 },
@@ -143,7 +145,7 @@ def per_class(arrays: Mapping[str, Arrays], class_names: Sequence[str]) -> bytes
     names = [f"{class_names[k]}\n{int((label == k).sum())}" for k in present]
     panel.set_xticks(range(len(present)), names)
     panel.set(ylabel="accuracy (%)", ylim=(0, 100))
-    figure.legend(loc="outside lower center", ncols=len(arrays), frameon=False)
+    figure.legend(loc="outside lower center", ncols=min(len(arrays), 3), frameon=False)
     return png(figure)
 
 
