@@ -292,6 +292,7 @@ XRD_TABLES: dict[str, Mapping[str, Check]] = {
         "psis": _any_number(choice("first_conv", "second_conv")),
         "lambdas": _any_number(number(above=0.0)),
         "label_weight": number(above=0.0),
+        "non_targeted_alpha": number(0.0),
     },
     "tables.other_classifier": _OF_PATTERNS,
     "tables.scratch": CLASSIFIER,  # of the network of the classifier, as the next

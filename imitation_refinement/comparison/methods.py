@@ -146,8 +146,11 @@ def _refiner(config: ConfigDict, method: str) -> ConfigDict:
     if method in (OURS, OURS_BLIND):
         return _changed(config.refiner, {"targeted": METHODS[method].labels})
     paper = config.tables.paper_refiner
-    if method in (PAPERS, "paper_non_targeted"):
-        return _changed(paper, {"targeted": METHODS[method].labels})
+    if method == PAPERS:
+        return _changed(paper, {"targeted": True})
+    if method == "paper_non_targeted":
+        alpha = config.tables.non_targeted_alpha
+        return _changed(paper, {"targeted": False, "regularization_weight": alpha})
     changes = LOSSES["prediction_only"] if method == "project_page" else ablations(config)[method]
     return _changed(paper, {"targeted": True} | changes)
 
