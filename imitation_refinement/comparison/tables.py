@@ -184,7 +184,7 @@ def table3(config: ConfigDict, study: Study) -> Table:
                 study.mean(pair, "hit"),
                 study.difference(pair, reference, "hit") if versus else "",
                 study.difference(pair, reference, "hit", over_seeds=True) if versus else "",
-                study.improvement(pair, (pair[0], "raw"), "l1", False, "change"),
+                study.improvement(pair, (main, "raw"), "l1", False, "change"),
                 _seeds(config, study, pair),
             ]
         )
