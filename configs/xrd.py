@@ -371,9 +371,13 @@ def _tables_paper() -> ConfigDict:
 
 
 def _tables_measured() -> ConfigDict:
-    """On a folder `measured` with a manifest.csv of labelled patterns; see docs/comparison.md."""
+    """On a folder `measured` with a manifest.csv of labelled patterns; see docs/comparison.md.
+
+    Real structures (`--config.data.structures`) make the better ideal set.
+    """
     measured = _measured()
     measured.data.imperfect.measured = "measured"
+    measured.data.grid.length = 1024
     measured.data.ideal.prototypes = 8000
     measured.classifier.steps = measured.judges.other_seed.steps = 3000
     measured.judges.other_network.steps = 1500
