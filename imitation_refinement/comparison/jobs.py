@@ -243,23 +243,15 @@ def _method(
             return Answer(found.generate(x), found.classifier.predict(run, x), {})
 
         return generated
-    if job.method == "simulated":
-
-        def simulated(fold: int, training: np.ndarray, x: np.ndarray) -> Answer:
-            found = classifier_stage(
-                run, "classifier", section=run.config.method, data=simulated_as_ideal(run)
-            )
-            return Answer(None, found.predict(run, x), {})
-
-        return simulated
     if kind == "classifier":
         start = frozen.frozen if job.method == "fine_tuned" else None
 
         def trained(fold: int, training: np.ndarray, x: np.ndarray) -> Answer:
-            found = classifier_stage(
-                run, f"classifier/fold_{fold}", start,
-                section=run.config.method, data=imperfect_as_ideal(data, training),
-            )  # fmt: skip
+            if job.method == "simulated":  # without imperfect patterns: one for all folds
+                name, examples = "classifier", simulated_as_ideal(run)
+            else:
+                name, examples = f"classifier/fold_{fold}", imperfect_as_ideal(data, training)
+            found = classifier_stage(run, name, start, section=run.config.method, data=examples)
             return Answer(None, found.predict(run, x), {})
 
         return trained
