@@ -140,7 +140,7 @@ def _default() -> ConfigDict:
     # Running. These may change between runs in one work directory.
     run = config.run = ConfigDict()
     run.workers = 0
-    run.threads = 2  # threads that draw batches
+    run.threads = 1  # that draw batches; more are slower: benchmarks/views.py
     run.log_every = 50
     run.checkpoint_every = 500
     run.tensorboard = False

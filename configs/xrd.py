@@ -156,7 +156,7 @@ def _default() -> ConfigDict:
     # Running. These may change between runs in one work directory.
     run = config.run = ConfigDict()
     run.workers = 0  # processes that generate data; 0: one per core
-    run.threads = 2  # threads that render batches
+    run.threads = 1  # that render batches; more are slower: benchmarks/views.py
     run.log_every = 50
     run.checkpoint_every = 200
     run.tensorboard = False
