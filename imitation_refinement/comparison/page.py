@@ -66,7 +66,7 @@ def write_page(
         folder / "report.html",
         page.render(
             title=next(iter(facts.values())),
-            tables=[(table, [[text(entry) for entry in row] for row in table.rows])
+            tables=[(table, columns_of_words(table), [[*map(text, row)] for row in table.rows])
                     for table in tables],
             facts=facts,
             pictures=list(drawn.values()),
@@ -134,6 +134,15 @@ def _short(value: Any) -> str:
 def text(entry: Cell | str) -> str:
     """Returns an entry of a table as text."""
     return entry if isinstance(entry, str) else entry.text
+
+
+def columns_of_words(table: Table) -> list[bool]:
+    """Returns of each column whether words stand in it, and no figures."""
+    return [
+        any(text(row[i])[:1].isalpha() for row in table.rows)
+        and not any(isinstance(row[i], Cell) for row in table.rows)
+        for i in range(len(table.columns))
+    ]
 
 
 def markdown(tables: Sequence[Table], facts: Mapping[str, str]) -> str:
