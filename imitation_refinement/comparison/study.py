@@ -58,10 +58,16 @@ class Cell(NamedTuple):
             return "–"
         text = self._one(self.value)
         if self.sd is not None:
-            text += f" ± {self._one(self.sd).lstrip('+')}"
+            text += f" ± {self._spread(self.sd, text)}"
         if self.low is not None and self.high is not None:
             text += f" ({self._one(self.low)} to {self._one(self.high)})"
         return text
+
+    def _spread(self, sd: float, text: str) -> str:
+        """Returns the standard deviation with as many decimals as the text of the value."""
+        if self.form in ("number", "signed") and "e" not in text:
+            return f"{sd:.{len(text.partition('.')[2])}f}"
+        return self._one(sd).lstrip("+")
 
     def _one(self, value: float) -> str:
         if self.form == "percent":
