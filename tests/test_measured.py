@@ -240,7 +240,7 @@ def pattern_of(*centers) -> np.ndarray:
     return (total / total.max()).astype(np.float32)
 
 
-def test_near_identical_patterns_are_one_group_and_groups_are_transitive():
+def test_patterns_of_one_phase_are_one_group_and_groups_are_transitive():
     pattern = np.stack(
         [
             pattern_of(200, 700, 1300),
@@ -260,3 +260,15 @@ def test_near_identical_patterns_are_one_group_and_groups_are_transitive():
     assert group[4] == group[0]
     known = groups_of(pattern[:5], label[:5], ["p", "q", "r", "r", "s"])
     assert known[4] not in known[:4]
+
+
+def test_another_composition_of_a_phase_is_not_another_group():
+    pattern = np.stack(
+        [
+            pattern_of(200, 700, 1300),
+            pattern_of(200, 700, 1300, 1600),  # a line more: its square root correlates by 0.86
+            pattern_of(200, 700, 1000, 1700),  # two lines of four: below 0.6
+        ]
+    )
+    group = groups_of(pattern, np.ones(3, int), ["p", "q", "r"])
+    assert group[0] == group[1] != group[2]

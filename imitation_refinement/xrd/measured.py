@@ -28,8 +28,9 @@ from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.unmix import lagged_correlation
 
 # Patterns of one class that correlate so well (square roots, any shift below 1.25 %) are taken for
-# the same sample.
-SAME_SAMPLE = 0.9
+# the same phase, as compositions of one mineral are: above it nearest neighbours of different
+# samples nearly always share their class, well below it hardly more often than chance.
+SAME_PHASE = 0.75
 _REDUCED = 500  # points on which patterns are compared
 _LAG = 0.0125
 _BLOCK = 64
@@ -47,7 +48,7 @@ class Sample(NamedTuple):
     Attributes:
         scan: as measured.
         key: of its class, see `class_key`; empty if not known.
-        group: samples with the same name are near-identical.
+        group: samples with the same name are of one phase.
         cifs: structures of its phases.
     """
 
@@ -67,7 +68,7 @@ def measured_set(
     lattice and over the measured range; it is not known of patterns without just one such file.
 
     Groups, which no fold splits, are those of the manifest, or the files of a folder, joined where
-    patterns are near-identical: see `groups_of`.
+    patterns are of one phase: see `groups_of`.
 
     Args:
         config_data: with imperfect.{measured, wavelength} and b_iso.
@@ -161,9 +162,9 @@ def samples_of(path: Path, wavelength: str | None, kind: str) -> tuple[list[Samp
 
 
 def groups_of(pattern: np.ndarray, label: np.ndarray, names: Sequence[str]) -> np.ndarray:
-    """Returns group numbers, int32 [n]: one for each name, joined for near-identical patterns.
+    """Returns group numbers, int32 [n]: one for each name, joined for patterns of one phase.
 
-    Near-identical are patterns whose square roots correlate by more than 0.9 at the best shift
+    These are patterns whose square roots correlate by more than `SAME_PHASE` at the best shift
     below 1.25 % of the grid, unless both classes are known and differ.
 
     Args:
@@ -179,7 +180,7 @@ def groups_of(pattern: np.ndarray, label: np.ndarray, names: Sequence[str]) -> n
     links = [(i, int(np.argmax(named == own))) for i, own in enumerate(named)]
     for start in range(0, len(pattern), _BLOCK):
         rows = slice(start, start + _BLOCK)
-        near = lagged_correlation(reduced[rows], reduced, lag) > SAME_SAMPLE
+        near = lagged_correlation(reduced[rows], reduced, lag) > SAME_PHASE
         other = (label[rows, None] >= 0) & (label >= 0) & (label[rows, None] != label)
         links += [(start + int(i), int(j)) for i, j in np.argwhere(near & ~other)]
     first, second = np.array(links).T
