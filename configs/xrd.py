@@ -385,6 +385,8 @@ def _tables_measured() -> ConfigDict:
     measured.refiner.pretrain_steps = 1500
     config = _compared(measured)
     config.tables.other_classifier.update(network="densenet_slim", steps=1500)
+    config.tables.standard_methods = config.tables.other_methods = ("raw", "ours_targeted")
+    config.tables.other_standard_methods = ()
     config.tables.alphas = config.tables.betas = config.tables.norms = config.tables.lambdas = ()
     config.tables.psis = ()
     return config
