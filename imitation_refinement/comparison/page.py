@@ -137,11 +137,9 @@ def text(entry: Cell | str) -> str:
 
 
 def columns_of_words(table: Table) -> list[bool]:
-    """Returns of each column whether words stand in it, and no figures."""
+    """Returns of each column whether words stand in it; figures begin with no letter."""
     return [
-        any(text(row[i])[:1].isalpha() for row in table.rows)
-        and not any(isinstance(row[i], Cell) for row in table.rows)
-        for i in range(len(table.columns))
+        any(text(row[i])[:1].isalpha() for row in table.rows) for i in range(len(table.columns))
     ]
 
 
