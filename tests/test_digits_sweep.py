@@ -78,9 +78,9 @@ def refiner(seed, number, refined, raw, folder="", method="targeted", font=""):
     }  # fmt: skip
 
 
-def rival(seed, number, accuracy):
+def rival(seed, number, accuracy, method="scratch"):
     return {
-        "seed": seed, "method": "scratch", "number": number, "font": "", "folder": "",
+        "seed": seed, "method": method, "number": number, "font": "", "folder": "",
         "accuracy": {"classifier": {"raw": accuracy}},
     }  # fmt: skip
 
@@ -112,6 +112,8 @@ def test_differences_are_paired_by_seed():
     assert f"| refined − raw | +15.00 ({15 - half:+.2f} to {15 + half:+.2f}) |" in lines
     assert "| refined − from scratch, tuned | +20.00 |" in lines
     assert not any("fine-tuned" in line for line in lines)
+    blind = [refiner(0, 50, 0.8, 0.7, method="non_targeted"), rival(0, 50, 0.7, method="gta")]
+    assert "| refined without labels − GTA | +10.00 |" in differences(blind).splitlines()
     assert differences([rival(0, 5, 0.6)]) == ""
 
 

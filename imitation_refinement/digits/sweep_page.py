@@ -68,6 +68,18 @@ DIFFERENCES = (
     ),
     ("refined − fine-tuned", OWN, ("fine_tuned", "accuracy.classifier.raw")),
     ("refined − from scratch, tuned", OWN, ("scratch", "accuracy.classifier.raw")),
+    ("refined − ADDA with labels", OWN, ("adda_labels", "accuracy.classifier.raw")),
+    ("refined − GTA with labels", OWN, ("gta_labels", "accuracy.classifier.raw")),
+    (
+        "refined without labels − ADDA",
+        ("non_targeted", "accuracy.classifier.refined"),
+        ("adda", "accuracy.classifier.raw"),
+    ),
+    (
+        "refined without labels − GTA",
+        ("non_targeted", "accuracy.classifier.refined"),
+        ("gta", "accuracy.classifier.raw"),
+    ),
 )
 BANDS = ("targeted", "alpha_0", "one_font")  # methods that Fig. 6 shows, from top to bottom
 
