@@ -55,6 +55,7 @@ LINES = (
 )
 
 OWN, OWN_RAW = ("targeted", "accuracy.classifier.refined"), ("targeted", "accuracy.classifier.raw")
+OWN_BLIND = ("non_targeted", "accuracy.classifier.refined")  # without labels
 # Name of a difference, then (method, field) from which and which is subtracted, seed by seed.
 DIFFERENCES = (
     ("zero-shot: prototypical − standard", OWN_RAW, ("targeted", "accuracy.standard.raw")),
@@ -70,16 +71,8 @@ DIFFERENCES = (
     ("refined − from scratch, tuned", OWN, ("scratch", "accuracy.classifier.raw")),
     ("refined − ADDA with labels", OWN, ("adda_labels", "accuracy.classifier.raw")),
     ("refined − GTA with labels", OWN, ("gta_labels", "accuracy.classifier.raw")),
-    (
-        "refined without labels − ADDA",
-        ("non_targeted", "accuracy.classifier.refined"),
-        ("adda", "accuracy.classifier.raw"),
-    ),
-    (
-        "refined without labels − GTA",
-        ("non_targeted", "accuracy.classifier.refined"),
-        ("gta", "accuracy.classifier.raw"),
-    ),
+    ("refined without labels − ADDA", OWN_BLIND, ("adda", "accuracy.classifier.raw")),
+    ("refined without labels − GTA", OWN_BLIND, ("gta", "accuracy.classifier.raw")),
 )
 BANDS = ("targeted", "alpha_0", "one_font")  # methods that Fig. 6 shows, from top to bottom
 
