@@ -24,6 +24,7 @@ from imitation_refinement.xrd.pictures import pattern_pictures
 
 SHOWN = ("raw", "dwt", "adda", "gta", "simulated", OURS)  # of these whatever is done
 POINTS = 400  # of a t-SNE
+FEWEST = 10  # patterns in a bin of a reliability diagram: the accuracy of fewer tells nothing
 
 
 def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Picture]:
@@ -58,7 +59,8 @@ def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Pi
         "reliability": Picture(
             "Is the confidence what it says?",
             "Accuracy of the patterns of each bin of confidence, without any calibration; on the "
-            "diagonal the confidence is honest. ECE: expected calibration error.",
+            "diagonal the confidence is honest. The area of a dot tells of how many it is; "
+            f"bins of fewer than {FEWEST} are left out. ECE: expected calibration error, of all.",
             reliability_diagram(arrays),
         ),
         "per_class": Picture(
@@ -113,20 +115,20 @@ def evaluation_inputs(raw: Arrays, refined: Arrays) -> EvaluationInputs:
 @styled
 def reliability_diagram(arrays: Mapping[str, Arrays]) -> bytes:
     """Accuracy against confidence of each method, as PNG bytes."""
-    figure = new_figure(7, 5)
+    figure = new_figure(7, 5.6)
     panel = figure.subplots()
     panel.plot([0, 1], [0, 1], color="#5b6675", lw=0.8, ls="--")
     for index, (name, found) in enumerate(arrays.items()):
         given = softmax_at(found["logits"], 1.0), found["label"]
         bins = reliability(*given)
-        full = bins.size > 0
+        full = bins.size >= FEWEST
         color = CLASS_COLORS[index % len(CLASS_COLORS)]
         panel.plot(bins.confidence[full], bins.accuracy[full], color=color, lw=1,
                    label=f"{name}, ECE {expected_calibration_error(*given):.2f}")  # fmt: skip
         panel.scatter(bins.confidence[full], bins.accuracy[full], color=color, alpha=0.8,
                       s=12 + 260 * bins.size[full] / bins.size.sum())  # fmt: skip
     panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence", ylabel="accuracy")
-    panel.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return png(figure)
 
 
