@@ -35,7 +35,7 @@ class Program:
     def __call__(self, workdir: Path, *flags: str, fails: int = 0, **options) -> str:
         """Runs it to its end; what it printed. It must exit with status `fails`."""
         with self.start(workdir, *flags, **options) as process:
-            output, _ = process.communicate(timeout=400)
+            output, _ = process.communicate(timeout=1200)
         assert process.returncode == fails, output[-4000:]
         return output
 
