@@ -54,7 +54,10 @@ def made_up(config, folder, accuracy=ACCURACY, patterns=False):
             "logits": np.eye(7)[answer] + 0.1 * rng.random((N, 7)),
         }  # fmt: skip
         if job.method == "raw":
-            arrays |= {"hit_truth": np.ones(N), "held_out_seen": np.array([0.9])}
+            known = np.arange(N) >= N // 10  # the truth of the first tenth is not; raw are right
+            arrays |= {
+                "hit_truth": np.where(known, 1.0, np.nan), "held_out_seen": np.array([0.9])
+            }  # fmt: skip
         if job.method in MAKES_PATTERNS:
             worse = 10.0 if job.method == "raw" else 9.0 if job.method == "dwt" else 8.0
             distance = worse + 0.1 * (np.arange(N) % 4)
@@ -101,6 +104,7 @@ def test_table1_has_every_classifier(study):
     row = found["prototypical densenet slim"]
     assert row["raw (%)"].value == pytest.approx(0.2)
     assert row["true patterns (%)"].value == 1.0
+    assert row["true − raw (points)"].value == pytest.approx(1 - 0.1 / 0.9)  # the same patterns
     assert row["ideal, seen (%)"].value == 0.9 and row["ideal, unseen (%)"].text == "–"
     assert row["prototypical − standard (points)"].value == pytest.approx(0.1)
     assert found["standard densenet slim"]["prototypical − standard (points)"] == ""
