@@ -32,10 +32,15 @@ class Program:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    def __call__(self, workdir: Path, *flags: str, fails: int = 0, **options) -> str:
-        """Runs it to its end; what it printed. It must exit with status `fails`."""
+    def __call__(
+        self, workdir: Path, *flags: str, fails: int = 0, seconds: float = 400, **options
+    ) -> str:
+        """Runs it to its end, which it must reach in time; what it printed.
+
+        It must exit with status `fails`.
+        """
         with self.start(workdir, *flags, **options) as process:
-            output, _ = process.communicate(timeout=1200)
+            output, _ = process.communicate(timeout=seconds)
         assert process.returncode == fails, output[-4000:]
         return output
 

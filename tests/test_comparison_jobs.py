@@ -303,7 +303,7 @@ def test_quality_where_only_some_truths_are_known():
 def test_every_table_by_one_command(program, tmp_path):
     config = f"--config={ROOT / 'configs' / 'xrd.py'}:tables_smoke"
     workdir = tmp_path / "run"
-    output = program(workdir, config=config)
+    output = program(workdir, config=config, seconds=1200)
     every = jobs(get_config("tables_smoke"))
     assert f"job {len(every)} of {len(every)}" in output
     tables = (workdir / "tables.md").read_text()

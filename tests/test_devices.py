@@ -63,10 +63,10 @@ def assert_same_numbers(numbers, expected):
     assert numbers.keys() == expected.keys()
     moved = [name for name in expected if "loss" in name]
     assert len({float(expected[name]) for name in moved}) == len(moved) >= 6
-    # Losses are means of positive terms. A gradient is a sum of 1,500 terms of either sign: its
-    # rounding error is of their size, not of its own, and momentum keeps it.
+    # A gradient is a sum of 1,500 terms of either sign: its rounding error is of their size, not of
+    # its own, and the optimizer's momentum keeps it.
     for name, value in expected.items():
-        rtol = 2e-6 if name in moved else 1e-4
+        rtol = 2e-6 if name in moved else 1e-4 if ".opt_state" in name else 2e-5
         np.testing.assert_allclose(numbers[name], value, rtol=rtol, atol=2e-6, err_msg=name)
 
 
