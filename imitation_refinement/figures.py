@@ -1,8 +1,8 @@
 """Pictures of patterns, embeddings and training: arrays in, PNG bytes out.
 
-The only door to matplotlib (object interface, so no global state and no display) and to
-scikit-learn's t-SNE. Here belongs how things look, not what is true about them. Colours are those
-of Okabe and Ito, which colour-blind readers can tell apart; classes differ in marker as well.
+The only door to scikit-learn's t-SNE; that to matplotlib is `plots`. Here belongs how things look,
+not what is true about them. Colours are those of Okabe and Ito, which colour-blind readers can tell
+apart; classes differ in marker as well.
 """
 
 from __future__ import annotations
@@ -11,13 +11,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from imitation_refinement.evaluation_inputs import EvaluationInputs
-from imitation_refinement.plots import new_figure, png, rows_of_patterns, styled
+from imitation_refinement.plots import (
+    Axes,
+    few_ticks,
+    new_figure,
+    png,
+    rows_of_patterns,
+    styled,
+)
 from imitation_refinement.tasks import Picture
 
 Q_LABEL = "q (1/Å)"
@@ -253,7 +258,7 @@ def _curve_panel(panel: Axes, term: str, lines: Mapping[str, list[tuple[float, f
         panel.set_yscale("log")
     panel.set_title(term.replace("_", " "), fontsize=10)
     panel.set_xlabel("step")
-    panel.xaxis.set_major_locator(MaxNLocator(3, integer=True))
+    few_ticks(panel, 3, whole=True)
     panel.grid(alpha=0.25)
 
 

@@ -17,7 +17,13 @@ from imitation_refinement.evaluation import confusion
 from imitation_refinement.evaluation_inputs import EvaluationInputs
 from imitation_refinement.figures import CLASS_COLORS, CLASS_MARKERS, confusion_matrices, tsne
 from imitation_refinement.files import read_npz
-from imitation_refinement.plots import new_figure, png, styled
+from imitation_refinement.plots import (
+    new_figure,
+    png,
+    reliability_axes,
+    reliability_curve,
+    styled,
+)
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.pictures import pattern_pictures
@@ -59,8 +65,8 @@ def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Pi
         "reliability": Picture(
             "Is the confidence what it says?",
             "Accuracy of the patterns of each bin of confidence, without any calibration; on the "
-            "diagonal the confidence is honest. The area of a dot tells of how many it is; "
-            f"bins of fewer than {FEWEST} are left out. ECE: expected calibration error, of all.",
+            "diagonal the confidence is honest. Sizes of the dots: numbers of patterns; bins of "
+            f"fewer than {FEWEST} are left out. ECE: expected calibration error, of all bins.",
             reliability_diagram(arrays),
         ),
         "per_class": Picture(
@@ -117,17 +123,13 @@ def reliability_diagram(arrays: Mapping[str, Arrays]) -> bytes:
     """Accuracy against confidence of each method, as PNG bytes."""
     figure = new_figure(7, 5.6)
     panel = figure.subplots()
-    panel.plot([0, 1], [0, 1], color="#5b6675", lw=0.8, ls="--")
+    reliability_axes(panel)
     for index, (name, found) in enumerate(arrays.items()):
         given = softmax_at(found["logits"], 1.0), found["label"]
-        bins = reliability(*given)
-        full = bins.size >= FEWEST
         color = CLASS_COLORS[index % len(CLASS_COLORS)]
-        panel.plot(bins.confidence[full], bins.accuracy[full], color=color, lw=1,
-                   label=f"{name}, ECE {expected_calibration_error(*given):.2f}")  # fmt: skip
-        panel.scatter(bins.confidence[full], bins.accuracy[full], color=color, alpha=0.8,
-                      s=12 + 260 * bins.size[full] / bins.size.sum())  # fmt: skip
-    panel.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence", ylabel="accuracy")
+        line, _ = reliability_curve(panel, reliability(*given), color, FEWEST)
+        line.set_label(f"{name}, ECE {expected_calibration_error(*given):.2f}")
+    panel.set_ylabel("accuracy")
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     return png(figure)
 

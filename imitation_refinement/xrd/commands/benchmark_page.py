@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from imitation_refinement.calibration import Reliability
 from imitation_refinement.figures import (
     RAW_COLOR,
     REFINED_COLOR,
@@ -18,7 +19,13 @@ from imitation_refinement.figures import (
 )
 from imitation_refinement.files import atomic_write_text
 from imitation_refinement.metrics import METRICS, l1
-from imitation_refinement.plots import new_figure, png, styled
+from imitation_refinement.plots import (
+    new_figure,
+    png,
+    reliability_axes,
+    reliability_curve,
+    styled,
+)
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.commands.benchmark_scores import KINDS, Compared
 from imitation_refinement.xrd.commands.pages import render_page
@@ -98,18 +105,15 @@ def reliability_diagrams(calibration: Mapping[str, Mapping[str, Any]]) -> bytes:
     figure = new_figure(10, 4.6)
     panels = figure.subplots(1, 2, sharey=True)
     for panel, when in zip(panels, ("before", "after"), strict=True):
-        panel.plot([0, 1], [0, 1], color="#5b6675", lw=0.8, ls="--")
+        reliability_axes(panel)
         for kind, both in calibration.items():
-            bins = both[when]["reliability"]
-            size = np.array(bins["patterns"])
-            panel.plot(bins["confidence"], bins["accuracy"], color=_COLORS[kind], lw=1)
-            panel.scatter(
-                bins["confidence"], bins["accuracy"], s=12 + 260 * size / size.sum(),
-                color=_COLORS[kind], alpha=0.8, label=kind,
-            )  # fmt: skip
-        panel.set(
-            title=f"{when} temperature scaling", xlim=(0, 1), ylim=(0, 1), xlabel="mean confidence"
-        )
+            table = both[when]["reliability"]
+            bins = Reliability(
+                *(np.array(table[name]) for name in ("confidence", "accuracy", "patterns"))
+            )
+            _, dots = reliability_curve(panel, bins, _COLORS[kind])
+            dots.set_label(kind)
+        panel.set_title(f"{when} temperature scaling")
     panels[0].set_ylabel("accuracy")
     panels[0].legend(frameon=False)
     return png(figure)

@@ -7,9 +7,9 @@ which is several times as fast as a new one each time; nothing global is touched
 import io
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from imitation_refinement.figures import RAW_COLOR, REFINED_COLOR
+from imitation_refinement.plots import new_figure
 
 _BACKGROUND_COLOR = "#009E73"
 _DPI = 100
@@ -19,7 +19,7 @@ class ScanPicture:
     """Draws the measured scan with its background and, below it, the refined pattern."""
 
     def __init__(self) -> None:
-        self._figure = Figure(figsize=(9, 4.6))
+        self._figure = new_figure(9, 4.6, layout=None)
         self._figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.11, hspace=0.08)
         self._panels = self._figure.subplots(2, 1, sharex=True)
         upper, lower = self._panels

@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator
 
 from imitation_refinement.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
 from imitation_refinement.files import atomic_write_text
-from imitation_refinement.plots import new_figure, png, rows_of_patterns, styled
+from imitation_refinement.plots import (
+    Axes,
+    few_ticks,
+    new_figure,
+    png,
+    rows_of_patterns,
+    styled,
+)
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.commands.pages import render_page
 from imitation_refinement.xrd.convolutive import Phases
@@ -134,7 +139,7 @@ def maps(shares: np.ndarray, composition: np.ndarray | None, elements: Sequence[
                 x, name = composition[:, 0], f"share of {elements[0]}"
             image = panel.scatter(x, shares[:, k], c=shares[:, k], s=12, **_SCALE)
             panel.set(xlabel=name, ylim=(-0.05, 1.05))
-            panel.xaxis.set_major_locator(MaxNLocator(4))
+            few_ticks(panel, 4)
     figure.colorbar(image, ax=panels, pad=0.02, aspect=30, label="share of the intensity")
     return png(figure)
 
