@@ -16,8 +16,8 @@ import numpy as np
 from absl import app, flags
 from ml_collections import ConfigDict
 
-from imitation_refinement.batches import Example, batch_stream, uniform_indices
 from imitation_refinement.digits.task import DigitsTask
+from imitation_refinement.runtime.batches import Example, batch_stream, uniform_indices
 from imitation_refinement.xrd.task import XrdTask
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

@@ -11,15 +11,15 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
-    "Assessment": "model",
-    "Model": "model",
+    "Assessment": "model.model",
+    "Model": "model.model",
     "UserError": "errors",
     "classify": "api",
-    "export_model": "export",
-    "load_model": "portable",
+    "export_model": "model.export",
+    "load_model": "model.portable",
     "read_patterns": "xrd.formats",
     "refine": "api",
-    "save_model": "portable",
+    "save_model": "model.portable",
 }
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605
 

@@ -15,12 +15,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from imitation_refinement import devices
 from imitation_refinement.config import first_difference, parse_flags
 from imitation_refinement.config_spec import MAY_DIFFER, check_config
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import read_json
-from imitation_refinement.loop import Interrupted
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.files import read_json
+from imitation_refinement.runtime.loop import Interrupted
 
 # Each imports what it needs when it runs: using a model takes no training code.
 STAGES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report")
@@ -104,8 +104,8 @@ def main(argv: list[str]) -> int:
 def _train(mode: str) -> None:
     """Runs the stages that a mode names."""
     from imitation_refinement import pipeline
-    from imitation_refinement.run import Run
-    from imitation_refinement.workdir import WorkDir
+    from imitation_refinement.runtime.workdir import WorkDir
+    from imitation_refinement.stages.run import Run
 
     config = _CONFIG.value
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
@@ -132,7 +132,7 @@ def _train(mode: str) -> None:
 
 def _use_model(mode: str) -> int:
     """Does what needs a trained model; nothing is trained here."""
-    from imitation_refinement import portable
+    from imitation_refinement.model import portable
 
     if mode in ("refine", "benchmark", "unmix") and not _INPUT.value:
         example = "manifest.csv" if mode == "benchmark" else "'scans/*.xy'"
@@ -146,20 +146,20 @@ def _use_model(mode: str) -> int:
     model = portable.load_model(place)
     logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
     if mode == "refine":
-        from imitation_refinement.xrd.commands.refine_scans import refine_scans
+        from imitation_refinement.commands.refine_scans import refine_scans
 
         cif = Path(_CIF.value) if _CIF.value else None
         return refine_scans(model, _INPUT.value, output, _WAVELENGTH.value, cif)
     if mode == "benchmark":
-        from imitation_refinement.xrd.commands.benchmark import run_benchmark
+        from imitation_refinement.commands.benchmark import run_benchmark
 
         return run_benchmark(model, Path(_INPUT.value[0]), output)
     if mode == "unmix":
-        from imitation_refinement.xrd.commands.unmix_library import run_unmix
+        from imitation_refinement.commands.unmix_library import run_unmix
 
         return run_unmix(model, _INPUT.value, output, _WAVELENGTH.value, _COMPONENTS.value)
     if mode == "export":
-        from imitation_refinement.export import export_model
+        from imitation_refinement.model.export import export_model
 
         export_model(model, output)
     else:
@@ -174,7 +174,7 @@ def _model_place() -> Path | None:
     Raises:
         UserError: the finished run of --config was made with another config.
     """
-    from imitation_refinement.portable import is_model
+    from imitation_refinement.model.portable import is_model
 
     named = _MODEL.value or _WORKDIR.value
     if named:

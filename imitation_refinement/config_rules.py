@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from imitation_refinement.digits.fonts import find_fonts
 from imitation_refinement.errors import UserError
-from imitation_refinement.networks import build_classifier, build_refiner, refiner_names
+from imitation_refinement.method.networks import build_classifier, build_refiner, refiner_names
 
 
 def shared_rules(config: ConfigDict) -> None:

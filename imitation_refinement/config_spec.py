@@ -26,7 +26,7 @@ from imitation_refinement.config_rules import digits_rules, shared_rules, tables
 from imitation_refinement.digits.augment import Changes
 from imitation_refinement.digits.handwritten import FEWEST, MOST
 from imitation_refinement.errors import UserError
-from imitation_refinement.networks import classifier_names, refiner_names
+from imitation_refinement.method.networks import classifier_names, refiner_names
 
 TRAINING: dict[str, Check] = {
     "dtype": choice("float32", "bfloat16"),

@@ -12,27 +12,38 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from imitation_refinement import devices, figures
-from imitation_refinement.classifier_stages import (
-    TrainedClassifier,
-    classifier_stage,
-    judge_stages,
-)
 from imitation_refinement.config import to_json
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation import evaluate
-from imitation_refinement.evaluation_inputs import (
+from imitation_refinement.evaluation.evaluation import evaluate
+from imitation_refinement.evaluation.inputs import (
     EvaluationInputs,
     Scores,
     from_arrays,
     to_arrays,
 )
-from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
-from imitation_refinement.model_of_run import model_from_run
-from imitation_refinement.portable import MODEL_FILE, save_model
-from imitation_refinement.report import write_report
-from imitation_refinement.run import Run
-from imitation_refinement.training import TrainedModel, folds, refined_patterns, trained_model
+from imitation_refinement.model.of_run import model_from_run
+from imitation_refinement.model.portable import MODEL_FILE, save_model
+from imitation_refinement.report import figures
+from imitation_refinement.report.page import write_report
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.files import (
+    atomic_write_json,
+    atomic_write_npz,
+    read_json,
+    read_npz,
+)
+from imitation_refinement.stages.classifiers import (
+    TrainedClassifier,
+    classifier_stage,
+    judge_stages,
+)
+from imitation_refinement.stages.refiners import (
+    TrainedModel,
+    folds,
+    refined_patterns,
+    trained_model,
+)
+from imitation_refinement.stages.run import Run
 
 
 def evaluation_stage(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.evaluation.inputs import EvaluationInputs
 
 TRAIN, SEEN, UNSEEN = 0, 1, 2
 

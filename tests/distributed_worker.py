@@ -18,13 +18,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from imitation_refinement import devices, losses
-from imitation_refinement.checkpoint import Checkpoints
-from imitation_refinement.classifier import Classifier, classifier_step, init_classifier
-from imitation_refinement.files import atomic_write_npz, atomic_write_text
-from imitation_refinement.interrupt import StopSignal
-from imitation_refinement.networks import DenseNet, UNet
-from imitation_refinement.refiner import RefinerObjective, init_refiner, refiner_step
+from imitation_refinement.method import losses
+from imitation_refinement.method.classifier import Classifier, classifier_step, init_classifier
+from imitation_refinement.method.networks import DenseNet, UNet
+from imitation_refinement.method.refiner import RefinerObjective, init_refiner, refiner_step
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.files import atomic_write_npz, atomic_write_text
+from imitation_refinement.runtime.interrupt import StopSignal
 
 LENGTH, CLASSES, BATCH = 64, 3, 16
 # Not Adam: it turns the rounding error of a gradient that is zero into a step of full length.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from imitation_refinement.model import Assessment
+from imitation_refinement.model.model import Assessment
 from imitation_refinement.xrd.grid import Grid
 
 SYSTEMS = (

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.acceptance import (
+from imitation_refinement.model.acceptance import (
     AMBIGUOUS,
     CONFIDENT,
     NO_SIGNAL,

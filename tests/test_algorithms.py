@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from loops import array, example, loop_distances, loop_log_softmax
 
-from imitation_refinement import losses
+from imitation_refinement.method import losses
 
 # Eq. 1 and Algorithm 1.
 

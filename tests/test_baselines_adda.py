@@ -18,9 +18,9 @@ from imitation_refinement.baselines.adda import (
     domain_loss,
     init_adda,
 )
-from imitation_refinement.classifier import Classifier
-from imitation_refinement.networks import VGG
-from imitation_refinement.networks.adversarial import FeatureDiscriminator
+from imitation_refinement.baselines.adversarial import FeatureDiscriminator
+from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.method.networks import VGG
 
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 import tiny_torch as reference  # noqa: E402

@@ -10,6 +10,7 @@ import optax
 import pytest
 from toy import relaxed
 
+from imitation_refinement.baselines.adversarial import Generator, PatternDiscriminator
 from imitation_refinement.baselines.gta import (
     GtaMethod,
     decaying,
@@ -19,9 +20,8 @@ from imitation_refinement.baselines.gta import (
     init_gta,
     real_loss,
 )
-from imitation_refinement.classifier import Classifier
-from imitation_refinement.networks import VGG
-from imitation_refinement.networks.adversarial import Generator, PatternDiscriminator
+from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.method.networks import VGG
 
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 import tiny_torch as reference  # noqa: E402

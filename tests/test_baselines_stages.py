@@ -14,18 +14,18 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from test_tasks import CLASSES, FEW, TINY, Squares, config, square
 
 from configs.digits import get_config
-from imitation_refinement import networks
 from imitation_refinement.baselines.stages import adda_stage, gta_program, gta_stage
-from imitation_refinement.checkpoint import Checkpoints
-from imitation_refinement.classifier_stages import classifier_stage
 from imitation_refinement.config import validate
 from imitation_refinement.config_spec import ADDA, GTA
 from imitation_refinement.digits.handwritten import load_mnist
 from imitation_refinement.errors import UserError
-from imitation_refinement.loop import abstract
-from imitation_refinement.run import TASKS, Run
+from imitation_refinement.method import networks
+from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.loop import abstract
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.stages.classifiers import classifier_stage
+from imitation_refinement.stages.run import TASKS, Run
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData
-from imitation_refinement.workdir import WorkDir
 
 DATA = Path(os.environ.get("IMITATION_REFINEMENT_DATA", "/nowhere"))
 SECTIONS = {

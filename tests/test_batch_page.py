@@ -10,11 +10,11 @@ import pytest
 from browser import visit
 from fake_model import SYSTEMS
 
-from imitation_refinement.xrd.commands import batch_page
-from imitation_refinement.xrd.commands.batch_page import BatchPage, packed, packed_floats, plot_data
-from imitation_refinement.xrd.commands.cif_match import Match
-from imitation_refinement.xrd.commands.peak_table import peak_table
-from imitation_refinement.xrd.commands.scan_results import Failed, Refined, runs, thinned
+from imitation_refinement.commands import batch_page
+from imitation_refinement.commands.batch_page import BatchPage, packed, packed_floats, plot_data
+from imitation_refinement.commands.cif_match import Match
+from imitation_refinement.commands.peak_table import peak_table
+from imitation_refinement.commands.scan_results import Failed, Refined, runs, thinned
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.scans import PlacedScan, Scan, q_per_radian
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imitation_refinement.batches import (
+from imitation_refinement.runtime.batches import (
     balanced_indices,
     batch_stream,
     class_counts,

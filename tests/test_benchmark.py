@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from fake_model import SYSTEMS, FakeModel
 
-from imitation_refinement.acceptance import Calibration
-from imitation_refinement.calibration import softmax_at
-from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.commands.benchmark import compare, place, run_benchmark
-from imitation_refinement.xrd.commands.benchmark_scores import (
+from imitation_refinement.commands.benchmark import compare, place, run_benchmark
+from imitation_refinement.commands.benchmark_scores import (
     Answers,
     Compared,
     balanced_accuracy,
     score,
 )
+from imitation_refinement.errors import UserError
+from imitation_refinement.evaluation.calibration import softmax_at
+from imitation_refinement.model.acceptance import Calibration
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.manifest import read_manifest
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imitation_refinement.calibration import (
+from imitation_refinement.evaluation.calibration import (
     brier_score,
     confidence_level,
     expected_calibration_error,
@@ -13,7 +13,7 @@ from imitation_refinement.calibration import (
     softmax_at,
     temper,
 )
-from imitation_refinement.metrics import resample_groups
+from imitation_refinement.evaluation.metrics import resample_groups
 
 
 def drawn(temperature: float, count: int = 40_000, classes: int = 5):

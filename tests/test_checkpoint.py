@@ -13,9 +13,9 @@ import numpy as np
 import optax
 import pytest
 
-from imitation_refinement import checkpoint, devices
-from imitation_refinement.checkpoint import Checkpoints
 from imitation_refinement.errors import UserError
+from imitation_refinement.runtime import checkpoint, devices
+from imitation_refinement.runtime.checkpoint import Checkpoints
 
 
 class State(NamedTuple):
@@ -258,7 +258,7 @@ def test_unwritable_folder_is_a_user_error(tmp_path):
 SAVER = """
 import os, resource, signal, sys, time
 import numpy as np
-from imitation_refinement.checkpoint import Checkpoints
+from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.errors import UserError
 
 def tree(seed):

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from imitation_refinement.commands.cif_match import SHOWN, CifMatcher
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.commands.cif_match import SHOWN, CifMatcher
 from imitation_refinement.xrd.grid import Grid, grid_q
 
 pytest.importorskip("pymatgen")

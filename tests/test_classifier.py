@@ -8,8 +8,8 @@ import numpy as np
 import optax
 import toy
 
-from imitation_refinement import losses
-from imitation_refinement.classifier import (
+from imitation_refinement.method import losses
+from imitation_refinement.method.classifier import (
     Classifier,
     classifier_step,
     init_classifier,

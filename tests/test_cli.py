@@ -13,9 +13,10 @@ from absl.testing import flagsaver
 from program import ROOT, SMOKE
 from tiny_model import tiny_model
 
-from imitation_refinement import cli, portable
+from imitation_refinement import cli
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
+from imitation_refinement.model import portable
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +189,7 @@ def test_modes_reach_their_functions_and_return_their_status(
         given.append((model.describe(), *rest))
         return 3
 
-    __import__(f"imitation_refinement.xrd.commands.{module}")
-    monkeypatch.setattr(
-        sys.modules[f"imitation_refinement.xrd.commands.{module}"], function, stand_in
-    )
+    __import__(f"imitation_refinement.commands.{module}")
+    monkeypatch.setattr(sys.modules[f"imitation_refinement.commands.{module}"], function, stand_in)
     assert call(f"--mode={mode}", f"--model={model_file}", "--input=in", *flags_) == 3
     assert given == [(tiny_model().describe(), *arguments)]

@@ -7,15 +7,15 @@ import pytest
 from program import ROOT, contents
 
 from configs.xrd import get_config
-from imitation_refinement import run
-from imitation_refinement.classifier import Prediction
-from imitation_refinement.classifier_stages import imperfect_as_ideal
 from imitation_refinement.comparison import jobs as module
 from imitation_refinement.comparison.jobs import _clock, remembered, run_tables, time_left
 from imitation_refinement.comparison.measure import quality
 from imitation_refinement.comparison.methods import Job, jobs
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import read_json, read_npz
+from imitation_refinement.method.classifier import Prediction
+from imitation_refinement.runtime.files import read_json, read_npz
+from imitation_refinement.stages import run
+from imitation_refinement.stages.classifiers import imperfect_as_ideal
 from imitation_refinement.tasks import IdealData, ImperfectData
 
 CLASSES, COUNT, LENGTH = 3, 30, 40

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.comparison.paired import mcnemar, over_seeds, paired_difference
-from imitation_refinement.metrics import bootstrap_interval
+from imitation_refinement.evaluation.metrics import bootstrap_interval
+from imitation_refinement.evaluation.paired import mcnemar, over_seeds, paired_difference
 
 GROUPS = np.arange(40) // 4
 

@@ -20,7 +20,7 @@ from imitation_refinement.comparison.tables import (
     table4,
     targets,
 )
-from imitation_refinement.files import atomic_write_npz
+from imitation_refinement.runtime.files import atomic_write_npz
 
 MAIN, N, LENGTH = "proto_densenet_slim", 40, 64
 ACCURACY = {"raw": 0.2, "dwt": 0.25, "adda": 0.6, "ours_targeted": 0.5, "ours_non_targeted": 0.3,

@@ -9,7 +9,7 @@ from pymatgen.core import Lattice
 from pymatgen.symmetry.groups import sg_symbol_from_int_number
 from reference_crystals import arrays_of, reference_structure
 
-from imitation_refinement.generate import parallel_map
+from imitation_refinement.runtime.generate import parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.composition import exchange_elements
 from imitation_refinement.xrd.crystals import (

@@ -10,10 +10,10 @@ import numpy as np
 import portpicker
 import pytest
 
-from imitation_refinement import devices
-from imitation_refinement.checkpoint import Checkpoints
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import read_npz
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.files import read_npz
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
 

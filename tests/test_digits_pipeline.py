@@ -8,7 +8,7 @@ from configs.digits import get_config
 from imitation_refinement.config_spec import check_config
 from imitation_refinement.digits.handwritten import load_uci
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import read_json, read_npz
+from imitation_refinement.runtime.files import read_json, read_npz
 
 SMOKE = f"--config={ROOT / 'configs' / 'digits.py'}:smoke"
 

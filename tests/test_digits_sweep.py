@@ -8,7 +8,6 @@ from PIL import Image
 from program import ROOT
 
 from configs.digits import get_config
-from imitation_refinement.classifier_stages import imperfect_as_ideal
 from imitation_refinement.config_spec import check_config
 from imitation_refinement.digits.sweep import ADAPTED, Job, job_config, jobs
 from imitation_refinement.digits.sweep_page import (
@@ -20,7 +19,8 @@ from imitation_refinement.digits.sweep_page import (
     write_page,
 )
 from imitation_refinement.digits.task import DigitsTask
-from imitation_refinement.files import atomic_write_npz
+from imitation_refinement.runtime.files import atomic_write_npz
+from imitation_refinement.stages.classifiers import imperfect_as_ideal
 from imitation_refinement.tasks import TRAIN
 
 

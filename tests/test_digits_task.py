@@ -10,7 +10,7 @@ from imitation_refinement.digits import figures
 from imitation_refinement.digits.handwritten import load_uci
 from imitation_refinement.digits.honesty import far_from_strokes, off_stroke_change
 from imitation_refinement.digits.task import DigitsTask
-from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.evaluation.inputs import EvaluationInputs
 from imitation_refinement.tasks import SEEN, TRAIN
 
 

@@ -3,14 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.evaluation import evaluate
-from imitation_refinement.evaluation_inputs import (
+from imitation_refinement.evaluation.answer import verdict
+from imitation_refinement.evaluation.evaluation import evaluate
+from imitation_refinement.evaluation.inputs import (
     EvaluationInputs,
     Scores,
     from_arrays,
     to_arrays,
 )
-from imitation_refinement.verdict import verdict
 
 GRID = np.arange(200)
 

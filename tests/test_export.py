@@ -8,7 +8,7 @@ import pytest
 from jax import export
 from tiny_model import LENGTH, patterns, tiny_model
 
-from imitation_refinement.export import (
+from imitation_refinement.model.export import (
     ARTEFACT,
     DESCRIPTION,
     LOADER,

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from imitation_refinement import files
 from imitation_refinement.errors import UserError
+from imitation_refinement.runtime import files
 
 ARRAYS = {"pattern": np.linspace(0, 1, 40, dtype=np.float32).reshape(4, 10), "n": np.int64(3)}
 
@@ -94,7 +94,8 @@ def test_full_disk_is_a_user_error_and_leaves_the_old_file(tmp_path):
     files.atomic_write_text(tmp_path / "a.txt", "old")
     program = """
 import pathlib, resource, sys
-from imitation_refinement import errors, files
+from imitation_refinement import errors
+from imitation_refinement.runtime import files
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     files.atomic_write_text(pathlib.Path(sys.argv[1]), "x" * 5000)

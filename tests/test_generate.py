@@ -7,9 +7,9 @@ import os
 import numpy as np
 import pytest
 
-from imitation_refinement import generate
 from imitation_refinement.errors import UserError
-from imitation_refinement.generate import cached_arrays, parallel_map
+from imitation_refinement.runtime import generate
+from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 
 square = functools.partial(pow, exp=2)
 

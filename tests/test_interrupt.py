@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from imitation_refinement.interrupt import StopSignal
+from imitation_refinement.runtime.interrupt import StopSignal
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

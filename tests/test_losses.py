@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from loops import array, example, loop_distances, loop_log_softmax
 
-from imitation_refinement import losses
+from imitation_refinement.method import losses
 
 LOG2 = math.log(2.0)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from imitation_refinement import metrics
+from imitation_refinement.evaluation import metrics
 
 # One example of 4 points, worked by hand.
 X = np.array([[1.0, 0.5, 0.0, 0.25]])

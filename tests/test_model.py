@@ -6,11 +6,11 @@ import pytest
 from scipy.special import softmax
 from tiny_model import LENGTH, patterns, tiny_model
 
-from imitation_refinement import losses, networks
-from imitation_refinement.acceptance import NO_SIGNAL, NOT_RECOGNISED, VERDICTS
-from imitation_refinement.classifier import classify
-from imitation_refinement.model import ROWS, classifier_network
-from imitation_refinement.refiner import refine
+from imitation_refinement.method import losses, networks
+from imitation_refinement.method.classifier import classify
+from imitation_refinement.method.refiner import refine
+from imitation_refinement.model.acceptance import NO_SIGNAL, NOT_RECOGNISED, VERDICTS
+from imitation_refinement.model.model import ROWS, classifier_network
 
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 

@@ -9,7 +9,7 @@ import pytest
 from ml_collections import ConfigDict
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.networks import (
+from imitation_refinement.method.networks import (
     CLASSIFIERS,
     REFINERS,
     VGG,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imitation_refinement.networks.adversarial import (
+from imitation_refinement.baselines.adversarial import (
     FeatureDiscriminator,
     Generator,
     PatternDiscriminator,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_networks import parameter_count, random_input, run, section, shapes, start
 
-from imitation_refinement.networks import (
+from imitation_refinement.method.networks import (
     CLASSIFIERS,
     REFINERS,
     UNet,
@@ -15,7 +15,7 @@ from imitation_refinement.networks import (
     classifier_names,
     refiner_names,
 )
-from imitation_refinement.networks.warp import warp
+from imitation_refinement.method.networks.warp import warp
 
 
 @pytest.mark.parametrize(

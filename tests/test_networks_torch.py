@@ -12,8 +12,14 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imitation_refinement.networks import VGG, DenseNet, UNet, build_classifier, build_refiner
-from imitation_refinement.networks.warp import warp
+from imitation_refinement.method.networks import (
+    VGG,
+    DenseNet,
+    UNet,
+    build_classifier,
+    build_refiner,
+)
+from imitation_refinement.method.networks.warp import warp
 
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 F = torch.nn.functional

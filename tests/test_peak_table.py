@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from imitation_refinement.xrd.commands.peak_table import peak_table
+from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 
 GRID = Grid()

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from imitation_refinement.peaks import PeakCounts, find_peaks, has_counterpart, invented_and_lost
+from imitation_refinement.evaluation.peaks import (
+    PeakCounts,
+    find_peaks,
+    has_counterpart,
+    invented_and_lost,
+)
 
 GRID = np.arange(600)
 

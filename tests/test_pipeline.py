@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from program import contents, stages, trained
 
-from imitation_refinement.files import read_json, read_npz
-from imitation_refinement.portable import load_model
+from imitation_refinement.model.portable import load_model
+from imitation_refinement.runtime.files import read_json, read_npz
 
 STAGES = {
     "classifier", "judge/other_network", "judge/other_seed",

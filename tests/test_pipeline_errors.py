@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from program import ROOT, contents, stages, trained
 
-from imitation_refinement.files import read_npz
+from imitation_refinement.runtime.files import read_npz
 
 
 def one_line(output: str) -> str:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from tiny_model import patterns, tiny_model
 
-from imitation_refinement import portable
 from imitation_refinement.errors import UserError
-from imitation_refinement.model_file import read_model_file, write_model_file
-from imitation_refinement.portable import is_model, load_model, save_model
+from imitation_refinement.model import portable
+from imitation_refinement.model.model_file import read_model_file, write_model_file
+from imitation_refinement.model.portable import is_model, load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_arrays_of_somebody_else_are_refused(tmp_path):
 
 
 def test_a_newer_format_is_named(saved, tmp_path, monkeypatch):
-    monkeypatch.setattr("imitation_refinement.model_file.FORMAT", 2)
+    monkeypatch.setattr("imitation_refinement.model.model_file.FORMAT", 2)
     write_model_file(tmp_path / "new.npz", {}, {})
     monkeypatch.undo()
     with pytest.raises(UserError, match="format 2, this program reads format 1"):

@@ -7,8 +7,9 @@ import pytest
 from tiny_model import LENGTH, patterns, tiny_model
 
 import imitation_refinement
-from imitation_refinement import api, portable
-from imitation_refinement.acceptance import NO_SIGNAL, NOT_RECOGNISED
+from imitation_refinement import api
+from imitation_refinement.model import portable
+from imitation_refinement.model.acceptance import NO_SIGNAL, NOT_RECOGNISED
 from imitation_refinement.xrd.grid import two_theta_from_q
 from imitation_refinement.xrd.scans import Scan, on_grid
 

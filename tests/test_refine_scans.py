@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from fake_model import CUT, SYSTEMS, FakeModel
 
-from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.commands import refine_scans as module
-from imitation_refinement.xrd.commands.refine_scans import (
+from imitation_refinement.commands import refine_scans as module
+from imitation_refinement.commands.refine_scans import (
     duration,
     exit_status,
     find_files,
     refine_scans,
 )
-from imitation_refinement.xrd.commands.scan_results import Names
+from imitation_refinement.commands.scan_results import Names
+from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 
 PEAKS = (25.0, 38.0, 52.0, 70.0)

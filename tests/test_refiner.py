@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import toy
 
-from imitation_refinement.refiner import (
+from imitation_refinement.method.refiner import (
     init_refiner,
     pair_loss,
     refine,

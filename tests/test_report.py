@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from imitation_refinement import figures
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation import evaluate
-from imitation_refinement.evaluation_inputs import EvaluationInputs, Scores
-from imitation_refinement.report import number, render_report, write_report
+from imitation_refinement.evaluation.evaluation import evaluate
+from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores
+from imitation_refinement.report import figures
+from imitation_refinement.report.page import number, render_report, write_report
 from imitation_refinement.tasks import Measure, Picture
 from imitation_refinement.xrd.pictures import pattern_pictures
 

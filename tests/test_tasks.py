@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imitation_refinement import classifier_stages, networks, pipeline, training
+from imitation_refinement import pipeline
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation_inputs import from_arrays
-from imitation_refinement.files import read_json, read_npz
-from imitation_refinement.networks import VGG
-from imitation_refinement.run import TASKS, Run
+from imitation_refinement.evaluation.inputs import from_arrays
+from imitation_refinement.method import networks
+from imitation_refinement.method.networks import VGG
+from imitation_refinement.runtime.files import read_json, read_npz
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.stages import classifiers as classifier_stages
+from imitation_refinement.stages import refiners as training
+from imitation_refinement.stages.run import TASKS, Run
 from imitation_refinement.tasks import SEEN, TRAIN, IdealData, ImperfectData, Measure, Picture
-from imitation_refinement.workdir import WorkDir
 
 SIZE, CLASSES, FEW, TESTS = 8, 4, 12, 20
 PLACES = ((1, 1), (1, 5), (5, 1), (5, 5))

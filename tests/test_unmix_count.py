@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from test_convolutive import COMPONENTS, alloyed, peaks
 
-from imitation_refinement.xrd.commands.unmix_count import (
+from imitation_refinement.commands.unmix_count import (
     BLOCK,
     HELD_OUT,
     chosen_count,

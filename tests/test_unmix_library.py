@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from fake_model import FakeModel
 
-from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.commands.unmix_library import (
+from imitation_refinement.commands.unmix_library import (
     read_spread,
     run_unmix,
     strains,
     unmix_spread,
 )
+from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.unmix import lagged_correlation

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imitation_refinement import workdir as workdirs
 from imitation_refinement.errors import UserError
-from imitation_refinement.workdir import WorkDir
+from imitation_refinement.runtime import workdir as workdirs
+from imitation_refinement.runtime.workdir import WorkDir
 
 
 def config(**changes) -> ConfigDict:

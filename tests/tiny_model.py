@@ -5,10 +5,10 @@ from functools import lru_cache, partial
 import jax
 import numpy as np
 
-from imitation_refinement import networks
-from imitation_refinement.acceptance import Calibration, Cloud, HeldOut, fit_calibration
-from imitation_refinement.classifier import Classifier
-from imitation_refinement.model import (
+from imitation_refinement.method import networks
+from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.model.acceptance import Calibration, Cloud, HeldOut, fit_calibration
+from imitation_refinement.model.model import (
     ClassifierSpec,
     Model,
     RefinerSpec,

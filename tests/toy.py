@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from imitation_refinement.classifier import Classifier, Distance
-from imitation_refinement.networks import ClassifierOutput
-from imitation_refinement.refiner import RefinerObjective
+from imitation_refinement.method.classifier import Classifier, Distance
+from imitation_refinement.method.networks import ClassifierOutput
+from imitation_refinement.method.refiner import RefinerObjective
 
 LENGTH, CLASSES, WIDTH, BATCH = 12, 3, 5, 8
 DISTANCE = Distance("sqeuclidean")

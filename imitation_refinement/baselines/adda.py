@@ -18,8 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from imitation_refinement import losses
-from imitation_refinement.classifier import Classifier, classify
+from imitation_refinement.method import losses
+from imitation_refinement.method.classifier import Classifier, classify
 
 Tree = Any
 Metrics = dict[str, jax.Array]

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.decomposition import PCA
 from threadpoolctl import threadpool_limits
 
-from imitation_refinement.metrics import max_normalized
+from imitation_refinement.evaluation.metrics import max_normalized
 
 Array = NDArray[np.float64]
 Settings = dict[str, Any]

@@ -15,8 +15,12 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from imitation_refinement import devices, losses
 from imitation_refinement.baselines.adda import AddaMethod, adapted, adda_step, init_adda
+from imitation_refinement.baselines.adversarial import (
+    FeatureDiscriminator,
+    Generator,
+    PatternDiscriminator,
+)
 from imitation_refinement.baselines.gta import (
     GtaMethod,
     GtaState,
@@ -25,17 +29,14 @@ from imitation_refinement.baselines.gta import (
     gta_step,
     init_gta,
 )
-from imitation_refinement.batches import uniform_indices
-from imitation_refinement.checkpoint import Checkpoints
-from imitation_refinement.classifier import Classifier
-from imitation_refinement.classifier_stages import FixedViews, TrainedClassifier
-from imitation_refinement.loop import abstract, train
-from imitation_refinement.networks.adversarial import (
-    FeatureDiscriminator,
-    Generator,
-    PatternDiscriminator,
-)
-from imitation_refinement.run import Run
+from imitation_refinement.method import losses
+from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import uniform_indices
+from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.loop import abstract, train
+from imitation_refinement.stages.classifiers import FixedViews, TrainedClassifier
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import TRAIN
 
 Tree = Any

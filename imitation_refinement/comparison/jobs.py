@@ -16,17 +16,8 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from imitation_refinement import devices
 from imitation_refinement.baselines import denoise
 from imitation_refinement.baselines.stages import adda_stage, gta_stage
-from imitation_refinement.classifier import Prediction
-from imitation_refinement.classifier_stages import (
-    TrainedClassifier,
-    classifier_stage,
-    imperfect_as_ideal,
-    judge_stages,
-    simulated_as_ideal,
-)
 from imitation_refinement.comparison import measure
 from imitation_refinement.comparison.methods import (
     METHODS,
@@ -42,11 +33,30 @@ from imitation_refinement.comparison.page import write_page
 from imitation_refinement.comparison.study import Result
 from imitation_refinement.config_spec import MAY_DIFFER
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json, read_npz
-from imitation_refinement.run import Run
+from imitation_refinement.method.classifier import Prediction
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.files import (
+    atomic_write_json,
+    atomic_write_npz,
+    read_json,
+    read_npz,
+)
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.stages.classifiers import (
+    TrainedClassifier,
+    classifier_stage,
+    imperfect_as_ideal,
+    judge_stages,
+    simulated_as_ideal,
+)
+from imitation_refinement.stages.refiners import (
+    folds,
+    pretraining_stage,
+    refined_patterns,
+    refiner_stage,
+)
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import TRAIN, Task
-from imitation_refinement.training import folds, pretraining_stage, refined_patterns, refiner_stage
-from imitation_refinement.workdir import WorkDir
 
 MODES = ("all", "report")
 

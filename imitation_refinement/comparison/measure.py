@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from imitation_refinement.classifier_stages import TrainedClassifier
-from imitation_refinement.metrics import METRICS, max_normalized
-from imitation_refinement.peaks import invented_and_lost
-from imitation_refinement.run import Run
+from imitation_refinement.evaluation.metrics import METRICS, max_normalized
+from imitation_refinement.evaluation.peaks import invented_and_lost
+from imitation_refinement.stages.classifiers import TrainedClassifier
+from imitation_refinement.stages.run import Run
 
 QUALITY = ("l1", "l2", "kl", "ncc")
 PEAKS = ("refined", "truth", "invented", "lost")

@@ -16,8 +16,8 @@ from imitation_refinement.comparison.methods import Job, jobs
 from imitation_refinement.comparison.pictures import all_pictures
 from imitation_refinement.comparison.study import Cell, Result, Study
 from imitation_refinement.comparison.tables import Table, all_tables
-from imitation_refinement.files import atomic_file, atomic_write_text
-from imitation_refinement.report import environment, flatten
+from imitation_refinement.report.page import environment, flatten
+from imitation_refinement.runtime.files import atomic_file, atomic_write_text
 
 PARTIAL_RESAMPLES = 100  # of bootstraps in tables that are written after each job
 

@@ -9,21 +9,30 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from imitation_refinement.calibration import expected_calibration_error, reliability, softmax_at
 from imitation_refinement.comparison.methods import OURS, OURS_BLIND, Job
 from imitation_refinement.comparison.study import Arrays, Result
 from imitation_refinement.comparison.tables import main_classifier, method_label
-from imitation_refinement.evaluation import confusion
-from imitation_refinement.evaluation_inputs import EvaluationInputs
-from imitation_refinement.figures import CLASS_COLORS, CLASS_MARKERS, confusion_matrices, tsne
-from imitation_refinement.files import read_npz
-from imitation_refinement.plots import (
+from imitation_refinement.evaluation.calibration import (
+    expected_calibration_error,
+    reliability,
+    softmax_at,
+)
+from imitation_refinement.evaluation.evaluation import confusion
+from imitation_refinement.evaluation.inputs import EvaluationInputs
+from imitation_refinement.report.figures import (
+    CLASS_COLORS,
+    CLASS_MARKERS,
+    confusion_matrices,
+    tsne,
+)
+from imitation_refinement.report.plots import (
     new_figure,
     png,
     reliability_axes,
     reliability_curve,
     styled,
 )
+from imitation_refinement.runtime.files import read_npz
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.pictures import pattern_pictures

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from imitation_refinement.comparison.methods import Job
-from imitation_refinement.comparison.paired import over_seeds, paired_difference
-from imitation_refinement.report import number
-from imitation_refinement.verdict import MINUS
+from imitation_refinement.evaluation.answer import MINUS
+from imitation_refinement.evaluation.paired import over_seeds, paired_difference
+from imitation_refinement.report.page import number
 
 Arrays = Mapping[str, NDArray[Any]]
 Pair = tuple[str, str]  # classifier, method

@@ -23,7 +23,7 @@ from imitation_refinement.comparison.methods import (
     jobs,
 )
 from imitation_refinement.comparison.study import Cell, Pair, Study
-from imitation_refinement.metrics import METRICS
+from imitation_refinement.evaluation.metrics import METRICS
 
 Entry = Cell | str
 # NCC may be near zero or negative, so its improvement is a difference.

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from imitation_refinement.figures import RAW_COLOR, REFINED_COLOR
+from imitation_refinement.report.figures import RAW_COLOR, REFINED_COLOR
 
 ZOOM = 2  # screen pixels per pixel on each axis
 FIXED, RIGHT, BROKEN, WRONG = KINDS = ("fixed", "right", "broken", "wrong")

@@ -18,7 +18,7 @@ from absl import logging
 from PIL import Image
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_file
+from imitation_refinement.runtime.files import atomic_file
 
 # Name of each official file and md5 of its uncompressed bytes.
 FILES = {

@@ -14,22 +14,22 @@ import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from imitation_refinement import devices
 from imitation_refinement.baselines.stages import adda_stage, gta_stage
-from imitation_refinement.classifier_stages import (
+from imitation_refinement.config_spec import MAY_DIFFER
+from imitation_refinement.digits.honesty import off_stroke_change
+from imitation_refinement.digits.sweep_page import write_page
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.files import atomic_write_json, atomic_write_npz, read_json
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.stages.classifiers import (
     TrainedClassifier,
     classifier_stage,
     imperfect_as_ideal,
     judge_stages,
 )
-from imitation_refinement.config_spec import MAY_DIFFER
-from imitation_refinement.digits.honesty import off_stroke_change
-from imitation_refinement.digits.sweep_page import write_page
-from imitation_refinement.files import atomic_write_json, atomic_write_npz, read_json
-from imitation_refinement.run import Run
+from imitation_refinement.stages.refiners import pretraining_stage, refined_patterns, refiner_stage
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import ImperfectData
-from imitation_refinement.training import pretraining_stage, refined_patterns, refiner_stage
-from imitation_refinement.workdir import WorkDir
 
 # Refiners through the frozen classifier, then classifiers of the few images, from scratch, from the
 # frozen one, and adapted to them without and with their labels.

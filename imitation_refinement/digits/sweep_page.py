@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from imitation_refinement.comparison.paired import SeedSummary, over_seeds
 from imitation_refinement.digits import figures
 from imitation_refinement.digits.synz import DIGITS
-from imitation_refinement.files import atomic_file, atomic_write_text, read_npz
-from imitation_refinement.plots import new_figure, png
+from imitation_refinement.evaluation.paired import SeedSummary, over_seeds
+from imitation_refinement.report.plots import new_figure, png
+from imitation_refinement.runtime.files import atomic_file, atomic_write_text, read_npz
 
 Record = Mapping[str, Any]
 # Field of a record, its name in tables, factor.

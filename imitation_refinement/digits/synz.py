@@ -11,7 +11,7 @@ import PIL
 from PIL import Image, features
 
 from imitation_refinement.digits.fonts import Font, as_array, digit_glyphs
-from imitation_refinement.generate import cached_arrays
+from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.tasks import SEEN, TRAIN
 
 SIZE = 28  # pixels

@@ -20,8 +20,8 @@ from imitation_refinement.digits.handwritten import (
 )
 from imitation_refinement.digits.honesty import off_stroke_change
 from imitation_refinement.digits.synz import DIGITS, SIZE, Synz
-from imitation_refinement.evaluation_inputs import EvaluationInputs
-from imitation_refinement.metrics import bootstrap_interval, resampled_ratio
+from imitation_refinement.evaluation.inputs import EvaluationInputs
+from imitation_refinement.evaluation.metrics import bootstrap_interval, resampled_ratio
 from imitation_refinement.tasks import (
     SEEN,
     TRAIN,

@@ -16,7 +16,7 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.generate import cached_arrays, parallel_map
+from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 from imitation_refinement.xrd.crystals import Crystal, prototype_member, random_prototype
 from imitation_refinement.xrd.diffraction import merge_lines, reflections

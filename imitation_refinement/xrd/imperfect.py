@@ -14,7 +14,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.generate import cached_arrays, parallel_map
+from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, Crystal, random_prototype
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.library import Diffraction, has_lines, simulate_library

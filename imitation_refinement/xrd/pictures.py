@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from imitation_refinement import figures
-from imitation_refinement.evaluation_inputs import EvaluationInputs
-from imitation_refinement.metrics import l1, max_normalized, mean_change
+from imitation_refinement.evaluation.inputs import EvaluationInputs
+from imitation_refinement.evaluation.metrics import l1, max_normalized, mean_change
+from imitation_refinement.report import figures
 from imitation_refinement.tasks import Picture
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_write_npz, read_npz, writing
+from imitation_refinement.runtime.files import atomic_write_npz, read_npz, writing
 from imitation_refinement.xrd.ideal import IdealLines
 
 SPLITS = ("train", "seen", "unseen")  # name of each value of `split`

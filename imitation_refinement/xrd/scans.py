@@ -13,7 +13,7 @@ import numpy as np
 from scipy.ndimage import uniform_filter1d
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_file
+from imitation_refinement.runtime.files import atomic_file
 from imitation_refinement.xrd.background import snip
 from imitation_refinement.xrd.cells import cell_means, cell_noise
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q

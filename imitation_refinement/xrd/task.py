@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation_inputs import EvaluationInputs
+from imitation_refinement.evaluation.inputs import EvaluationInputs
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData, Measure, Picture
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q

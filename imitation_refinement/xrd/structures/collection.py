@@ -18,7 +18,7 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.generate import cached_arrays, parallel_map
+from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.crystals import Crystal
 from imitation_refinement.xrd.structures.files import (

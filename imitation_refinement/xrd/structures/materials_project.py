@@ -17,7 +17,7 @@ from typing import Any
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_file
+from imitation_refinement.runtime.files import atomic_file
 
 _NEEDED = "pip install 'imitation-refinement[materials-project]'"
 _MAX_ELEMENTS = 6

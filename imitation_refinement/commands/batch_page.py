@@ -1,0 +1,206 @@
+"""One self-contained page about a batch of refined scans: a table, and each pattern to look into.
+
+Belongs here: what the page is given and how it is packed. What it does with it is
+`templates/batch.js`. The page loads nothing from elsewhere, which its content security policy
+enforces; all text from files is put in as text.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from plotly.offline import get_plotlyjs
+
+from imitation_refinement.commands.scan_results import (
+    FAILED,
+    NOT_RECOGNISED,
+    Failed,
+    Refined,
+    in_counts,
+    runs,
+    thinned,
+)
+from imitation_refinement.report.pages import render_page
+from imitation_refinement.runtime.files import atomic_write_text
+from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
+from imitation_refinement.xrd.scans import q_per_radian
+
+PLOTS = 200  # patterns that can be looked into; about 40 kB each
+ROWS = 2000  # rows of the table; more make a browser slow
+_ATTENTION = ("ambiguous", NOT_RECOGNISED, FAILED)  # these first, then what is sure
+_POINTS = 2000  # of the measured curve, twice: the smallest and the largest of each stretch
+_PEAKS = 40
+_STICKS = 300
+_LEVELS = 65535  # of a 16-bit number
+
+
+class BatchPage:
+    """Collects the records of a batch, in bounded memory, and writes the page.
+
+    Of more than PLOTS patterns or ROWS rows it keeps those that want attention most: ambiguous
+    ones before not recognised, failed and confident ones, each by rising confidence.
+
+    Args:
+        grid: of the model.
+        class_names: the K classes.
+        header: `model` and `command`, shown at the foot.
+    """
+
+    def __init__(self, grid: Grid, class_names: Sequence[str], header: Mapping[str, Any]):
+        self._grid, self._classes, self._header = grid, tuple(class_names), header
+        self._rows: list[tuple[tuple, dict[str, Any]]] = []
+        self._plots: dict[int, dict[str, Any]] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, result: Refined | Failed) -> None:
+        """Takes one record."""
+        verdict = result.verdict if isinstance(result, Refined) else FAILED
+        number = sum(self._counts.values())
+        self._counts[verdict] = self._counts.get(verdict, 0) + 1
+        urgency = _ATTENTION.index(verdict) if verdict in _ATTENTION else len(_ATTENTION)
+        confidence = result.confidence if isinstance(result, Refined) else 0.0
+        key = (urgency, confidence, number)
+        self._rows.append((key, {"number": number, **table_row(result)}))
+        if isinstance(result, Refined):
+            self._plots[number] = plot_data(result, self._grid)
+        if len(self._rows) > 2 * ROWS or len(self._plots) > 2 * PLOTS:
+            self._prune()
+
+    def _prune(self) -> None:
+        self._rows.sort(key=lambda item: item[0])
+        del self._rows[ROWS:]
+        with_plot = [row["number"] for _, row in self._rows if row["number"] in self._plots]
+        self._plots = {number: self._plots[number] for number in with_plot[:PLOTS]}
+
+    def render(self) -> str:
+        """Returns the page."""
+        self._prune()
+        total, shown = sum(self._counts.values()), len(self._rows)
+        return render_page(
+            "batch.html.j2",
+            counts=self._counts,
+            total=total,
+            shown=shown,
+            plots=self._plots,
+            hidden=total - shown,
+            without_plot=total - self._counts.get(FAILED, 0) - len(self._plots),
+            data={
+                "classes": self._classes,
+                "q": packed_floats(grid_q(self._grid)),
+                "rows": [row for _, row in self._rows],
+            },
+            plotly=get_plotlyjs(),
+            **self._header,
+        )
+
+    def write(self, path: Path) -> None:
+        """Writes the page, atomically.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        atomic_write_text(path, self.render())
+
+
+def table_row(result: Refined | Failed) -> dict[str, Any]:
+    """Returns what the table shows of a record."""
+    if isinstance(result, Failed):
+        return {
+            "name": result.name, "input": str(result.path), "verdict": FAILED,
+            "notes": result.error,
+        }  # fmt: skip
+    scan, first_two = result.scan, result.likely[:2]
+    row: dict[str, Any] = {
+        "name": result.name,
+        "input": str(result.path),
+        "verdict": result.verdict,
+        "change": _rounded(result.change, 5),
+        "wavelength": scan.wavelength,
+        "wavelengthSource": scan.wavelength_source,
+        "kAlpha2": scan.k_alpha2,
+        "range": [_rounded(scan.two_theta[0], 2), _rounded(scan.two_theta[-1], 2)],
+        "covered": _rounded(np.mean(result.placed.mask), 3),
+        "notes": "; ".join(filter(None, (result.reason, *result.notes))),
+        "raw": [_rounded(p, 4) for p in result.raw_probabilities],
+        "refined": [_rounded(p, 4) for p in result.probabilities],
+        "distances": [_rounded(d, 4) for d in result.distances],
+    }
+    if result.system:
+        row["system"] = result.system
+        row["confidence"] = _rounded(result.confidence, 4)
+        row["second"] = result.class_names[first_two[1]]
+        row["secondProbability"] = _rounded(result.probabilities[first_two[1]], 4)
+    if result.matches:
+        row["match"] = {
+            "name": result.matches[0].name, "score": _rounded(result.matches[0].score, 3),
+        }  # fmt: skip
+    return row
+
+
+def plot_data(result: Refined, grid: Grid) -> dict[str, Any]:
+    """Returns the curves of a pattern, packed: measured and background in counts, the rest in %.
+
+    The model's input and the refined pattern are intensities per degree, per cent of the largest
+    refined one.
+    """
+    scan, mask = result.scan, result.placed.mask
+    two_theta = two_theta_from_q(grid_q(grid)[mask], scan.wavelength)
+    per_degree = q_per_radian(two_theta, scan.wavelength)
+    refined = result.refined[mask] * per_degree
+    raw = result.placed.pattern[mask] * per_degree
+    percent = 100.0 / max(refined.max(initial=0.0) or raw.max(initial=0.0), 1e-30)
+    angle, counts = thinned(scan.two_theta, scan.counts, _POINTS)
+    plot: dict[str, Any] = {
+        "wavelength": scan.wavelength,
+        "runs": runs(mask),
+        "angle": packed(angle),
+        "counts": packed(counts),
+        "background": packed(in_counts(result.placed.background[mask], result, two_theta)),
+        "input": packed(percent * raw),
+        "refined": packed(percent * refined) if result.has_pattern else None,
+        "sticks": [
+            {
+                "name": match.name,
+                "score": _rounded(match.score, 3),
+                "q": packed_floats(match.q[strong]),
+                "intensity": packed(match.intensity[strong]),
+            }
+            for match in result.matches
+            if (strong := np.sort(np.argsort(-match.intensity, kind="stable")[:_STICKS])).size
+        ],
+    }
+    order = np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS]
+    plot["peaks"] = [
+        [
+            _rounded(result.peaks.two_theta[i], 3),
+            _rounded(result.peaks.d_spacing[i], 4),
+            _rounded(result.peaks.intensity[i], 1),
+            _rounded(result.peaks.fwhm[i], 3),
+            bool(result.peaks.in_raw[i]),
+        ]
+        for i in np.sort(order)
+    ]
+    plot["allPeaks"] = len(result.peaks.two_theta)
+    return plot
+
+
+def packed(values: np.ndarray) -> dict[str, Any]:
+    """Returns values `[n]` as 16-bit levels between their smallest and largest, in base64."""
+    values = np.asarray(values, np.float64)
+    low, high = float(values.min(initial=np.inf)), float(values.max(initial=-np.inf))
+    if not values.size:
+        low = high = 0.0
+    step = (high - low) / _LEVELS or 1.0
+    levels = np.round((values - low) / step).astype("<u2")
+    return {"low": low, "step": step, "levels": base64.b64encode(levels.tobytes()).decode("ascii")}
+
+
+def packed_floats(values: np.ndarray) -> str:
+    """Returns values as 32-bit floats in base64."""
+    return base64.b64encode(np.asarray(values, "<f4").tobytes()).decode("ascii")
+
+
+def _rounded(value: float, digits: int) -> float | None:
+    return round(float(value), digits) if np.isfinite(value) else None

@@ -1,0 +1,162 @@
+"""The files that refining a batch of scans writes, but for the page.
+
+Belongs here: names and formats of files. Intensities are counts, in the unit of the input, but in
+`<name>.refined.xy`, whose largest value is 100. What a row or an entry holds is `scan_results`'s.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from imitation_refinement.commands.peak_table import PeakTable
+from imitation_refinement.commands.scan_picture import ScanPicture
+from imitation_refinement.commands.scan_results import (
+    Curves,
+    Failed,
+    Refined,
+    columns,
+    entry,
+    on_input_points,
+    row,
+    thinned,
+)
+from imitation_refinement.runtime.files import atomic_file, writing
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.scans import write_refined
+
+ENDINGS = (
+    ".refined.xy", ".refined_input_points.xy", ".background.xy", ".residual.xy", ".peaks.csv",
+    ".png",
+)  # fmt: skip
+_PICTURE_POINTS = 2000  # stretches of the measured curve; more than the picture has pixels
+
+
+def write_patterns(
+    folder: Path, result: Refined, grid: Grid, draw: ScanPicture | None
+) -> list[str]:
+    """Writes the files of one pattern into an existing folder and returns their names.
+
+    Where nothing was refined there is only the background. Nothing is written outside the measured
+    range.
+
+    Args:
+        folder: where to.
+        result: the record.
+        grid: of the model.
+        draw: what draws the picture; None for none.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    curves = on_input_points(result, grid)
+    source = f"{_one_line(result.path.name)}; wavelength {result.scan.wavelength:g} angstrom"
+    contents = {
+        ".background.xy": _columns(f"background of {source}", curves.two_theta, curves.background)
+    }
+    if result.has_pattern:
+        contents |= {
+            ".refined_input_points.xy": _columns(
+                f"refined from {source}", curves.two_theta, curves.refined
+            ),
+            ".residual.xy": _columns(
+                f"counts less background less refined, of {source}",
+                curves.two_theta, curves.residual,
+            ),
+            ".peaks.csv": peaks_csv(result.peaks).encode(),
+        }  # fmt: skip
+        if draw is not None:
+            contents[".png"] = picture(result, curves, draw)
+    # Not flushed to the disk one by one as `atomic_file` does it; the summary, which is, comes
+    # last.
+    for ending, content in contents.items():
+        path = folder / f"{result.name}{ending}"
+        with writing(path):
+            path.write_bytes(content)
+    names = [f"{result.name}{ending}" for ending in contents]
+    if result.has_pattern:
+        names.append(f"{result.name}.refined.xy")
+        write_refined(
+            folder / names[-1], result.refined, result.placed.mask, grid, result.scan.wavelength,
+            _one_line(result.path.name),
+        )  # fmt: skip
+    return sorted(names)
+
+
+def peaks_csv(peaks: PeakTable) -> str:
+    """Returns a peak table as CSV with a header."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(
+        ["two_theta", "d_spacing", "relative_intensity", "width_fwhm_two_theta", "in_raw"]
+    )
+    for two_theta, d, intensity, width, in_raw in zip(*peaks, strict=True):
+        yes = "yes" if in_raw else "no"
+        table.writerow([f"{two_theta:.4f}", f"{d:.5f}", f"{intensity:.2f}", f"{width:.4f}", yes])
+    return text.getvalue()
+
+
+def picture(result: Refined, curves: Curves, draw: ScanPicture) -> bytes:
+    """Returns a PNG of the scan with its background and of the refined pattern, in counts."""
+    answer = f"{result.system} {result.confidence:.0%}, " if result.system else ""
+    return draw(
+        f"{result.name}: {answer}{result.verdict}",
+        thinned(result.scan.two_theta, result.scan.counts, _PICTURE_POINTS),
+        (curves.two_theta, curves.background),
+        (curves.two_theta, curves.refined),
+    )
+
+
+class BatchTables:
+    """`summary.csv` and `results.json` of a batch, one record at a time, whole at the end.
+
+    Args:
+        folder: where to write.
+        class_names: the K classes.
+        header: what the JSON says of the batch beside its results.
+    """
+
+    def __init__(self, folder: Path, class_names: Sequence[str], header: Mapping[str, Any]):
+        self._folder, self._columns, self._header = folder, columns(class_names), header
+        self._files = ExitStack()
+        self._separator = ""
+
+    def __enter__(self) -> "BatchTables":
+        self._summary = self._files.enter_context(atomic_file(self._folder / "summary.csv"))
+        self._results = self._files.enter_context(atomic_file(self._folder / "results.json"))
+        self._write_row(dict(zip(self._columns, self._columns, strict=True)))
+        self._results.write(json.dumps(self._header)[:-1].encode() + b', "results": [')
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        if exception[0] is None:
+            self._results.write(b"\n]}\n")
+        self._files.__exit__(*exception)
+
+    def add(self, result: Refined | Failed, files: Sequence[str] = ()) -> None:
+        """Appends one record."""
+        self._write_row(row(result))
+        text = json.dumps(entry(result, files), allow_nan=False)
+        self._results.write(f"{self._separator}\n{text}".encode())
+        self._separator = ","
+
+    def _write_row(self, values: Mapping[str, Any]) -> None:
+        text = io.StringIO()
+        csv.DictWriter(text, self._columns, lineterminator="\n").writerow(values)
+        self._summary.write(text.getvalue().encode(errors="surrogateescape"))
+
+
+def _columns(header: str, two_theta: np.ndarray, counts: np.ndarray) -> bytes:
+    # One format string for all: a tenth of the time of np.savetxt.
+    table = np.column_stack([two_theta, counts])
+    body = "%.5f %.6g\n" * len(table) % tuple(table.ravel())
+    return f"# {header}\n# two_theta counts\n{body}".encode(errors="surrogateescape")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

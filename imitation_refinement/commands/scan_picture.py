@@ -1,0 +1,71 @@
+"""The picture of one refined scan, drawn thousands of times.
+
+Belongs here: how that picture looks. It is one figure of a fixed layout whose curves are exchanged,
+which is several times as fast as a new one each time; nothing global is touched.
+"""
+
+import io
+
+import numpy as np
+
+from imitation_refinement.report.figures import RAW_COLOR, REFINED_COLOR
+from imitation_refinement.report.plots import new_figure
+
+_BACKGROUND_COLOR = "#009E73"
+_DPI = 100
+
+
+class ScanPicture:
+    """Draws the measured scan with its background and, below it, the refined pattern."""
+
+    def __init__(self) -> None:
+        self._figure = new_figure(9, 4.6, layout=None)
+        self._figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.11, hspace=0.08)
+        self._panels = self._figure.subplots(2, 1, sharex=True)
+        upper, lower = self._panels
+        (self._measured,) = upper.plot([], [], color=RAW_COLOR, lw=0.8, label="measured")
+        (self._background,) = upper.plot(
+            [], [], color=_BACKGROUND_COLOR, lw=1.2, label="background"
+        )
+        (self._refined,) = lower.plot([], [], color=REFINED_COLOR, lw=0.8, label="refined")
+        for panel, label in ((upper, "counts"), (lower, "counts")):
+            panel.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+            panel.set_ylabel(f"{label} (square-root scale)", fontsize=8)
+            panel.legend(loc="upper right", frameon=False, fontsize=8, ncols=2)
+            panel.tick_params(labelsize=8)
+        lower.set_xlabel("2θ (degrees)", fontsize=9)
+
+    def __call__(
+        self,
+        title: str,
+        measured: tuple[np.ndarray, np.ndarray],
+        background: tuple[np.ndarray, np.ndarray],
+        refined: tuple[np.ndarray, np.ndarray],
+    ) -> bytes:
+        """Returns a PNG.
+
+        Args:
+            title: plain text.
+            measured: angles in degrees and counts.
+            background: the same of the background.
+            refined: the same of the refined pattern.
+        """
+        # Matplotlib takes what stands between two dollar signs for a formula.
+        self._panels[0].set_title(title.replace("$", r"\$"), loc="left", fontsize=9.5)
+        curves = (
+            (self._measured, measured),
+            (self._background, background),
+            (self._refined, refined),
+        )
+        for line, points in curves:
+            line.set_data(*points)
+        for panel, (_, counts) in zip(self._panels, (measured, refined), strict=True):
+            panel.set_ylim(0.0, 1.06 * max(float(counts.max(initial=0.0)), 1e-12))
+        self._panels[1].set_xlim(measured[0][0], measured[0][-1])
+        buffer = io.BytesIO()
+        # The least compression is twice as fast and a third larger.
+        self._figure.savefig(
+            buffer, format="png", dpi=_DPI, metadata={"Software": None},
+            pil_kwargs={"compress_level": 1},
+        )  # fmt: skip
+        return buffer.getvalue()

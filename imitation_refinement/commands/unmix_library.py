@@ -1,0 +1,308 @@
+"""A composition-spread library: patterns in; its phases, refined and recognised, and a page out.
+
+Belongs here: the way from files to components and back to files. The factorisations are in
+`convolutive`, `unmix_count` and `unmix`, pictures and the page in `unmix_page`.
+
+Compositions, if there are any, come from an array of the .npz file whose name begins with
+`composition` (`[n, elements]`; what follows, as in `composition_fe_ga_pd`, names the elements), or
+from a table `composition.csv` beside the patterns: a line with the names of the elements, then one
+line for each pattern in the order of their files' names.
+"""
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from imitation_refinement.commands.refine_scans import exit_status, find_files
+from imitation_refinement.commands.unmix_count import EXTRA, chosen_count, search
+from imitation_refinement.commands.unmix_page import write_page
+from imitation_refinement.errors import UserError
+from imitation_refinement.model.model import Assessment, Model
+from imitation_refinement.runtime.files import atomic_file, atomic_write_json, atomic_write_text
+from imitation_refinement.xrd.convolutive import (
+    Phases,
+    kl_divergence,
+    phases,
+    reconstruction,
+    unmix_convolutive,
+)
+from imitation_refinement.xrd.formats import read_patterns
+from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
+from imitation_refinement.xrd.scans import on_grid
+from imitation_refinement.xrd.unmix import unmix
+
+MAX_STRAIN = 0.035  # largest relative change of d-spacings over the library, either way
+STRIDE = 2  # grid points between the shifts that are tried; peaks are four times as wide
+MOST = 10  # components that are tried when their number is not given
+FEWEST = 1
+
+
+class Spread(NamedTuple):
+    """A library on a grid.
+
+    Attributes:
+        names: of n patterns.
+        pattern: without background, maximum 1, float32 `[n, L]`.
+        mask: bool `[n, L]`, true where measured.
+        composition: float64 `[n, e]`, None if not known.
+        elements: e names; empty if not known.
+        wavelength: of the first pattern, in angstrom.
+        failures: what could not be used, one sentence each.
+    """
+
+    names: list[str]
+    pattern: np.ndarray
+    mask: np.ndarray
+    composition: np.ndarray | None
+    elements: list[str]
+    wavelength: float
+    failures: list[str]
+
+
+class Found(NamedTuple):
+    """The components of a library.
+
+    Attributes:
+        phases: components on the grid, shares and shifts.
+        held_out: mean divergence over points that no fit saw, by number of components; empty if
+            the number was given.
+        divergence: of the factorisation, over what was measured.
+        divergence_plain: of one without shifts, of as many components.
+    """
+
+    phases: Phases
+    held_out: dict[int, float]
+    divergence: float
+    divergence_plain: float
+
+
+def run_unmix(
+    model: Model,
+    inputs: Sequence[str],
+    output: Path,
+    wavelength: str | float | None,
+    components: int | None = None,
+) -> int:
+    """Unmixes a library, refines and classifies its components, and writes what was found.
+
+    Writes `unmix.json`, `activations.csv`, `component-<k>.raw.xy`, `component-<k>.refined.xy` and
+    `unmix.html`.
+
+    Args:
+        model: what refines and classifies.
+        inputs: a matrix of patterns (.npz, .csv), or files, folders and glob patterns.
+        output: folder for the results.
+        wavelength: see `formats.read_patterns`.
+        components: their number; None to estimate it (`unmix_count.chosen_count`).
+
+    Returns:
+        The exit status: 0 if every pattern was used, 3 if some.
+
+    Raises:
+        UserError: fewer than three patterns could be used, `components` does not fit, or the output
+            cannot be written.
+    """
+    spread = read_spread(inputs, model.grid, wavelength)
+    for failure in spread.failures:
+        logging.warning("left out: %s", failure)
+    count = len(spread.names)
+    if count < 3:
+        raise UserError(f"{', '.join(inputs)}: {count} patterns could be used; unmixing needs 3")
+    if components is not None and not 1 <= components <= count:
+        raise UserError(f"--components={components}: must be 1 to {count}, the number of patterns")
+    logging.info("unmixing %d patterns; this takes minutes for some hundred", count)
+    found = unmix_spread(spread, model.grid, components)
+    measured = np.asarray(spread.mask.any(axis=0))
+    raw = found.phases.components * measured
+    mask = np.broadcast_to(measured, raw.shape)
+    assessment = model.assess(raw[..., None].astype(np.float32), mask)
+    results = summary(model, spread, found, assessment)
+    atomic_write_json(output / "unmix.json", results)
+    atomic_write_text(output / "activations.csv", activations_csv(spread, found.phases, model.grid))
+    for index in range(len(raw)):
+        for kind, pattern in (("raw", raw[index]), ("refined", assessment.refined[index, :, 0])):
+            path = output / f"component-{index + 1}.{kind}.xy"
+            _write_pattern(path, pattern, measured, model.grid, spread.wavelength, kind)
+    write_page(output / "unmix.html", results, spread, found.phases, assessment.refined, model.grid)
+    logging.info("%d components of %d patterns written to %s", len(raw), count, output)
+    return exit_status(count, len(spread.failures))
+
+
+def read_spread(inputs: Sequence[str], grid: Grid, wavelength: str | float | None) -> Spread:
+    """Reads the patterns of a library and its compositions, and puts them on a grid.
+
+    Raises:
+        UserError: nothing could be read, or the compositions do not fit the patterns.
+    """
+    files = find_files(inputs)
+    scans, failures = [], []
+    for path in files:
+        if path.name == "composition.csv":
+            continue
+        try:
+            scans += read_patterns(path, wavelength)
+        except UserError as error:
+            failures.append(str(error))
+    composition, elements = _compositions(files, len(scans))
+    used, placed = [], []
+    for index, scan in enumerate(scans):
+        try:
+            placed.append(on_grid(scan, grid))
+        except UserError as error:
+            failures.append(str(error))
+            continue
+        used.append(index)
+    if not placed:
+        raise UserError(failures[0] if failures else f"{', '.join(inputs)}: no pattern")
+    return Spread(
+        [scans[index].name for index in used],
+        np.stack([item.pattern for item in placed]),
+        np.stack([item.mask for item in placed]),
+        None if composition is None else composition[used],
+        elements,
+        scans[used[0]].wavelength,
+        failures,
+    )
+
+
+def unmix_spread(
+    spread: Spread, grid: Grid, components: int | None, *, max_strain: float = MAX_STRAIN
+) -> Found:
+    """Finds the components of a library; patterns are told apart by shape, not by strength.
+
+    A coarse search (`unmix_count.search`) finds the number of components, if it is not given, and
+    where to start; then follows a factorisation on the grid itself.
+    """
+    measured = spread.mask.any(axis=0)  # beyond it there is nothing to fit
+    pattern, mask = spread.pattern[:, measured], spread.mask[:, measured]
+    # Only there is a change of the cell a shift.
+    max_lag = round(max_strain / log_step(grid)) if grid.axis == "geometric_q" else 0
+    limit = len(pattern)
+    most = min(MOST if components is None else components + EXTRA, limit)
+    fewest = min(FEWEST, limit) if components is None else components
+    tried = search(pattern, mask, most, fewest, max_lag, hold_out=components is None)
+    count = chosen_count(tried.held_out) if components is None else components
+    found = unmix_convolutive(
+        pattern, count, max_lag, stride=STRIDE, mask=mask, start=tried.components[count]
+    )
+    plain = unmix(pattern, count, iterations=300)
+    told = phases(found)
+    whole = np.zeros((count, grid.length), np.float32)
+    whole[:, measured] = told.components
+    return Found(
+        told._replace(components=whole),
+        {number: float(values.mean()) for number, values in tried.held_out.items()},
+        kl_divergence(pattern * mask, reconstruction(found) * mask),
+        kl_divergence(pattern * mask, (plain.weights @ plain.components) * mask),
+    )
+
+
+def summary(model: Model, spread: Spread, found: Found, assessment: Assessment) -> dict[str, Any]:
+    """Returns what was found, as plain numbers and text."""
+    names = model.class_names
+    strain = strains(found.phases, model.grid)
+    components = []
+    for index, probabilities in enumerate(assessment.probabilities):
+        shares = found.phases.shares[:, index]
+        placed = strain[np.isfinite(strain[:, index]), index]
+        components.append(
+            {
+                "component": index + 1,
+                "crystal_system": names[int(probabilities.argmax())],
+                "confidence": float(assessment.confidence[index]),
+                "verdict": str(assessment.verdict[index]),
+                "reason": str(assessment.reason[index]),
+                "probabilities": dict(zip(names, probabilities.tolist(), strict=True)),
+                "mean_share": float(shares.mean()),
+                "patterns": int(np.count_nonzero(shares >= 0.1)),
+                "most_in": spread.names[int(shares.argmax())],
+                "d_spacing_change": [float(placed.min()), float(placed.max())]
+                if placed.size
+                else None,
+                "change": float(assessment.change[index]),
+            }
+        )
+    return {
+        "model": model.describe(),
+        "patterns": len(spread.names),
+        "left_out": spread.failures,
+        "elements": spread.elements,
+        "wavelength": spread.wavelength,
+        "held_out_divergence": found.held_out,
+        "divergence": found.divergence,
+        "divergence_without_shifts": found.divergence_plain,
+        "components": components,
+    }
+
+
+def strains(told: Phases, grid: Grid) -> np.ndarray:
+    """Relative change of d-spacings of each component in each pattern, float64 `[n, K]`, or NaN.
+
+    On the geometric grid a shift by s points to larger q is a division of all d by exp(s step).
+    """
+    return np.expm1(-told.shifts * log_step(grid))
+
+
+def log_step(grid: Grid) -> float:
+    """Returns the mean step of ln q from point to point."""
+    return float(np.log(grid.q_max / grid.q_min) / (grid.length - 1))
+
+
+def activations_csv(spread: Spread, told: Phases, grid: Grid) -> str:
+    """Returns a row of CSV for each pattern: composition, shares and changes of d-spacings."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    numbers = range(1, told.shares.shape[1] + 1)
+    writer.writerow(
+        ["name", *spread.elements, *(f"share_{k}" for k in numbers),
+         *(f"d_change_{k}" for k in numbers)]
+    )  # fmt: skip
+    change = strains(told, grid)
+    for row, name in enumerate(spread.names):
+        composition = [] if spread.composition is None else spread.composition[row]
+        writer.writerow(
+            [name, *(f"{x:.5g}" for x in composition), *(f"{x:.4f}" for x in told.shares[row]),
+             *("" if np.isnan(x) else f"{x:.5f}" for x in change[row])]
+        )  # fmt: skip
+    return text.getvalue()
+
+
+def _compositions(files: Sequence[Path], count: int) -> tuple[np.ndarray | None, list[str]]:
+    """The compositions of `count` patterns and the elements' names, if the files have any."""
+    table = files[0].parent / "composition.csv"
+    if len(files) == 1 and files[0].suffix.lower() == ".npz":
+        with np.load(files[0], allow_pickle=False) as archive:
+            for name in archive.files:
+                values = archive[name]
+                if name.startswith("composition") and values.ndim == 2 and len(values) == count:
+                    said = [part.capitalize() for part in name.split("_")[1:]]
+                    fits = len(said) == values.shape[1]
+                    numbered = [f"element {i + 1}" for i in range(values.shape[1])]
+                    return values.astype(np.float64), said if fits else numbered
+    if not table.exists():
+        return None, []
+    try:
+        lines = list(csv.reader(table.read_text(encoding="utf-8-sig").splitlines()))
+        values = np.array(lines[1:], np.float64)
+    except (OSError, ValueError, IndexError) as error:
+        raise UserError(f"{table}: not a line of names and lines of numbers ({error})") from error
+    if values.shape != (count, len(lines[0])):
+        raise UserError(f"{table}: {len(values)} lines of numbers for {count} patterns")
+    return values, lines[0]
+
+
+def _write_pattern(
+    path: Path, pattern: np.ndarray, mask: np.ndarray, grid: Grid, wavelength: float, kind: str
+) -> None:
+    """Writes a component as two columns, 2 theta in degrees and intensity per unit of q."""
+    columns = np.column_stack([two_theta_from_q(grid_q(grid)[mask], wavelength), pattern[mask]])
+    header = (
+        f"component of a library, {kind}; wavelength {wavelength:g} angstrom\ntwo_theta intensity"
+    )
+    with atomic_file(path) as file:
+        np.savetxt(file, columns, fmt="%.5f", header=header)

@@ -1,0 +1,1 @@
+"""A trained model as a value: using, calibrating, saving, finding and exporting it."""

@@ -1,0 +1,1 @@
+"""Pages, plots and figures: from numbers to what a person looks at."""

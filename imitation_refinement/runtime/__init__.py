@@ -1,0 +1,1 @@
+"""What touches files, devices, processes and the clock; it knows nothing of what is computed."""

@@ -1,0 +1,272 @@
+"""The stages of Algorithm 1: the classifier and the judges, trained or found in the work directory.
+
+Belongs here: what they train on and from what. The step is in `classifier`, the loop in `loop`.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.method import losses, networks, optimizers
+from imitation_refinement.method.classifier import (
+    Classifier,
+    ClassifierState,
+    Distance,
+    Prediction,
+    classifier_step,
+    init_classifier,
+    predict,
+)
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import balanced_indices
+from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.loop import abstract, train
+from imitation_refinement.stages.run import Run
+from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN, IdealData, ImperfectData
+
+# First number of a seed, see Run.seed; 3, 4, 6, 7 are in `training`, 9, 10 in `baselines.stages`.
+STREAMS = {"classifier": 1, "judge": 2, "other": 8}
+HELD_OUT_STREAM = 5
+
+
+class TrainedClassifier(NamedTuple):
+    """A frozen classifier with the network that applies it."""
+
+    network: nn.Module
+    frozen: Classifier
+    distance: Distance
+
+    def predict(self, run: Run, x: Any) -> Prediction:
+        """Returns NumPy predictions for patterns `[n, *spatial, C]`."""
+        return run.apply(_predictor(self.network, self.distance), self.frozen, {"x": x})
+
+
+# One function object for each network, so that jax compiles it once and not at every call.
+@lru_cache(maxsize=8)
+def _predictor(network: nn.Module, distance: Distance) -> Callable[[Classifier, dict], Prediction]:
+    return lambda frozen, batch: predict(frozen, batch["x"], network=network, distance=distance)
+
+
+class FixedViews:
+    """The plain views of some ideal examples, rendered when they are asked for."""
+
+    def __init__(self, fixed: Any, indices: np.ndarray):
+        self._fixed, self._indices = fixed, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        return np.stack([self._fixed(int(index)) for index in self._indices[rows]])
+
+
+def distance_of(section: ConfigDict) -> Distance:
+    """Returns the distance d that a classifier section asks for; scale 0 stands for one over D."""
+    return Distance(section.distance, section.distance_scale or None)
+
+
+class ClassifierProgram(NamedTuple):
+    """What Algorithm 1 runs on the devices, compiled when first called.
+
+    Attributes:
+        initialize: `seed -> state of step 0`.
+        step: `(state, batch, seed) -> (state, metrics)`; it donates the state.
+    """
+
+    initialize: Callable[[int], ClassifierState]
+    step: Callable[[ClassifierState, dict, int], tuple[ClassifierState, dict]]
+
+
+# Seeds are arguments of what is compiled, so that a judge of equal settings needs no other program.
+@lru_cache(maxsize=8)
+def classifier_program(
+    section: FrozenConfigDict, input_shape: tuple[int, ...], num_classes: int
+) -> ClassifierProgram:
+    """Returns the compiled functions of Algorithm 1 for a classifier section."""
+    network = networks.build_classifier(section, num_classes)
+    optimizer = optimizers.build_optimizer(section)
+
+    def step(state: ClassifierState, batch: dict, seed: Any) -> tuple[ClassifierState, dict]:
+        return classifier_step(
+            state,
+            batch,
+            network=network,
+            optimizer=optimizer,
+            prototype_weight=section.prototype_weight,
+            distance=distance_of(section),
+            seed=seed,
+        )
+
+    whole = devices.replicated()
+    return ClassifierProgram(
+        jax.jit(
+            partial(init_classifier, network, optimizer, input_shape, num_classes),
+            out_shardings=whole,
+        ),
+        jax.jit(
+            step,
+            in_shardings=(whole, devices.by_example(), whole),
+            out_shardings=whole,
+            donate_argnums=0,
+        ),
+    )
+
+
+def classifier_section(run: Run, name: str) -> tuple[ConfigDict, str]:
+    """Returns the config section of stage `classifier` or `judge/<name>`, and what it is called."""
+    kind, _, judge = name.partition("/")
+    if kind == "judge":
+        return run.config.judges[judge], f"config.judges.{judge}"
+    return run.config[name], f"config.{name}"
+
+
+def classifier_data(run: Run, section: ConfigDict, called: str) -> IdealData:
+    """Returns what a classifier is trained on: ideal examples, or for readers imperfect ones."""
+    if section.get("data", "ideal") == "ideal":
+        return run.task.ideal
+    if run.task.reading is None:
+        raise UserError(f"{called}.data = 'imperfect': task {run.config.task} has no such examples")
+    return run.task.reading
+
+
+def classifier_stage(
+    run: Run,
+    name: str,
+    start: Classifier | None = None,
+    *,
+    section: ConfigDict | None = None,
+    data: IdealData | None = None,
+) -> TrainedClassifier:
+    """Trains a classifier (Algorithm 1, then Eq. 1), or loads it.
+
+    Args:
+        run: the run.
+        name: `classifier`, or `judge/<name>` for a section of `config.judges`; also the folder. Any
+            other name if `section` is given.
+        start: what to start from (fine-tuning); None is from scratch.
+        section: how to train, in the place of the config's section of this name.
+        data: what to train on, in the place of the task's ideal examples.
+    """
+    if section is None:
+        section, called = classifier_section(run, name)
+    else:
+        called = name
+    kind, _, rest = name.partition("/")
+    own = (kind, rest) if kind in ("classifier", "judge") else ("other", name)
+    seed = run.seed(STREAMS[own[0]], *own[1].encode())
+    classes = len(run.task.class_names)
+    network, distance = networks.build_classifier(section, classes), distance_of(section)
+    settings = {field: value for field, value in section.items() if field != "data"}
+    program = classifier_program(FrozenConfigDict(settings), run.task.input_shape, classes)
+    initial = partial(initial_state, program, seed, start)
+    with Checkpoints(run.workdir.path / name / "trained") as trained:
+        if run.workdir.stage_done(name) and trained.latest_step() == section.steps:
+            like = abstract(initial)
+            variables = {"params": like.params, "batch_stats": like.batch_stats}
+            items, _ = trained.restore(None, {"classifier": Classifier(variables, like.prototypes)})
+            return TrainedClassifier(network, items["classifier"], distance)
+
+        if data is None:
+            data = classifier_data(run, section, called)
+        training = np.flatnonzero(data.split == TRAIN)
+
+        def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+            index = int(training[position])
+            return {"x": data.view(index, rng), "label": data.label[index]}
+
+        if section.batch_size < classes:
+            raise UserError(
+                f"{called}.batch_size = {section.batch_size}: must be at least {classes}, so that "
+                "a batch holds every class"
+            )
+        indices = balanced_indices(data.label[training], section.batch_size, section.steps, seed)
+        state = train(
+            name,
+            initial,
+            lambda state, batch: program.step(state, batch, seed),
+            run.batches(indices, example, section.batch_size, called, seed),
+            section=called,
+            steps=section.steps,
+            run=run.config.run,
+            workdir=run.workdir,
+        )
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        running = TrainedClassifier(network, Classifier(variables, state.prototypes), distance)
+        logging.info("%s: exact prototypes of %d training examples (Eq. 1)", name, len(training))
+        embedding = running.predict(run, FixedViews(data.fixed, training)).embedding
+        known = jnp.asarray(data.label[training])
+        prototypes = losses.class_prototypes(embedding, known, classes)
+        result = running._replace(frozen=Classifier(variables, devices.replicate(prototypes)))
+        trained.save(section.steps, {"classifier": result.frozen}, {})
+    accuracy = held_out_accuracy(run, result, data)
+    logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
+    run.workdir.mark_done(name, accuracy)
+    return result
+
+
+def imperfect_as_ideal(data: ImperfectData, rows: np.ndarray, augment: bool = True) -> IdealData:
+    """Returns imperfect examples as what a classifier is trained on, all of them for training.
+
+    Args:
+        data: of the task.
+        rows: indices of the examples.
+        augment: whether they are seen in random views where the data have such, as refiners see
+            them.
+    """
+
+    def fixed(index: int) -> np.ndarray:
+        return data.pattern[rows[index]]
+
+    def view(index: int, rng: np.random.Generator) -> np.ndarray:
+        return data.view(int(rows[index]), rng) if augment and data.view else fixed(index)
+
+    return IdealData(data.label[rows], np.full(len(rows), TRAIN, np.int8), view, fixed)
+
+
+def simulated_as_ideal(run: Run) -> IdealData:
+    """Returns the ideal examples put through the imperfection model, anew for each view."""
+    data, pair = run.task.ideal, run.task.pair
+
+    def fixed(index: int) -> np.ndarray:
+        return pair(np.random.default_rng(run.seed(HELD_OUT_STREAM, index)), index)[0]
+
+    return data._replace(view=lambda index, rng: pair(rng, index)[0], fixed=fixed)
+
+
+def initial_state(
+    program: ClassifierProgram, seed: int, start: Classifier | None
+) -> ClassifierState:
+    """Returns the state of step 0: fresh, or with the variables and prototypes of `start`."""
+    state = program.initialize(seed)
+    if start is None:
+        return state
+    # Copies, because the step donates its state and `start` must survive.
+    return state._replace(
+        **jax.tree.map(jnp.copy, start.variables), prototypes=jnp.copy(start.prototypes)
+    )
+
+
+def judge_stages(run: Run) -> dict[str, TrainedClassifier]:
+    """Trains or loads every judge of the config, by name."""
+    return {name: classifier_stage(run, f"judge/{name}") for name in sorted(run.config.judges)}
+
+
+def held_out_accuracy(run: Run, classifier: TrainedClassifier, data: IdealData) -> dict[str, float]:
+    """Returns the accuracy on held-out examples of seen and of unseen kinds, if there are any."""
+    rng = np.random.default_rng(run.seed(HELD_OUT_STREAM))
+    accuracy = {}
+    for name, split in (("seen", SEEN), ("unseen", UNSEEN)):
+        indices = rng.permutation(np.flatnonzero(data.split == split))
+        indices = indices[: run.config.evaluate.ideal_count]
+        if len(indices):
+            logits = classifier.predict(run, FixedViews(data.fixed, indices)).logits
+            accuracy[name] = float(np.mean(np.argmax(logits, axis=1) == data.label[indices]))
+    return accuracy

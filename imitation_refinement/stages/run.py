@@ -1,0 +1,116 @@
+"""One run: its config, folder and data, and the few ways its stages use the devices.
+
+Stages (`pipeline`) are written in terms of this; the mathematics (`classifier`, `refiner`,
+`losses`) never sees it.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from imitation_refinement.digits.task import DigitsTask
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import BatchIndices, Example, batch_stream, padded_rows
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.tasks import Task
+from imitation_refinement.xrd.task import XrdTask
+
+TASKS: dict[str, Callable[[ConfigDict, Path, int], Task]] = {
+    "xrd": XrdTask,
+    "digits": DigitsTask,
+}
+
+Tree = Any
+
+
+@dataclass
+class Run:
+    """What every stage is given.
+
+    Attributes:
+        config: the resolved and validated config.
+        workdir: the run's folder.
+    """
+
+    config: ConfigDict
+    workdir: WorkDir
+
+    @cached_property
+    def task(self) -> Task:
+        """The application that the config names; its data are made when first asked for."""
+        workers = self.config.run.workers or os.cpu_count() or 1
+        return TASKS[self.config.task](self.config, cache_folder(self.config), workers)
+
+    def seed(self, *stream: int) -> int:
+        """Returns a 31-bit seed, a pure function of the config's seed and the numbers given."""
+        return int(np.random.SeedSequence((self.config.seed, *stream)).generate_state(1)[0] >> 1)
+
+    def batches(
+        self,
+        indices: BatchIndices,
+        example: Callable[[int, np.random.Generator], Example],
+        batch_size: int,
+        section: str,
+        seed: int,
+    ) -> Callable[[int], Iterator[Tree]]:
+        """Returns `start_step -> batches on devices`; `section` names the batch size in errors."""
+        devices.local_batch_size(batch_size, f"{section}.batch_size")
+
+        def stream(start_step: int) -> Iterator[Tree]:
+            local = batch_stream(
+                indices,
+                example,
+                batch_size=batch_size,
+                seed=seed,
+                start_step=start_step,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+                threads=self.config.run.threads,
+            )
+            return map(devices.to_devices, local)
+
+        return stream
+
+    def apply(self, function: Callable[[Tree, Tree], Tree], frozen: Tree, examples: Tree) -> Tree:
+        """Applies `function(frozen, batch)` to all rows of `examples`, batch by batch.
+
+        Args:
+            function: pure; its outputs have the batch as leading axis.
+            frozen: a tree of arguments that every device holds whole.
+            examples: NumPy arrays with a common leading axis n, or a sequence whose items are
+                trees.
+
+        Returns:
+            NumPy arrays with leading axis n, equal on every process.
+        """
+        compiled = jax.jit(
+            function,
+            in_shardings=(devices.replicated(), devices.by_example()),
+            out_shardings=devices.replicated(),
+        )
+        count = len(jax.tree.leaves(examples)[0])
+        size = devices.padded_size(min(self.config.evaluate.batch_size, count))
+        parts = [
+            jax.device_get(compiled(frozen, devices.to_devices(local_rows(examples, rows))))
+            for rows in padded_rows(count, size)
+        ]
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *parts)
+
+
+def local_rows(examples: Tree, rows: np.ndarray) -> Tree:
+    """Returns this process's share of some rows of NumPy arrays, in process order."""
+    mine = np.split(rows, jax.process_count())[jax.process_index()]
+    return jax.tree.map(lambda array: array[mine], examples)
+
+
+def cache_folder(config: ConfigDict) -> Path:
+    """Returns where generated data are kept: `config.run.cache_dir` or the user's cache folder."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(config.run.cache_dir or Path(base, "imitation_refinement", "data")).expanduser()
