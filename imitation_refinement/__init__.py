@@ -16,7 +16,7 @@ _PUBLIC = {
     "UserError": "errors",
     "classify": "api",
     "export_model": "model.export",
-    "load_model": "model.portable",
+    "load_model": "model.find",
     "read_patterns": "xrd.formats",
     "refine": "api",
     "save_model": "model.portable",

@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model
-from imitation_refinement.model.portable import load_model
 from imitation_refinement.xrd.scans import Scan, on_grid
 
 Patterns = Scan | Sequence[Scan] | np.ndarray

@@ -3,7 +3,6 @@
 
 import logging as standard_logging
 import os
-import shlex
 import sys
 from pathlib import Path
 from typing import NoReturn
@@ -15,8 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from imitation_refinement.config import first_difference, parse_flags
-from imitation_refinement.config_spec import MAY_DIFFER, check_config
+from imitation_refinement.config import MAY_DIFFER, first_difference, parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import read_json
@@ -91,6 +89,8 @@ def main(argv: list[str]) -> int:
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is no flag; flags begin with --, as in --mode=refine")
     if _CONFIG.value is not None:
+        from imitation_refinement.applications import check_config
+
         check_config(_CONFIG.value)
     if _MODE.value in OUTPUTS:
         devices.enable_compilation_cache()
@@ -102,37 +102,24 @@ def main(argv: list[str]) -> int:
 
 
 def _train(mode: str) -> None:
-    """Runs the stages that a mode names."""
-    from imitation_refinement import pipeline
+    """Does what a mode names in the work directory."""
+    from imitation_refinement.applications import run_application
     from imitation_refinement.runtime.workdir import WorkDir
-    from imitation_refinement.stages.run import Run
 
     config = _CONFIG.value
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
-    # A comparison may grow: what its jobs depend on is checked in the folder of each.
-    may_differ = (*MAY_DIFFER, "tables") if config.task == "xrd_tables" else MAY_DIFFER
-    workdir.claim(config, may_differ)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
-    if config.task == "digits_sweep":
-        from imitation_refinement.digits.sweep import run_sweep
-
-        run_sweep(config, workdir.path)
-    elif config.task == "xrd_tables":
-        from imitation_refinement.comparison.jobs import run_tables
-
-        command = shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
-        run_tables(config, workdir.path, mode, command)
-    else:
-        pipeline.run_stages(Run(config, workdir), mode)
+    run_application(config, workdir, mode)
     devices.sync("end")
     workdir.close()
 
 
 def _use_model(mode: str) -> int:
     """Does what needs a trained model; nothing is trained here."""
-    from imitation_refinement.model import portable
+    from imitation_refinement.model.find import load_model
+    from imitation_refinement.model.portable import save_model
 
     if mode in ("refine", "benchmark", "unmix") and not _INPUT.value:
         example = "manifest.csv" if mode == "benchmark" else "'scans/*.xy'"
@@ -143,7 +130,7 @@ def _use_model(mode: str) -> int:
     place = _model_place()
     if mode == "save" and place is None:
         raise UserError("--mode=save needs --workdir of a finished run")
-    model = portable.load_model(place)
+    model = load_model(place)
     logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
     if mode == "refine":
         from imitation_refinement.commands.refine_scans import refine_scans
@@ -163,7 +150,7 @@ def _use_model(mode: str) -> int:
 
         export_model(model, output)
     else:
-        portable.save_model(model, output)
+        save_model(model, output)
     logging.info("written: %s", output)
     return 0
 

@@ -18,6 +18,8 @@ from ml_collections import ConfigDict, config_flags
 from imitation_refinement.errors import UserError
 
 ABSENT = "(absent)"
+# Fields that change how a run is done and not what it computes.
+MAY_DIFFER = ("run",)
 
 
 class Check(NamedTuple):

@@ -5,8 +5,7 @@ and a killed one goes on where it stopped. Everything numeric is elsewhere.
 """
 
 import json
-import shlex
-import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from imitation_refinement.runtime.files import (
     read_json,
     read_npz,
 )
+from imitation_refinement.runtime.workdir import command
 from imitation_refinement.stages.classifiers import (
     TrainedClassifier,
     classifier_stage,
@@ -119,15 +119,12 @@ def evaluation_stage(
     return inputs, results
 
 
-def model_stage(run: Run) -> None:
-    """Keeps what an XRD run trained as one calibrated model file, for `--mode=refine` and others.
-
-    Other tasks have no new examples to be used on.
-    """
+def model_stage(run: Run, trained: TrainedModel) -> None:
+    """Keeps what an XRD run trained as one calibrated model file, for `--mode=refine`."""
     path = run.workdir.path / MODEL_FILE
-    if run.config.task != "xrd" or (run.workdir.stage_done("model") and path.exists()):
+    if run.workdir.stage_done("model") and path.exists():
         return
-    model = model_from_run(run)
+    model = model_from_run(run, trained)
     if devices.is_main_process():
         save_model(model, path)
     run.workdir.mark_done("model")
@@ -146,22 +143,30 @@ def report_stage(
     pictures = dict(run.task.pictures(inputs, results)) | figures.shared_pictures(
         inputs,
         results,
-        prototypes=np.asarray(classifier.frozen.prototypes),
+        prototypes=np.asarray(classifier.tree.prototypes),
         metrics=run.workdir.read_metrics(),
         seed=run.config.seed,
     )
     context = {
         "config": json.loads(to_json(run.config)),
         "environment": read_json(run.workdir.path / "environment.json"),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
     }
     write_report(path, results, pictures.values(), context)
     run.workdir.mark_done("report")
     logging.info("report: %s", path)
 
 
-def run_stages(run: Run, mode: str) -> None:
-    """Runs the stages that a mode asks for, after those that they need."""
+def run_stages(
+    run: Run, mode: str, keep: Callable[[Run, TrainedModel], None] | None = None
+) -> None:
+    """Runs the stages that a mode asks for, after those that they need.
+
+    Args:
+        run: the run.
+        mode: `all`, or the stage to end with.
+        keep: keeps what was trained for use on new examples; None for an application that has none.
+    """
     if mode == "data":
         data = run.task.ideal, run.task.imperfect
         logging.info("data: %d ideal and %d imperfect", *(len(part.label) for part in data))
@@ -181,5 +186,6 @@ def run_stages(run: Run, mode: str) -> None:
     inputs, results = evaluation_stage(run, model, judges)
     if mode == "evaluate":
         return
-    model_stage(run)
+    if keep:
+        keep(run, model)
     report_stage(run, model.classifier, inputs, results)

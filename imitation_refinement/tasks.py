@@ -1,7 +1,7 @@
 """What an application gives to the pipeline: ideal data, imperfect data, and how to show them.
 
 The training loop, losses, checkpoints and report know nothing of diffraction or digits; they see a
-`Task`. A new application writes one class and names it in `run.TASKS`. Nothing here computes.
+`Task`. A new application writes one and names it in `applications`. Nothing here computes.
 """
 
 import base64

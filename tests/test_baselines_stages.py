@@ -14,17 +14,18 @@ from ml_collections import ConfigDict, FrozenConfigDict
 from test_tasks import CLASSES, FEW, TINY, Squares, config, square
 
 from configs.digits import get_config
+from imitation_refinement.baselines.fields import ADDA, GTA
 from imitation_refinement.baselines.stages import adda_stage, gta_program, gta_stage
 from imitation_refinement.config import validate
-from imitation_refinement.config_spec import ADDA, GTA
 from imitation_refinement.digits.handwritten import load_mnist
+from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages.classifiers import classifier_stage
-from imitation_refinement.stages.run import TASKS, Run
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData
 
 DATA = Path(os.environ.get("IMITATION_REFINEMENT_DATA", "/nowhere"))
@@ -51,7 +52,6 @@ ROWS = np.arange(FEW)[::2]
 @pytest.fixture(scope="module")
 def registered():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TASKS, "squares", Squares)
         patch.setitem(networks.CLASSIFIERS, "tiny", TINY)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             yield
@@ -61,7 +61,7 @@ def new_run(folder, **changes):
     settings = config()
     settings.run.checkpoint_every = 3
     settings.update(changes)
-    return Run(settings, WorkDir(folder))
+    return Run(settings, WorkDir(folder), Squares)
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +78,11 @@ def trained(request, source, tmp_path_factory):
     run = new_run(tmp_path_factory.mktemp(request.param))
     data = run.task.imperfect
     run.task.imperfect = data._replace(label=np.full_like(data.label, 10**6))
-    kept = jax.tree.map(np.array, source.frozen)
+    kept = jax.tree.map(np.array, source.tree)
     name = f"{request.param}/fold_0"
-    result = STAGES[request.param](run, source, name, ROWS, SECTIONS[request.param])
+    result = STAGES[request.param](run, source, name, ROWS, SECTIONS[request.param], "config.m")
     run.workdir.close()
-    jax.tree.map(np.testing.assert_array_equal, source.frozen, kept)
+    jax.tree.map(np.testing.assert_array_equal, source.tree, kept)
     return request.param, run, result
 
 
@@ -98,12 +98,12 @@ def test_only_the_given_rows_are_seen(trained):
 def test_a_finished_stage_is_loaded(trained, source):
     method, run, result = trained
     again = new_run(run.workdir.path)
-    found = STAGES[method](again, source, f"{method}/fold_0", ROWS, SECTIONS[method])
+    found = STAGES[method](again, source, f"{method}/fold_0", ROWS, SECTIONS[method], "config.m")
     assert again.task.views == set()
-    wanted, got = classifier_of(result).frozen, classifier_of(found).frozen
+    wanted, got = classifier_of(result).tree, classifier_of(found).tree
     jax.tree.map(np.testing.assert_array_equal, got, wanted)
     jax.tree.map(lambda a: a.committed, got)  # on the devices
-    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), got, source.frozen)
+    changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), got, source.tree)
     assert any(jax.tree.leaves(changed.variables["params"]))
     if method == "gta":
         x = run.task.imperfect.pattern[:9]
@@ -121,10 +121,10 @@ def test_a_stopped_stage_goes_on_to_the_same_bits(trained, source, tmp_path):
     shutil.rmtree(folder / "6")
     (tmp_path / "run" / "stages" / method / "fold_0.json").unlink()
     resumed = new_run(tmp_path / "run")
-    found = STAGES[method](resumed, source, f"{method}/fold_0", ROWS, SECTIONS[method])
+    found = STAGES[method](resumed, source, f"{method}/fold_0", ROWS, SECTIONS[method], "config.m")
     resumed.workdir.close()
     jax.tree.map(
-        np.testing.assert_array_equal, classifier_of(found).frozen, classifier_of(result).frozen
+        np.testing.assert_array_equal, classifier_of(found).tree, classifier_of(result).tree
     )
     assert [row["step"] for row in resumed.workdir.read_metrics(f"{method}/fold_0")] == [6]
 
@@ -132,15 +132,15 @@ def test_a_stopped_stage_goes_on_to_the_same_bits(trained, source, tmp_path):
 def test_prototypes(trained, source):
     """ADDA's are the source's; GTA's are means over ideal patterns by their own statistics."""
     method, run, result = trained
-    found = classifier_of(result).frozen.prototypes
+    found = classifier_of(result).tree.prototypes
     if method == "adda":
-        np.testing.assert_array_equal(found, source.frozen.prototypes)
+        np.testing.assert_array_equal(found, source.tree.prototypes)
         return
     program = gta_program(
         source.network, FrozenConfigDict(SECTIONS["gta"]), run.task.input_shape, CLASSES
     )
     with Checkpoints(run.workdir.path / "gta" / "fold_0") as checkpoints:
-        like = abstract(partial(program.initialize, source.frozen, 0))
+        like = abstract(partial(program.initialize, source.tree, 0))
         state = checkpoints.restore(None, {"state": like})[0]["state"]
     ideal = run.task.ideal
     training = np.flatnonzero(ideal.split == TRAIN)
@@ -175,12 +175,10 @@ def test_a_classifier_of_other_data_by_another_section(source, tmp_path):
         lambda index: square(index % CLASSES),
     )  # fmt: skip
     scratch = classifier_stage(run, "scratch/fold_0", section=section, data=few)
-    tuned = classifier_stage(
-        run, "classifier/fold_0", start=source.frozen, section=section, data=few
-    )
+    tuned = classifier_stage(run, "classifier/fold_0", start=source.tree, section=section, data=few)
     run.workdir.close()
     assert seen == set(range(8))
-    leaves = [jax.tree.leaves(each.frozen.variables["params"]) for each in (source, tuned, scratch)]
+    leaves = [jax.tree.leaves(each.tree.variables["params"]) for each in (source, tuned, scratch)]
     for start, near, far in zip(*leaves, strict=True):
         np.testing.assert_allclose(near, start, atol=1e-10)
         assert far.shape == start.shape
@@ -216,7 +214,7 @@ def test_typeset_digits_to_unlabelled_mnist_beats_the_source_alone(
         settings.data.ideal[name] = 0.0  # the grid as the paper has it
     settings.classifier.steps = 300
     settings.run.cache_dir = str(tmp_path / "cache")
-    run = Run(settings, WorkDir(tmp_path / "run"))
+    run = Run(settings, WorkDir(tmp_path / "run"), DigitsTask)
     data = load_mnist(str(DATA / "mnist"), tmp_path)
     tested = run.task.imperfect.fold == 0
     x, label = run.task.imperfect.pattern[tested], run.task.imperfect.label[tested]
@@ -227,7 +225,7 @@ def test_typeset_digits_to_unlabelled_mnist_beats_the_source_alone(
     )  # fmt: skip
     source = classifier_stage(run, "classifier")
     section = ConfigDict(VALIDITY[method])
-    result = STAGES[method](run, source, method, np.arange(count), section)
+    result = STAGES[method](run, source, method, np.arange(count), section, "config.m")
     run.workdir.close()
     before, after = (
         float(np.mean(np.argmax(each.predict(run, x).logits, axis=1) == label))

@@ -16,7 +16,7 @@ from tiny_model import tiny_model
 from imitation_refinement import cli
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
-from imitation_refinement.model import portable
+from imitation_refinement.model import find, portable
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +163,7 @@ def test_the_finished_run_of_the_config_is_used_if_it_is_the_same_config(tmp_pat
     status, output = start(tmp_path, *words)
     assert status == 0, output
     assert "model: tiny" in output and "runs/xrd-smoke" in output
-    assert portable.load_model(tmp_path / "copy.npz").describe() == tiny_model().describe()
+    assert find.load_model(tmp_path / "copy.npz").describe() == tiny_model().describe()
     status, output = start(tmp_path, *words, "--config.seed=7")
     assert status == 1
     assert "error: runs/xrd-smoke holds a run with config.seed = " in output.splitlines()[-1]

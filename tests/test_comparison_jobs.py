@@ -7,15 +7,19 @@ import pytest
 from program import ROOT, contents
 
 from configs.xrd import get_config
+from imitation_refinement.comparison import answers
 from imitation_refinement.comparison import jobs as module
-from imitation_refinement.comparison.jobs import _clock, remembered, run_tables, time_left
+from imitation_refinement.comparison.answers import remembered
 from imitation_refinement.comparison.measure import quality
 from imitation_refinement.comparison.methods import Job, jobs
 from imitation_refinement.errors import UserError
 from imitation_refinement.method.classifier import Prediction
 from imitation_refinement.runtime.files import read_json, read_npz
-from imitation_refinement.stages import run
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.stages import jobs as runner
 from imitation_refinement.stages.classifiers import imperfect_as_ideal
+from imitation_refinement.stages.jobs import clock, time_left
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import IdealData, ImperfectData
 
 CLASSES, COUNT, LENGTH = 3, 30, 40
@@ -30,7 +34,7 @@ class FakeTask:
     input_shape = (LENGTH, 1)
     reading = None
 
-    def __init__(self, config, cache_dir, workers):
+    def __init__(self, config=None, cache_dir=None, workers=1):
         label = np.arange(COUNT, dtype=np.int32) % CLASSES
         truth = np.zeros((COUNT, LENGTH, 1), np.float32)
         truth[np.arange(COUNT), 4 + 8 * label] = 1.0
@@ -57,7 +61,7 @@ def perfectly_refined(run, params, x):
 class FakeClassifier:
     """Recognises a class by the height at its place; times -1 it is always wrong."""
 
-    frozen = SimpleNamespace(prototypes=np.eye(CLASSES))
+    tree = SimpleNamespace(prototypes=np.eye(CLASSES))
 
     def __init__(self, sign=1.0):
         self.sign = sign
@@ -72,18 +76,18 @@ def trained(monkeypatch):
     """What was trained, in order: (what, name, training rows or examples)."""
     calls = []
 
-    def classifier_stage(run, name, start=None, *, section=None, data=None):
+    def classifier_stage(run, name, start=None, *, section=None, called="", data=None):
         if data is None:
             run.workdir.mark_done(name, {"seen": 0.75})
             return FakeClassifier()
         calls.append((run.workdir.path.name, name, data, start is not None))
         return FakeClassifier()
 
-    def adda_stage(run, source, name, rows, section):
+    def adda_stage(run, source, name, rows, section, called):
         calls.append((run.workdir.path.name, name, rows, section.label_weight))
         return FakeClassifier(-1.0)
 
-    def gta_stage(run, source, name, rows, section):
+    def gta_stage(run, source, name, rows, section, called):
         calls.append((run.workdir.path.name, name, rows, section.label_weight))
         return SimpleNamespace(classifier=FakeClassifier(), generate=np.zeros_like)
 
@@ -91,16 +95,20 @@ def trained(monkeypatch):
         calls.append((run.workdir.path.name, fold, pretrained, run.config.refiner.targeted))
 
     def pretraining_stage(run, classifier):
-        calls.append(("pretraining", run.workdir.path.parent.name, None, None))
+        calls.append(("pretraining", run.workdir.path.name, None, None))
         return "pretrained"
 
-    monkeypatch.setitem(run.TASKS, "xrd", FakeTask)
     monkeypatch.setattr(module, "write_page", lambda *arguments, **options: None)
     monkeypatch.setattr(module, "judge_stages", lambda run: {"other_seed": FakeClassifier(-1.0)})
+    monkeypatch.setattr(module, "classifier_stage", classifier_stage)
     for stage in (classifier_stage, adda_stage, gta_stage, refiner_stage, pretraining_stage):
-        monkeypatch.setattr(module, stage.__name__, stage)
-    monkeypatch.setattr(module, "refined_patterns", perfectly_refined)
+        monkeypatch.setattr(answers, stage.__name__, stage)
+    monkeypatch.setattr(answers, "refined_patterns", perfectly_refined)
     return calls
+
+
+def run_tables(config, folder, mode="all", task=FakeTask):
+    module.run_tables(Run(config, WorkDir(folder), task), mode)
 
 
 def config_for(*methods, seeds=1):
@@ -118,8 +126,8 @@ def arrays_of(folder, method, seed=0):
 
 def test_what_is_measured_of_raw_and_of_a_perfect_refiner(tmp_path, trained):
     config = config_for("raw", "ours_targeted", "ours_non_targeted")
-    run_tables(config, tmp_path, "all", "command")
-    wrong = FakeTask(None, None, None).wrong
+    run_tables(config, tmp_path)
+    wrong = FakeTask().wrong
     raw, ours = arrays_of(tmp_path, "raw"), arrays_of(tmp_path, "ours_targeted")
     np.testing.assert_array_equal(raw["hit"], ~wrong)
     assert ours["hit"].all() and raw["hit_truth"].all()
@@ -135,9 +143,9 @@ def test_what_is_measured_of_raw_and_of_a_perfect_refiner(tmp_path, trained):
 
 
 def test_refiners_of_a_seed_share_their_pretraining(tmp_path, trained):
-    run_tables(config_for("ours_targeted", "ours_non_targeted", "paper_targeted"), tmp_path,
-               "all", "")  # fmt: skip
-    assert ("pretraining", MAIN, None, None) in trained
+    run_tables(config_for("ours_targeted", "ours_non_targeted", "paper_targeted"), tmp_path)
+    starts = [name for what, name, _, _ in trained if what == "pretraining"]
+    assert starts == ["shared", "shared"]  # the second finds what the first left
     refiners = [call for call in trained if call[0] != "pretraining"]
     assert {(name, start, targeted) for name, _, start, targeted in refiners} == {
         ("ours_targeted", "pretrained", True), ("ours_non_targeted", "pretrained", False),
@@ -148,8 +156,8 @@ def test_refiners_of_a_seed_share_their_pretraining(tmp_path, trained):
 
 def test_no_method_trains_on_its_test_groups(tmp_path, trained):
     config = config_for("adda", "gta_labels", "fine_tuned", "scratch")
-    run_tables(config, tmp_path, "all", "")
-    group = FakeTask(None, None, None).imperfect.group
+    run_tables(config, tmp_path)
+    group = FakeTask().imperfect.group
     fold = arrays_of(tmp_path, "adda")["fold"]
     seen = [call for call in trained if call[0] in ("adda", "gta_labels")]
     assert len(seen) == 2 * config.evaluate.folds
@@ -163,7 +171,7 @@ def test_no_method_trains_on_its_test_groups(tmp_path, trained):
     assert all(started == (method == "fine_tuned") for method, _, _, started in tuned)
     counts = [len(data.label) for method, _, data, _ in tuned if method == "scratch"]
     assert sum(counts) == COUNT
-    assert not arrays_of(tmp_path, "adda")["hit"][~FakeTask(None, None, None).wrong].any()
+    assert not arrays_of(tmp_path, "adda")["hit"][~FakeTask().wrong].any()
     assert "l1" not in arrays_of(tmp_path, "adda")  # it makes no patterns
     assert (arrays_of(tmp_path, "gta_labels")["l1"] == 1.0).all()  # generates nothing
 
@@ -171,9 +179,9 @@ def test_no_method_trains_on_its_test_groups(tmp_path, trained):
 def test_the_classifier_of_simulated_imperfections_sees_ideal_examples_put_through_them(
     tmp_path, trained
 ):
-    run_tables(config_for("simulated"), tmp_path, "all", "")
+    run_tables(config_for("simulated"), tmp_path)
     data = next(data for method, _, data, _ in trained if method == "simulated")
-    task = FakeTask(None, None, None)
+    task = FakeTask()
     np.testing.assert_array_equal(data.label, task.ideal.label)
     np.testing.assert_array_equal(data.split, task.ideal.split)
     first, again = (data.view(2, np.random.default_rng(0)) for _ in range(2))
@@ -185,7 +193,7 @@ def test_the_classifier_of_simulated_imperfections_sees_ideal_examples_put_throu
 
 
 def test_denoisers_are_chosen_on_training_folds(tmp_path, trained, monkeypatch):
-    group = FakeTask(None, None, None).imperfect.group
+    group = FakeTask().imperfect.group
     asked = []
 
     def choose(kind, patterns, labels, groups, logits, seed):
@@ -195,9 +203,9 @@ def test_denoisers_are_chosen_on_training_folds(tmp_path, trained, monkeypatch):
         asked.append(set(groups))
         return SimpleNamespace(settings={"level": 2}, accuracy=0.5)
 
-    monkeypatch.setattr(module.denoise, "choose", choose)
-    monkeypatch.setattr(module.denoise, "fit", lambda kind, settings, training: lambda x: 0.5 * x)
-    run_tables(config_for("dwt"), tmp_path, "all", "")
+    monkeypatch.setattr(answers.denoise, "choose", choose)
+    monkeypatch.setattr(answers.denoise, "fit", lambda kind, settings, training: lambda x: 0.5 * x)
+    run_tables(config_for("dwt"), tmp_path)
     fold = arrays_of(tmp_path, "dwt")["fold"]
     assert asked == [set(group[fold != number]) for number in range(2)]
     chosen = read_json(tmp_path / "seed_0" / MAIN / "dwt" / "result.json")["settings"]
@@ -209,18 +217,18 @@ def test_only_what_is_missing_is_done(tmp_path, trained, monkeypatch):
     done = []
     original = module.Bench.do
     monkeypatch.setattr(
-        module.Bench, "do", lambda self, job: (done.append(job), original(self, job))
+        module.Bench, "do", lambda self, job: (done.append(job), original(self, job))[1]
     )
-    run_tables(config, tmp_path, "all", "")
+    run_tables(config, tmp_path)
     assert done == jobs(config)
     done.clear()
     before = contents(tmp_path)
-    run_tables(config, tmp_path, "all", "")
-    run_tables(config, tmp_path, "report", "")
+    run_tables(config, tmp_path)
+    run_tables(config, tmp_path, "report")
     assert done == [] and contents(tmp_path) == before
     (tmp_path / "seed_1" / MAIN / "adda" / "result.json").unlink()
     config.tables.seeds = 3  # a comparison may grow
-    run_tables(config, tmp_path, "all", "")
+    run_tables(config, tmp_path)
     assert [job[::2] for job in done if job.method in ("raw", "adda")] == [
         (1, "adda"), (2, "raw"), (2, "adda"),
     ]  # fmt: skip
@@ -228,16 +236,16 @@ def test_only_what_is_missing_is_done(tmp_path, trained, monkeypatch):
 
 def test_a_job_with_other_settings_is_not_mixed_in(tmp_path, trained):
     config = config_for("adda")
-    run_tables(config, tmp_path, "all", "")
+    run_tables(config, tmp_path)
     (tmp_path / "seed_0" / MAIN / "adda" / "result.json").unlink()
     config.tables.adda.steps = 5
     with pytest.raises(UserError, match="config.method.steps = 4, this one has 5"):
-        run_tables(config, tmp_path, "all", "")
+        run_tables(config, tmp_path)
 
 
 def test_modes(tmp_path):
-    with pytest.raises(UserError, match="--mode=train: tables know the modes all and report"):
-        run_tables(config_for("raw"), tmp_path, "train", "")
+    with pytest.raises(UserError, match="--mode=train: many runs know the modes all and report"):
+        run_tables(config_for("raw"), tmp_path, "train")
 
 
 def test_time_left_by_hand():
@@ -251,11 +259,11 @@ def test_time_left_by_hand():
 
 def test_the_clock_adds_up_over_interruptions(tmp_path, monkeypatch):
     now = iter([100.0, 107.0, 200.0, 205.0])
-    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: next(now)))
-    with pytest.raises(KeyboardInterrupt), _clock(tmp_path / "seconds.json"):
+    monkeypatch.setattr(runner, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    with pytest.raises(KeyboardInterrupt), clock(tmp_path / "seconds.json"):
         raise KeyboardInterrupt
     assert read_json(tmp_path / "seconds.json") == 7.0
-    with _clock(tmp_path / "seconds.json"):
+    with clock(tmp_path / "seconds.json"):
         pass
     assert read_json(tmp_path / "seconds.json") == 12.0
 
@@ -276,7 +284,7 @@ def test_equal_rows_are_asked_for_once():
 
 
 def test_imperfect_patterns_as_a_training_set():
-    task = FakeTask(None, None, None)
+    task = FakeTask()
     rows, rng = np.array([7, 2]), np.random.default_rng(0)
     data = imperfect_as_ideal(task.imperfect, rows)
     assert data.label.tolist() == [1, 2] and data.split.tolist() == [0, 0]

@@ -3,6 +3,7 @@ from itertools import pairwise
 import pytest
 
 from configs.xrd import get_config
+from imitation_refinement.applications import check_config
 from imitation_refinement.comparison.methods import (
     METHODS,
     Job,
@@ -11,7 +12,6 @@ from imitation_refinement.comparison.methods import (
     job_config,
     jobs,
 )
-from imitation_refinement.config_spec import check_config
 from imitation_refinement.errors import UserError
 
 PRESETS = ("tables", "tables_smoke", "tables_paper", "tables_measured")

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from imitation_refinement.applications import APPLICATIONS, check_config
 from imitation_refinement.config import fields
-from imitation_refinement.config_spec import check_config, spec
 from imitation_refinement.errors import UserError
+from imitation_refinement.stages.fields import spec
 
 get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
 TABLES = ("tables", "tables_smoke", "tables_paper", "tables_measured")
@@ -33,7 +34,7 @@ def test_these_are_all_presets():
 def test_every_preset_is_valid_and_has_exactly_the_fields_of_the_table(preset):
     config = get_config(preset)
     check_config(config)
-    assert set(fields(config)) == set(spec(config.task, config.judges))
+    assert set(fields(config)) == set(spec(APPLICATIONS[config.task].fields, config.judges))
 
 
 @pytest.mark.parametrize("preset", ["paper", "vgg"])

@@ -5,7 +5,7 @@ import pytest
 from program import ROOT, stages
 
 from configs.digits import get_config
-from imitation_refinement.config_spec import check_config
+from imitation_refinement.applications import check_config
 from imitation_refinement.digits.handwritten import load_uci
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import read_json, read_npz

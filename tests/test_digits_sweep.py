@@ -8,7 +8,7 @@ from PIL import Image
 from program import ROOT
 
 from configs.digits import get_config
-from imitation_refinement.config_spec import check_config
+from imitation_refinement.applications import check_config
 from imitation_refinement.digits.sweep import ADAPTED, Job, job_config, jobs
 from imitation_refinement.digits.sweep_page import (
     differences,
@@ -151,7 +151,7 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     config = f"--config={ROOT / 'configs' / 'digits.py'}:sweep_smoke"
     workdir = tmp_path / "run"
     output = program(workdir, config=config)
-    assert "10 of 10 jobs" in output
+    assert "job 10 of 10" in output
     results = sorted(workdir.glob("seed_0/*/result.json"))
     assert len(results) == 10
     before = {path: path.read_bytes() for path in results}
@@ -161,6 +161,6 @@ def test_a_sweep_does_what_is_missing_and_no_more(program, tmp_path):
     }  # fmt: skip
     results[0].unlink()
     output = program(workdir, config=config)
-    assert "1 of 10 jobs" in output
+    assert "job 1 of 10" in output and "job 2 of 10" not in output
     assert {path: path.read_bytes() for path in results} == before
     assert "targeted" in (workdir / "table.md").read_text()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from program import contents, stages, trained
 
-from imitation_refinement.model.portable import load_model
+from imitation_refinement.model.find import load_model
 from imitation_refinement.runtime.files import read_json, read_npz
 
 STAGES = {

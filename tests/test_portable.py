@@ -7,9 +7,10 @@ import pytest
 from tiny_model import patterns, tiny_model
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.model import portable
+from imitation_refinement.model import find
+from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model_file import read_model_file, write_model_file
-from imitation_refinement.model.portable import is_model, load_model, save_model
+from imitation_refinement.model.portable import is_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -145,13 +146,13 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_an_installation_without_a_model_says_what_to_do(tmp_path, monkeypatch):
-    monkeypatch.setattr(portable, "shipped_model", lambda: tmp_path / "xrd.npz")
+    monkeypatch.setattr(find, "shipped_model", lambda: tmp_path / "xrd.npz")
     with pytest.raises(UserError, match="no model; give --model"):
         load_model()
 
 
 def test_the_shipped_model_is_loaded_by_default(saved, monkeypatch):
-    monkeypatch.setattr(portable, "shipped_model", lambda: saved)
+    monkeypatch.setattr(find, "shipped_model", lambda: saved)
     assert load_model().origin["name"] == "tiny"
 
 

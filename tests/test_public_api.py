@@ -8,7 +8,7 @@ from tiny_model import LENGTH, patterns, tiny_model
 
 import imitation_refinement
 from imitation_refinement import api
-from imitation_refinement.model import portable
+from imitation_refinement.model import find, portable
 from imitation_refinement.model.acceptance import NO_SIGNAL, NOT_RECOGNISED
 from imitation_refinement.xrd.grid import two_theta_from_q
 from imitation_refinement.xrd.scans import Scan, on_grid
@@ -21,7 +21,7 @@ def shipped(tmp_path_factory, monkeypatch):
     path = tmp_path_factory.getbasetemp() / "shipped.npz"
     if not path.exists():
         portable.save_model(tiny_model(), path)
-    monkeypatch.setattr(portable, "shipped_model", lambda: path)
+    monkeypatch.setattr(find, "shipped_model", lambda: path)
     api._shipped.cache_clear()
     yield
     api._shipped.cache_clear()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from imitation_refinement.config_spec import check_config
+from imitation_refinement.applications import check_config
 from imitation_refinement.errors import UserError
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, prototype_member, random_prototype

@@ -16,7 +16,7 @@ from imitation_refinement.runtime.files import read_json, read_npz
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages import classifiers as classifier_stages
 from imitation_refinement.stages import refiners as training
-from imitation_refinement.stages.run import TASKS, Run
+from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import SEEN, TRAIN, IdealData, ImperfectData, Measure, Picture
 
 SIZE, CLASSES, FEW, TESTS = 8, 4, 12, 20
@@ -122,7 +122,6 @@ def config():
 def registered():
     """The task and its tiny networks by name, as an application would have them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(TASKS, "squares", Squares)
         patch.setitem(networks.CLASSIFIERS, "tiny", TINY)
         options = {"ndim": 2, "features": (4, 4), "output": "unit", "flow": 1}
         patch.setitem(networks.REFINERS, "tiny_unet", options)
@@ -158,7 +157,7 @@ def test_a_reader_is_trained_on_what_the_task_gives_for_it(done):
         x = np.stack([data.fixed(i) for i in indices])
         embedding = np.asarray(judge.predict(done, x).embedding)
         means = [embedding[data.label[indices] == k].mean(axis=0) for k in range(CLASSES)]
-        np.testing.assert_allclose(judge.frozen.prototypes, means, rtol=1e-4, atol=1e-6)
+        np.testing.assert_allclose(judge.tree.prototypes, means, rtol=1e-4, atol=1e-6)
     assert done.workdir.stage_summary("judge/reader").keys() == {"seen"}  # there is no unseen kind
 
 
@@ -180,7 +179,7 @@ def test_results_and_report_are_those_of_images_without_a_truth(done):
 
 def test_a_finished_run_is_read_again(done):
     before = {p: p.read_bytes() for p in done.workdir.path.rglob("*") if p.is_file()}
-    again = Run(done.config, WorkDir(done.workdir.path))
+    again = Run(done.config, WorkDir(done.workdir.path), Squares)
     pipeline.run_stages(again, "all")
     assert {p: p.read_bytes() for p in done.workdir.path.rglob("*") if p.is_file()} == before
     assert again.task.views == set()
@@ -202,7 +201,7 @@ def test_equal_settings_are_compiled_once(done):
 def test_without_steps_of_its_own_a_refiner_is_the_pretrained_one(done, tmp_path):
     changed = config()
     changed.refiner.update(steps=0, pretrain_steps=3)
-    run = Run(changed, WorkDir(tmp_path / "squares"))
+    run = Run(changed, WorkDir(tmp_path / "squares"), Squares)
     run.workdir.claim(changed)
     classifier = classifier_stages.classifier_stage(done, "classifier")
     refiner = training.refiner_stage(run, classifier, 0)
@@ -222,7 +221,7 @@ def test_without_pairs_after_pretraining_only_the_start_tells_of_them(done, tmp_
     ):
         changed = config()
         changed.refiner.update(steps=3, pretrain_steps=3)
-        run = Run(changed, WorkDir(tmp_path / name))
+        run = Run(changed, WorkDir(tmp_path / name), Squares)
         pretrained = training.pretraining_stage(run, classifier)
         changed.refiner.update(changes)
         refiners.append(training.refiner_stage(run, classifier, 0, pretrained))
@@ -234,13 +233,13 @@ def test_without_pairs_after_pretraining_only_the_start_tells_of_them(done, tmp_
 
 
 def test_fine_tuning_starts_from_what_it_is_given(done, tmp_path):
-    trained = classifier_stages.classifier_stage(done, "classifier").frozen
+    trained = classifier_stages.classifier_stage(done, "classifier").tree
     kept = jax.tree.map(np.array, trained)
     settings = done.config.copy_and_resolve_references()
     settings.classifier.steps = 1
     settings.classifier.learning_rate = 1e-12
-    tuned = Run(settings, WorkDir(tmp_path))
-    result = classifier_stages.classifier_stage(tuned, "classifier", start=trained).frozen
+    tuned = Run(settings, WorkDir(tmp_path), Squares)
+    result = classifier_stages.classifier_stage(tuned, "classifier", start=trained).tree
     tuned.workdir.close()
     for got, wanted in zip(
         jax.tree.leaves(result.variables["params"]),
@@ -252,13 +251,13 @@ def test_fine_tuning_starts_from_what_it_is_given(done, tmp_path):
 
 
 def test_a_reader_without_examples_and_a_test_without_labels_are_refused(done, tmp_path):
-    run = Run(done.config, WorkDir(tmp_path))
+    run = Run(done.config, WorkDir(tmp_path), Squares)
     run.task.reading = None
     with pytest.raises(
         UserError, match=r"^config\.judges\.reader\.data = 'imperfect': task squares"
     ):
         classifier_stages.classifier_stage(run, "judge/reader")
-    blind = Run(done.config, WorkDir(done.workdir.path))
+    blind = Run(done.config, WorkDir(done.workdir.path), Squares)
     model = training.trained_model(blind)
     label = np.full_like(blind.task.imperfect.label, -1)
     blind.task.imperfect = blind.task.imperfect._replace(label=label)
@@ -271,7 +270,7 @@ def test_a_reader_without_examples_and_a_test_without_labels_are_refused(done, t
 def test_too_few_examples_for_the_folds_are_named(done, tmp_path):
     settings = done.config.copy_and_resolve_references()
     settings.evaluate.folds = 6
-    run = Run(settings, WorkDir(tmp_path))
+    run = Run(settings, WorkDir(tmp_path), Squares)
     keep = slice(FEW, FEW + 16)  # four of each class
     data = run.task.imperfect
     run.task.imperfect = ImperfectData(data.pattern[keep], None, data.label[keep], data.group[keep])

@@ -1,7 +1,7 @@
 """The stages of ADDA and GTA: trained on training folds and ideal patterns, or loaded.
 
 Belongs here: what each trains on and from what, and finding the result in the work directory. The
-steps are in `adda` and `gta`, the loop in `loop`, the fields of their sections in `config_spec`.
+steps are in `adda` and `gta`, the loop in `loop`, the fields of their sections in `fields`.
 """
 
 from collections.abc import Callable
@@ -134,7 +134,12 @@ def gta_program(
 
 
 def adda_stage(
-    run: Run, source: TrainedClassifier, name: str, rows: np.ndarray, section: ConfigDict
+    run: Run,
+    source: TrainedClassifier,
+    name: str,
+    rows: np.ndarray,
+    section: ConfigDict,
+    called: str,
 ) -> TrainedClassifier:
     """Adapts a classifier to imperfect patterns by ADDA, or loads the result.
 
@@ -144,22 +149,28 @@ def adda_stage(
         name: of the stage; also the folder.
         rows: indices of the imperfect patterns to train on. Their labels are read only if
             `section.label_weight` > 0.
-        section: fields `config_spec.ADDA`.
+        section: fields `baselines.fields.ADDA`.
+        called: what the user calls that section: `config.tables.adda`.
     """
     seed = run.seed(STREAMS["adda"], *name.encode())
     program = adda_program(source.network, FrozenConfigDict(section))
 
     def result() -> dict[str, Tree]:
-        state = _train(run, source, name, rows, section, program, seed)
-        return {"classifier": adapted(state, source.frozen)}
+        state = _train(run, source, name, rows, section, called, program, seed)
+        return {"classifier": adapted(state, source.tree)}
 
-    like = {"classifier": abstract(lambda: source.frozen)}
+    like = {"classifier": abstract(lambda: source.tree)}
     items = _finished(run, name, section.steps, result, like)
-    return source._replace(frozen=items["classifier"])
+    return source._replace(tree=items["classifier"])
 
 
 def gta_stage(
-    run: Run, source: TrainedClassifier, name: str, rows: np.ndarray, section: ConfigDict
+    run: Run,
+    source: TrainedClassifier,
+    name: str,
+    rows: np.ndarray,
+    section: ConfigDict,
+    called: str,
 ) -> GtaResult:
     """Trains GTA on ideal and imperfect patterns, or loads the result.
 
@@ -170,7 +181,8 @@ def gta_stage(
         name: of the stage; also the folder.
         rows: indices of the imperfect patterns to train on. Their labels are read only if
             `section.label_weight` > 0.
-        section: fields `config_spec.GTA`.
+        section: fields `baselines.fields.GTA`.
+        called: what the user calls that section.
     """
     seed = run.seed(STREAMS["gta"], *name.encode())
     classes = len(run.task.class_names)
@@ -179,19 +191,19 @@ def gta_stage(
     )
 
     def result() -> dict[str, Tree]:
-        state = _train(run, source, name, rows, section, program, seed)
+        state = _train(run, source, name, rows, section, called, program, seed)
         of_ideal = Classifier(
             {"params": state.classifier, "batch_stats": state.source_stats},
-            source.frozen.prototypes,
+            source.tree.prototypes,
         )
-        prototypes = ideal_prototypes(run, source._replace(frozen=of_ideal))
+        prototypes = ideal_prototypes(run, source._replace(tree=of_ideal))
         variables = {"params": state.classifier, "batch_stats": state.batch_stats}
         generator = {"params": state.generator, "batch_stats": state.generator_stats}
         return {"classifier": Classifier(variables, prototypes), "generator": generator}
 
-    initial = abstract(partial(program.initialize, source.frozen, seed))
+    initial = abstract(partial(program.initialize, source.tree, seed))
     generator = {"params": initial.generator, "batch_stats": initial.generator_stats}
-    like = {"classifier": abstract(lambda: source.frozen), "generator": generator}
+    like = {"classifier": abstract(lambda: source.tree), "generator": generator}
     items = _finished(run, name, section.steps, result, like)
     refine = _refiner(program)
 
@@ -200,7 +212,7 @@ def gta_stage(
         noise = rng.standard_normal((len(x), section.noise), np.float32)
         return run.apply(refine, items, {"x": x, "noise": noise})
 
-    return GtaResult(source._replace(frozen=items["classifier"]), generate)
+    return GtaResult(source._replace(tree=items["classifier"]), generate)
 
 
 # One function object for each program, so that jax compiles it once and not at every call.
@@ -227,6 +239,7 @@ def _train(
     name: str,
     rows: np.ndarray,
     section: ConfigDict,
+    called: str,
     program: Program,
     seed: int,
 ) -> Tree:
@@ -243,17 +256,17 @@ def _train(
 
     return train(
         name,
-        partial(program.initialize, source.frozen, seed),
-        lambda state, batch: program.step(state, source.frozen, batch, seed),
+        partial(program.initialize, source.tree, seed),
+        lambda state, batch: program.step(state, source.tree, batch, seed),
         run.batches(
             uniform_indices(len(rows), section.batch_size, section.steps, seed),
             example,
             section.batch_size,
-            name,
+            called,
             seed,
         ),
-        section=name,
-        steps=section.steps,
+        called=called,
+        section=section,
         run=run.config.run,
         workdir=run.workdir,
     )

@@ -22,7 +22,7 @@ from imitation_refinement.commands.scan_results import (
     runs,
     thinned,
 )
-from imitation_refinement.report.pages import render_page
+from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.scans import q_per_radian

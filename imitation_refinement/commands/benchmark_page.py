@@ -19,7 +19,7 @@ from imitation_refinement.report.figures import (
     overlays,
     pick_examples,
 )
-from imitation_refinement.report.pages import render_page
+from imitation_refinement.report.page import render_page
 from imitation_refinement.report.plots import (
     new_figure,
     png,

@@ -3,16 +3,15 @@
 Belongs here: wording and looks. Numbers come from `unmix_library`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from imitation_refinement.commands.spread import Spread
 from imitation_refinement.report.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
-from imitation_refinement.report.pages import render_page
+from imitation_refinement.report.page import render_page
 from imitation_refinement.report.plots import (
     Axes,
     few_ticks,
@@ -25,9 +24,6 @@ from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Grid, grid_q
-
-if TYPE_CHECKING:
-    from imitation_refinement.commands.unmix_library import Spread
 
 _COLUMNS = 4  # of maps
 

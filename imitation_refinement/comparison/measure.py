@@ -66,7 +66,7 @@ def measure(
     kept = {
         "raw": data.pattern[row][..., 0],
         "embedding": joined([answer.prediction.embedding for answer in answers]),
-        "prototypes": np.asarray(frozen.frozen.prototypes),
+        "prototypes": np.asarray(frozen.tree.prototypes),
     }
     truth = None if data.truth is None else data.truth[row]
     if truth is not None:

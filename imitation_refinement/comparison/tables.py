@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from imitation_refinement.comparison.measure import QUALITY
 from imitation_refinement.comparison.methods import (
+    CLEANERS,
     LOSSES,
     METHODS,
     OURS,
@@ -28,8 +29,6 @@ from imitation_refinement.evaluation.metrics import METRICS
 Entry = Cell | str
 # NCC may be near zero or negative, so its improvement is a difference.
 FORMS = {name: "signed" if METRICS[name].better == "higher" else "change" for name in QUALITY}
-
-MAKES_PATTERNS = ("raw", "denoise", "gta", "refiner")  # kinds of methods
 
 
 class Table(NamedTuple):
@@ -209,7 +208,7 @@ def table4(config: ConfigDict, study: Study) -> list[Table]:
     known = [
         pair
         for pair in compared(config)
-        if METHODS[pair[1]].kind in MAKES_PATTERNS and (pair[1] != "raw" or pair == raw)
+        if METHODS[pair[1]].patterns and (pair[1] != "raw" or pair == raw)
     ]
     heads = ["method", "classifier"]
     labels = [METRICS[name].label for name in QUALITY]
@@ -291,11 +290,7 @@ def targets(config: ConfigDict, study: Study) -> Table:
         ]
         return _target_table(rows)
     plain = main.removeprefix("proto_"), "raw"
-    keeping = [
-        pair
-        for pair in compared(config)
-        if pair[0] == main and METHODS[pair[1]].kind in ("raw", "denoise")
-    ]
+    keeping = [pair for pair in compared(config) if pair[0] == main and pair[1] in CLEANERS]
     closer = {
         f"{METRICS[name].label}, {METHODS[base[1]].label}": study.difference(*pair, name, "signed")
         for base in (raw, (main, "dwt"))

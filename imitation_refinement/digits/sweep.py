@@ -1,25 +1,24 @@
 """The paper's Fig. 7 and the lines it should be compared with: many runs by one command.
 
-Belongs here: the list of jobs (seed, method, images per class), what each trains and measures, and
-finding what is done. A job has a folder of its own with checkpoints and result.json; classifiers
-are trained once per seed. Nothing here trains: the stages do. Tables and figures are in
-`sweep_page`.
+Belongs here: the list of jobs (seed, method, images per class), and what each trains and measures.
+A job has a folder of its own with checkpoints and result.json; classifiers are trained once per
+seed. Nothing here trains: the stages do. Tables and figures are in `sweep_page`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from absl import logging
 from ml_collections import ConfigDict
 
 from imitation_refinement.baselines.stages import adda_stage, gta_stage
-from imitation_refinement.config_spec import MAY_DIFFER
+from imitation_refinement.config import MAY_DIFFER
 from imitation_refinement.digits.honesty import off_stroke_change
 from imitation_refinement.digits.sweep_page import write_page
 from imitation_refinement.runtime import devices
-from imitation_refinement.runtime.files import atomic_write_json, atomic_write_npz, read_json
+from imitation_refinement.runtime.files import atomic_write_npz, read_json
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages.classifiers import (
     TrainedClassifier,
@@ -27,6 +26,7 @@ from imitation_refinement.stages.classifiers import (
     imperfect_as_ideal,
     judge_stages,
 )
+from imitation_refinement.stages.jobs import result_file, run_jobs
 from imitation_refinement.stages.refiners import pretraining_stage, refined_patterns, refiner_stage
 from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import ImperfectData
@@ -36,8 +36,37 @@ from imitation_refinement.tasks import ImperfectData
 TARGETED, NON_TARGETED, ONE_FONT = "targeted", "non_targeted", "one_font"
 ALPHA_0 = "alpha_0"  # targeted without regularisation: what may go wrong
 SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED = "scratch_as_paper", "scratch", "fine_tuned"
-ADAPTED = ("adda", "adda_labels", "gta", "gta_labels")  # of which the config says the ones to do
 KEPT = 200  # test images of each refiner that are kept for figures
+
+
+class Setting(NamedTuple):
+    """Where a method works.
+
+    Attributes:
+        run: of the job.
+        shared: the run of what all jobs of this seed share.
+        frozen: the classifier of typeset digits.
+        sweep: the section of the config.
+    """
+
+    run: Run
+    shared: Run
+    frozen: TrainedClassifier
+    sweep: ConfigDict
+
+
+class Method(NamedTuple):
+    """A line of the figure.
+
+    Attributes:
+        measure: trains what it needs and measures it.
+        changes: fields of its run's config that it changes.
+        classifier: whether `config.sweep` has a section of its name for its run's classifier.
+    """
+
+    measure: Callable[[Setting], dict[str, Any]]
+    changes: Mapping[str, object] = {}
+    classifier: bool = False
 
 
 class Job(NamedTuple):
@@ -84,27 +113,31 @@ def jobs(config: ConfigDict) -> list[Job]:
     return found
 
 
-def run_sweep(config: ConfigDict, folder: Path) -> None:
-    """Does every job that is not done; tables and figures are in `folder` from the first one on."""
-    waiting = [job for job in jobs(config) if not _result(folder, job).exists()]
-    logging.info("sweep: %d of %d jobs to do", len(waiting), len(jobs(config)))
-    for index, job in enumerate(waiting):
-        logging.info("sweep: %s (%d of %d)", job.folder, index + 1, len(waiting))
-        _do(config, folder, job)
-        _write(config, folder)
-    if not waiting:
-        _write(config, folder)
+def run_sweep(run: Run, mode: str) -> None:
+    """Does every job that is not done; tables and figures are there from the first one on.
 
+    Args:
+        run: of task `digits_sweep`.
+        mode: `all`, or `report` to write tables and figures of the jobs that are done.
 
-def _write(config: ConfigDict, folder: Path) -> None:
-    if devices.is_main_process():
+    Raises:
+        UserError: another mode.
+    """
+    config, folder = run.config, run.workdir.path
+
+    def do(job: Job) -> dict[str, Any]:
+        return _do(run, job)
+
+    def write(last: bool) -> None:
         write_page(folder, list(results(config, folder)))
+
+    run_jobs(jobs(config), folder, do, write, mode)
 
 
 def results(config: ConfigDict, folder: Path) -> Iterator[dict[str, Any]]:
     """Yields job and measurements of each job that is done."""
     for job in jobs(config):
-        path = _result(folder, job)
+        path = result_file(folder, job)
         if path.exists():
             yield job._asdict() | {"folder": str(path.parent)} | read_json(path)
 
@@ -115,49 +148,43 @@ def job_config(config: ConfigDict, job: Job) -> ConfigDict:
     own.task = "digits"
     own.seed = job.seed
     own.data.images_per_class = job.number
-    own.refiner.targeted = job.method != NON_TARGETED
-    if job.method == ALPHA_0:
-        own.refiner.regularization_weight = 0.0
+    own.refiner.targeted = True
+    method = METHODS[job.method]
+    own.update_from_flattened_dict(dict(method.changes))
+    if method.classifier:
+        own.classifier = ConfigDict(config.sweep[job.method].to_dict())
     if job.font:
         own.data.fonts = (job.font,)
-    if job.method in (SCRATCH_AS_PAPER, SCRATCH, FINE_TUNED):
-        own.classifier = ConfigDict(config.sweep[job.method].to_dict())
     return own
 
 
-def _do(config: ConfigDict, folder: Path, job: Job) -> None:
-    own = job_config(config, job)
-    run = Run(own, WorkDir(folder / job.folder))
-    run.workdir.claim(own, MAY_DIFFER)
+def _do(sweep: Run, job: Job) -> dict[str, Any]:
+    """Trains what a job needs; what was measured."""
+    config, folder, method = sweep.config, sweep.workdir.path, METHODS[job.method]
     shared_config = job_config(config, Job(job.seed, TARGETED, job.number, job.font))
     shared_config.data.images_per_class = max(config.sweep.images_per_class)
     name = f"classifiers_{job.font}" if job.font else "classifiers"
-    shared = Run(shared_config, WorkDir(folder / f"seed_{job.seed}" / name))
-    shared.workdir.claim(shared_config, MAY_DIFFER)
+    places = {job.folder: job_config(config, job), f"seed_{job.seed}/{name}": shared_config}
+    names = {"classifier": f"config.sweep.{job.method}"} if method.classifier else {}
+    run, shared = (
+        Run(own, WorkDir(folder / place), sweep.make_task, names) for place, own in places.items()
+    )
+    for each in (run, shared):
+        each.workdir.claim(each.config, MAY_DIFFER)
     frozen = classifier_stage(shared, "classifier")
-    if job.method in (TARGETED, NON_TARGETED, ALPHA_0, ONE_FONT):
-        judges = judge_stages(shared) if not job.font else {}
-        pretrained = None
-        if own.refiner.pretrain_steps > 0:  # on pairs alone, so the same for every N
-            pretrained = pretraining_stage(shared, frozen)
-        found = _measure_refiner(run, frozen, pretrained, judges)
-    elif job.method in ADAPTED:
-        found = _measure_adapted(run, job.method, frozen, config.sweep)
-    else:
-        found = _measure_classifier(run, job.method, frozen)
-    if devices.is_main_process():
-        atomic_write_json(_result(folder, job), found)
+    found = method.measure(Setting(run, shared, frozen, config.sweep))
     for each in (run, shared):
         each.workdir.close()
+    return found
 
 
-def _measure_refiner(
-    run: Run,
-    classifier: TrainedClassifier,
-    pretrained: Any | None,
-    judges: dict[str, TrainedClassifier],
-) -> dict[str, Any]:
+def _refined(judged: bool, setting: Setting) -> dict[str, Any]:
     """Trains a refiner; accuracy of raw and refined test images under each classifier, changes."""
+    run, shared, classifier, _ = setting
+    judges = judge_stages(shared) if judged else {}
+    # On pairs alone, so the same for every N.
+    own = run.config.refiner.pretrain_steps > 0
+    pretrained = pretraining_stage(shared, classifier) if own else None
     params = refiner_stage(run, classifier, 0, pretrained)
     raw, label = _tested(run)
     refined = refined_patterns(run, params, raw)
@@ -190,28 +217,31 @@ def _measure_refiner(
     }
 
 
-def _measure_classifier(run: Run, method: str, frozen: TrainedClassifier) -> dict[str, Any]:
+def _retrained(augment: bool, from_frozen: bool, setting: Setting) -> dict[str, Any]:
     """Trains a classifier on the few images, from scratch or from the frozen one; its accuracy."""
-    few = run.task.imperfect
-    data = imperfect_as_ideal(few, _few(few), augment=method != SCRATCH_AS_PAPER)
-    start = frozen.frozen if method == FINE_TUNED else None
+    run, few = setting.run, setting.run.task.imperfect
+    data = imperfect_as_ideal(few, _few(few), augment=augment)
+    start = setting.frozen.tree if from_frozen else None
     return _accuracy(run, classifier_stage(run, "classifier", start=start, data=data))
 
 
-def _measure_adapted(
-    run: Run, method: str, frozen: TrainedClassifier, sweep: ConfigDict
+def _adapted(
+    name: str, kind: str, labels: bool, classifier: Callable, setting: Setting
 ) -> dict[str, Any]:
     """Adapts the frozen classifier to the few images; its accuracy on the test images as they are.
 
-    Labels are seen by the methods that end in `_labels` alone.
+    Labels are seen only if so said.
     """
-    kind, _, labels = method.partition("_")
+    run, _, frozen, sweep = setting
     section = ConfigDict(sweep[kind].to_dict())
     section.label_weight = sweep.label_weight if labels else 0.0
     rows = _few(run.task.imperfect)
-    if kind == "adda":
-        return _accuracy(run, adda_stage(run, frozen, method, rows, section))
-    return _accuracy(run, gta_stage(run, frozen, method, rows, section).classifier)
+    found = classifier(run, frozen, name, rows, section, f"config.sweep.{kind}")
+    return _accuracy(run, found)
+
+
+def _gta_classifier(*arguments: Any) -> TrainedClassifier:
+    return gta_stage(*arguments).classifier
 
 
 def _accuracy(run: Run, classifier: TrainedClassifier) -> dict[str, Any]:
@@ -233,5 +263,18 @@ def _tested(run: Run) -> tuple[np.ndarray, np.ndarray]:
     return data.pattern[tested], data.label[tested]
 
 
-def _result(folder: Path, job: Job) -> Path:
-    return folder / job.folder / "result.json"
+ADAPTED = {
+    name: Method(partial(_adapted, name, kind, name.endswith("_labels"), stage))
+    for kind, stage in (("adda", adda_stage), ("gta", _gta_classifier))
+    for name in (kind, f"{kind}_labels")
+}
+METHODS = {
+    TARGETED: Method(partial(_refined, True)),
+    NON_TARGETED: Method(partial(_refined, True), {"refiner.targeted": False}),
+    ALPHA_0: Method(partial(_refined, True), {"refiner.regularization_weight": 0.0}),
+    ONE_FONT: Method(partial(_refined, False)),
+    SCRATCH_AS_PAPER: Method(partial(_retrained, False, False), classifier=True),
+    SCRATCH: Method(partial(_retrained, True, False), classifier=True),
+    FINE_TUNED: Method(partial(_retrained, True, True), classifier=True),
+    **ADAPTED,
+}

@@ -16,7 +16,6 @@ from ml_collections import ConfigDict
 
 from imitation_refinement import __version__
 from imitation_refinement.config import to_json
-from imitation_refinement.config_spec import check_config
 from imitation_refinement.errors import UserError
 from imitation_refinement.method.classifier import Classifier
 from imitation_refinement.model.acceptance import Calibration, Cloud, HeldOut, fit_calibration
@@ -29,8 +28,10 @@ from imitation_refinement.model.model import (
 from imitation_refinement.model.portable import MODEL_FILE, is_model, save_model
 from imitation_refinement.runtime.files import read_json
 from imitation_refinement.runtime.workdir import WorkDir
-from imitation_refinement.stages.refiners import STREAMS, folds, trained_model
+from imitation_refinement.stages.fields import check
+from imitation_refinement.stages.refiners import STREAMS, TrainedModel, folds, trained_model
 from imitation_refinement.stages.run import Run
+from imitation_refinement.xrd.fields import XRD
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.task import XrdTask
 
@@ -46,9 +47,14 @@ def load_run_model(folder: Path) -> Model:
     if not is_model(folder):
         raise UserError(f"{folder}: holds no finished run; train one with --workdir={folder}")
     config = ConfigDict(read_json(folder / "config.json"))
-    check_config(config)
+    if config.task != "xrd":
+        raise UserError(
+            f"{folder}: config.task = {config.task!r}: only runs of task 'xrd' have a model"
+        )
+    check(config, XRD)
     config.run.workers = 1  # a script that imports us cannot be started again in worker processes
-    model = model_from_run(Run(config, WorkDir(folder)))
+    run = Run(config, WorkDir(folder), XrdTask)
+    model = model_from_run(run, trained_model(run))
     try:
         save_model(model, folder / MODEL_FILE)
     except UserError as error:
@@ -56,24 +62,22 @@ def load_run_model(folder: Path) -> Model:
     return model
 
 
-def model_from_run(run: Run, name: str = "") -> Model:
-    """Returns the model of a run, calibrated; what is not trained yet is trained first.
+def model_from_run(run: Run, trained: TrainedModel, name: str = "") -> Model:
+    """Returns what a run of X-ray patterns trained as a calibrated model.
 
     Args:
-        run: of an XRD config.
+        run: whose task is an `XrdTask`.
+        trained: its networks.
         name: to tell it from other models; the name of the work directory if empty.
 
     Raises:
-        UserError: a run of another task, or one whose test patterns have no labels.
+        UserError: its test patterns have no labels.
     """
     config = run.config
-    if config.task != "xrd":
-        raise UserError(f"config.task = {config.task!r}: only models of task 'xrd' are kept so")
-    trained = trained_model(run)
     refiners = trained.refiners
     if config.refiner.steps == 0:
         refiners = refiners[:1]  # that of every fold is the pre-trained one
-    classifier = jax.device_get(trained.classifier.frozen)
+    classifier = jax.device_get(trained.classifier.tree)
     resolved = config.to_dict()
     del resolved["run"]  # how it was run, with folders of the machine
     model = Model(

@@ -1,14 +1,14 @@
-"""Models on disk: saving one as a file, and finding and loading it again.
+"""Models as files: saving one, loading it, and where the shipped one and that of a run lie.
 
-Belongs here: what `load_model` accepts, and the way between a `Model` and named plain arrays. The
-bytes of the file are in `model_file`.
+Belongs here: the way between a `Model` and named plain arrays. The bytes of the file are in
+`model_file`; what `load_model` accepts beside files is in `find`.
 """
 
 from collections.abc import Iterator, Mapping
 from functools import partial
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import numpy as np
@@ -21,9 +21,6 @@ from imitation_refinement.model.model import ClassifierSpec, Model, RefinerSpec,
 from imitation_refinement.model.model_file import read_model_file, write_model_file
 from imitation_refinement.runtime.files import read_json
 from imitation_refinement.xrd.grid import Grid
-
-if TYPE_CHECKING:
-    from imitation_refinement.stages.run import Run
 
 Tree = Any
 MODEL_FILE = "model.npz"  # of a finished run, in its folder
@@ -50,35 +47,6 @@ def save_model(model: Model, path: str | Path) -> None:
     write_model_file(path, header, dict(_flat(trees)))
 
 
-def load_model(path: str | Path | None = None) -> Model:
-    """Loads a model and verifies it.
-
-    Args:
-        path: a file that `save_model` wrote; the work directory of a finished run; None for the
-            model that is shipped with the package.
-
-    Raises:
-        UserError: there is none; the run is not finished; the file is damaged or does not fit this
-            version of the program.
-    """
-    if path is None:
-        with resources.as_file(shipped_model()) as shipped:
-            if not shipped.exists():
-                raise UserError(
-                    f"{shipped.name}: this installation has no model; give --model=FILE.npz or "
-                    "--workdir of a finished run"
-                )
-            return _load_file(shipped)
-    path = Path(path).expanduser()
-    if path.is_file() or path.suffix == ".npz":
-        return _load_file(path)
-    if (path / MODEL_FILE).exists():
-        return _load_file(path / MODEL_FILE)
-    from imitation_refinement.model.of_run import load_run_model  # brings the training code
-
-    return load_run_model(path)
-
-
 def is_model(path: str | Path) -> bool:
     """Returns whether `load_model` has something to load there: a model file or a finished run."""
     path = Path(path).expanduser()
@@ -98,17 +66,8 @@ def shipped_model() -> Any:
     return resources.files("imitation_refinement") / "pretrained" / "xrd.npz"
 
 
-def model_from_run(run: "Run", name: str = "") -> Model:
-    """Returns the model of a run; what is not trained yet is trained first.
-
-    See `of_run.model_from_run`.
-    """
-    from imitation_refinement.model import of_run as model_of_run  # brings the training code
-
-    return model_of_run.model_from_run(run, name)
-
-
-def _load_file(path: Path) -> Model:
+def load_file(path: Path) -> Model:
+    """Loads what `save_model` wrote and verifies it; raises as `find.load_model`."""
     header, arrays = read_model_file(path)
     trees = _nested(arrays)
     try:

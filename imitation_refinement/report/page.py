@@ -124,6 +124,11 @@ def _quality_rows(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def render_page(template: str, **context: Any) -> str:
+    """Returns a page of a command; every value of the context is escaped."""
+    return environment().get_template(template).render(context)
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested mapping as ('a.b', text) rows."""
     rows: list[tuple[str, str]] = []

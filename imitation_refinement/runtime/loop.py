@@ -54,16 +54,21 @@ class Window(NamedTuple):
 
 
 def _check_finite(
-    name: str, section: str, step: int, metrics: dict[str, float], checkpoints: Checkpoints
+    name: str,
+    called: str,
+    section: ConfigDict,
+    step: int,
+    metrics: dict[str, float],
+    checkpoints: Checkpoints,
 ) -> None:
     bad = [term for term, value in metrics.items() if not np.isfinite(value)]
     if bad:
         last = checkpoints.latest_step()
         kept = f"the checkpoint of step {last} is kept" if last else "no checkpoint was written yet"
+        clip = f" or set {called}.clip_norm" if "clip_norm" in section else ""
         raise UserError(
             f"{name}: {bad[0]} is {metrics[bad[0]]} at step {step}; {kept} in "
-            f"{checkpoints.directory}; lower {section}.learning_rate or set "
-            f"{section}.clip_norm, and use a new --workdir"
+            f"{checkpoints.directory}; lower {called}.learning_rate{clip}, and use a new --workdir"
         )
 
 
@@ -81,8 +86,8 @@ def train(
     step_function: Callable[[Tree, dict], tuple[Tree, dict]],
     batches: Callable[[int], Iterator[dict]],
     *,
-    section: str,
-    steps: int,
+    called: str,
+    section: ConfigDict,
     run: ConfigDict,
     workdir: WorkDir,
 ) -> Tree:
@@ -93,8 +98,9 @@ def train(
         initial: jitted function that makes the state of step 0 on the devices.
         step_function: jitted; it may donate its first argument.
         batches: `start_step -> iterator` over batches on devices.
-        section: the config section that is to blame if training diverges: `config.refiner`.
-        steps: how many steps in all.
+        called: the config section that is to blame if training diverges, as the user wrote it:
+            `config.refiner`, `config.tables.adda`.
+        section: that section: `steps`, and `clip_norm` where there is one.
         run: the config's `run` section.
         workdir: where checkpoints and metrics go.
 
@@ -105,6 +111,7 @@ def train(
         UserError: a metric is not finite, or the disk is full; the last good checkpoint stays.
         Interrupted: a signal came; the state was saved.
     """
+    steps = section.steps
     with Checkpoints(workdir.path / name) as checkpoints, StopSignal() as stop:
         if checkpoints.latest_step() is None:
             state, start, window = initial(), 0, Window({}, 0)
@@ -136,7 +143,7 @@ def train(
             while len(pending) > (0 if logs or saves or step == start + 1 else 1):
                 done, metrics = pending.popleft()
                 values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-                _check_finite(name, section, done, values, checkpoints)
+                _check_finite(name, called, section, done, values, checkpoints)
                 window = window.add(values)
             if step == start + 1:
                 logging.info("%s: first step after %.1f s", name, time.monotonic() - began)

@@ -16,7 +16,9 @@ import json
 import math
 import os
 import platform
+import shlex
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -200,6 +202,11 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "devices": [str(device) for device in jax.devices()],
     }
+
+
+def command() -> str:
+    """Returns the command line of this process, as one would type it in the checkout."""
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
 def _version(package: str) -> str | None:

@@ -41,12 +41,12 @@ class TrainedClassifier(NamedTuple):
     """A frozen classifier with the network that applies it."""
 
     network: nn.Module
-    frozen: Classifier
+    tree: Classifier
     distance: Distance
 
     def predict(self, run: Run, x: Any) -> Prediction:
         """Returns NumPy predictions for patterns `[n, *spatial, C]`."""
-        return run.apply(_predictor(self.network, self.distance), self.frozen, {"x": x})
+        return run.apply(_predictor(self.network, self.distance), self.tree, {"x": x})
 
 
 # One function object for each network, so that jax compiles it once and not at every call.
@@ -125,7 +125,7 @@ def classifier_section(run: Run, name: str) -> tuple[ConfigDict, str]:
     kind, _, judge = name.partition("/")
     if kind == "judge":
         return run.config.judges[judge], f"config.judges.{judge}"
-    return run.config[name], f"config.{name}"
+    return run.config[name], run.called(name)
 
 
 def classifier_data(run: Run, section: ConfigDict, called: str) -> IdealData:
@@ -143,6 +143,7 @@ def classifier_stage(
     start: Classifier | None = None,
     *,
     section: ConfigDict | None = None,
+    called: str = "",
     data: IdealData | None = None,
 ) -> TrainedClassifier:
     """Trains a classifier (Algorithm 1, then Eq. 1), or loads it.
@@ -153,12 +154,11 @@ def classifier_stage(
             other name if `section` is given.
         start: what to start from (fine-tuning); None is from scratch.
         section: how to train, in the place of the config's section of this name.
+        called: what the user calls that section.
         data: what to train on, in the place of the task's ideal examples.
     """
     if section is None:
         section, called = classifier_section(run, name)
-    else:
-        called = name
     kind, _, rest = name.partition("/")
     own = (kind, rest) if kind in ("classifier", "judge") else ("other", name)
     seed = run.seed(STREAMS[own[0]], *own[1].encode())
@@ -193,8 +193,8 @@ def classifier_stage(
             initial,
             lambda state, batch: program.step(state, batch, seed),
             run.batches(indices, example, section.batch_size, called, seed),
-            section=called,
-            steps=section.steps,
+            called=called,
+            section=section,
             run=run.config.run,
             workdir=run.workdir,
         )
@@ -204,8 +204,8 @@ def classifier_stage(
         embedding = running.predict(run, FixedViews(data.fixed, training)).embedding
         known = jnp.asarray(data.label[training])
         prototypes = losses.class_prototypes(embedding, known, classes)
-        result = running._replace(frozen=Classifier(variables, devices.replicate(prototypes)))
-        trained.save(section.steps, {"classifier": result.frozen}, {})
+        result = running._replace(tree=Classifier(variables, devices.replicate(prototypes)))
+        trained.save(section.steps, {"classifier": result.tree}, {})
     accuracy = held_out_accuracy(run, result, data)
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
     run.workdir.mark_done(name, accuracy)

@@ -5,8 +5,8 @@ Stages (`pipeline`) are written in terms of this; the mathematics (`classifier`,
 """
 
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import BatchIndices, Example, batch_stream, padded_rows
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.tasks import Task
-from imitation_refinement.xrd.task import XrdTask
-
-TASKS: dict[str, Callable[[ConfigDict, Path, int], Task]] = {
-    "xrd": XrdTask,
-    "digits": DigitsTask,
-}
 
 Tree = Any
 
@@ -37,16 +30,25 @@ class Run:
     Attributes:
         config: the resolved and validated config.
         workdir: the run's folder.
+        make_task: `(config, folder for generated data, worker processes) -> Task`.
+        names: where sections stand in the config that the user wrote, for those that stand
+            elsewhere, as in a comparison: `{"refiner": "config.tables.paper_refiner"}`.
     """
 
     config: ConfigDict
     workdir: WorkDir
+    make_task: Callable[..., Task]
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> Task:
-        """The application that the config names; its data are made when first asked for."""
+        """The application's examples; they are made when first asked for."""
         workers = self.config.run.workers or os.cpu_count() or 1
-        return TASKS[self.config.task](self.config, cache_folder(self.config), workers)
+        return self.make_task(self.config, cache_folder(self.config), workers)
+
+    def called(self, section: str) -> str:
+        """Returns what the user calls a section of the config, for messages."""
+        return self.names.get(section, f"config.{section}")
 
     def seed(self, *stream: int) -> int:
         """Returns a 31-bit seed, a pure function of the config's seed and the numbers given."""
@@ -57,11 +59,11 @@ class Run:
         indices: BatchIndices,
         example: Callable[[int, np.random.Generator], Example],
         batch_size: int,
-        section: str,
+        called: str,
         seed: int,
     ) -> Callable[[int], Iterator[Tree]]:
-        """Returns `start_step -> batches on devices`; `section` names the batch size in errors."""
-        devices.local_batch_size(batch_size, f"{section}.batch_size")
+        """Returns `start_step -> batches on devices`; `called` is the section named in errors."""
+        devices.local_batch_size(batch_size, f"{called}.batch_size")
 
         def stream(start_step: int) -> Iterator[Tree]:
             local = batch_stream(

@@ -44,15 +44,22 @@ class XrdTask:
         config: the whole config; `config.data` and `config.seed` decide every byte of the data.
         cache_dir: folder for generated data.
         workers: processes to generate with; the data do not depend on it.
+        imperfect: the imperfect set, where another seed has made the same.
     """
 
     axis_name = "q (1/Å)"
     noun = "patterns"
     reading: IdealData | None = None
 
-    def __init__(self, config: ConfigDict, cache_dir: Path, workers: int):
+    def __init__(
+        self,
+        config: ConfigDict,
+        cache_dir: Path,
+        workers: int,
+        imperfect: ImperfectData | None = None,
+    ):
         self._config, self._data, self._seed = config, config.data, config.seed
-        self._cache_dir, self._workers = cache_dir, workers
+        self._cache_dir, self._workers, self._given = cache_dir, workers, imperfect
         self._ranges, self._options = imperfections_of(config.data)
         ideal = config.data.ideal
         self._views = IdealViews(**{name: ideal[name] for name in IdealViews._fields})
@@ -111,6 +118,8 @@ class XrdTask:
     @cached_property
     def imperfect(self) -> ImperfectData:
         """Measured patterns, or components of simulated composition-spread libraries."""
+        if self._given is not None:
+            return self._given
         if self._data.imperfect.measured:
             data = measured_set(
                 self._data,
