@@ -69,8 +69,8 @@ class Squares:
             pattern, None, known, np.arange(count, dtype=np.int32), fold, view
         )
 
-    def pair(self, rng):
-        label = rng.integers(CLASSES)
+    def pair(self, rng, index=None):
+        label = rng.integers(CLASSES) if index is None else self.ideal.label[index]
         return square(label, 0.3, rng.integers(100)), square(label), np.int32(label)
 
     def measures(self, inputs):
@@ -131,7 +131,7 @@ def registered():
 
 @pytest.fixture(scope="module")
 def done(registered, tmp_path_factory):
-    run = Run(config(), WorkDir(tmp_path_factory.mktemp("squares")))
+    run = Run(config(), WorkDir(tmp_path_factory.mktemp("squares")), Squares)
     run.workdir.claim(run.config)
     pipeline.run_stages(run, "all")
     run.workdir.close()

@@ -64,7 +64,7 @@ def tables_rules(config: ConfigDict) -> None:
     if paper.pair_weight or paper.pair_recognition or paper.pretrain_steps:
         raise UserError("config.tables.paper_refiner: the paper's refiner has no pairs")
     networks = {f"tables.{name}": tables[name] for name in ("other_classifier", "paper_refiner")}
-    check_length(config.data.grid.length, networks)
+    check_length("config.data.grid.length", config.data.grid.length, networks)
     for name in ("other_classifier", "paper_refiner", "fine_tuned", "scratch", "simulated"):
         check_schedule(f"tables.{name}", tables[name])
 

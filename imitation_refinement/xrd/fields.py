@@ -77,7 +77,7 @@ def xrd_rules(config: ConfigDict) -> None:
             f"config.data.grid.q_max = {grid.q_max}"
         )
     check_structures(config.data)
-    check_length(grid.length, trained(config))
+    check_length("config.data.grid.length", grid.length, trained(config))
 
 
 def check_structures(data: ConfigDict) -> None:
