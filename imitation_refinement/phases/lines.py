@@ -13,7 +13,7 @@ from imitation_refinement.xrd.diffraction import lorentz_polarization, reflectio
 Q_MIN, Q_MAX = 0.4, 6.3  # 1/angstrom; 5.6 to 101 degrees with copper
 LINES = 100  # of each structure; the strongest as copper shows them
 B_ISO = 0.5  # angstrom^2, as in training
-CHOICE_WAVELENGTH = 1.54184  # angstrom, copper K-alpha: by its Lorentz-polarization lines are chosen
+CHOICE_WAVELENGTH = 1.54184  # angstrom, copper K-alpha, at which lines are strong or weak
 # Relative difference of q below which lines are one: cells come with five digits, which splits
 # what symmetry makes equal; 16 bits of ln q are as coarse.
 SAME_Q = 5e-5
@@ -45,11 +45,11 @@ def line_list(
         basis @ lattice,
         positions @ np.linalg.inv(basis),
         numbers,
+        occupancies,
         q_min=Q_MIN,
         q_max=Q_MAX,
         wavelength=CHOICE_WAVELENGTH,
         b_iso=B_ISO,
-        weights=occupancies,
     )
     if len(found.q) == 0:
         raise ValueError(f"no line between q = {Q_MIN} and {Q_MAX} 1/angstrom")

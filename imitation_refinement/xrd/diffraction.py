@@ -21,8 +21,8 @@ MOTT_BETHE = 41.78214  # 8 pi^2 Bohr radii in angstrom, of the Mott-Bethe formul
 _STEPS_PER_S_SQUARED = 8192
 # Relative difference of q below which two reflections share one line.
 _SAME_Q = 1e-7
-# Lattice points in the box around the sphere of reflections; a cell of 600,000 cubic angstrom has as
-# many. What asks for more is a mistake in the cell and would take all memory.
+# Lattice points in the box around the sphere of reflections; a cell of 600,000 cubic angstrom has
+# as many. What asks for more is a mistake in the cell and would take all memory.
 _MAX_BOX = 5_000_000
 # |F|^2 below this share of (sum f)^2 is a systematic absence plus rounding.
 _ZERO = 1e-20
@@ -49,12 +49,13 @@ def reflections(
     lattice: np.ndarray,
     positions: np.ndarray,
     numbers: np.ndarray,
+    weights: np.ndarray | None = None,
+    /,
     *,
     q_min: float,
     q_max: float,
     wavelength: float,
     b_iso: float,
-    weights: np.ndarray | None = None,
 ) -> Reflections:
     """All reflections with q_min <= q <= q_max and an intensity, in no particular order.
 
@@ -65,12 +66,12 @@ def reflections(
       lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
       positions: [n, 3], fractional.
       numbers: int [n], atomic numbers 1..98.
+      weights: [n], occupancy of each atom, which multiplies its scattering factor; None is 1. The
+        elements that share a site are several atoms at one position.
       q_min: smallest q.
       q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
       wavelength: of the Lorentz-polarization factor.
       b_iso: isotropic displacement parameter of every atom.
-      weights: [n], occupancy of each atom, which multiplies its scattering factor; None is 1. The
-        elements that share a site are several atoms at one position.
 
     Raises:
       ValueError: q_max is beyond 4 pi, the end of the scattering-factor table, or the cell is so

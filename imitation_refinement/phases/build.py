@@ -1,0 +1,335 @@
+"""Making a library of phases from collections of structures.
+
+Belongs here: the stream of work, its worker processes, what survives a kill, and the ledger of what
+was left out. A chunk of entries is read by a process of its own; when that is killed, runs out of
+memory or hangs, the entry that it was at is left out, and the others are read again. Finished
+chunks stay in `<output>.parts`, from which a killed run goes on.
+"""
+
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import threadpoolctl
+from absl import logging
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.files import atomic_write_text
+from imitation_refinement.phases.library import (
+    Library,
+    Record,
+    concatenate,
+    library_of,
+    load_library,
+    save_library,
+)
+from imitation_refinement.phases.lines import line_list
+from imitation_refinement.phases.sources import (
+    SOURCES,
+    Entry,
+    Item,
+    entries_of,
+    items,
+    known_source,
+)
+from imitation_refinement.phases.twins import first_of_each_phase
+from imitation_refinement.xrd import symmetry
+from imitation_refinement.xrd.structures.atoms import (
+    check_atoms,
+    composition,
+    majority_formula,
+    standard_cell,
+)
+from imitation_refinement.xrd.structures.cif import one_line
+
+BUILD_VERSION = 1  # raise it whenever the same collections would give another library
+_PER_CHUNK = 1000
+_MEMORY = 4 << 30  # bytes that a worker may take
+_SECONDS = 120.0  # for one entry
+
+
+class Built(NamedTuple):
+    """What a build came to.
+
+    Attributes:
+        library: as written.
+        left_out: number of entries that could not be used, or may not be passed on.
+        merged: number of entries that are the same phase as another one.
+        ledger: file with one JSON line for each of both.
+    """
+
+    library: Library
+    left_out: int
+    merged: int
+    ledger: Path
+
+
+def make_library(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    workers: int = 1,
+    *,
+    shipped: bool = False,
+) -> Built:
+    """Makes a library and says in the log what became of the entries; see `build_library`."""
+    built = build_library(inputs, output, workers, shipped=shipped)
+    size = Path(output).stat().st_size / 1e6
+    logging.info(
+        "%s: %d phases, %.1f MB; %d the same as another one, %d left out: %s",
+        output, len(built.library), size, built.merged, built.left_out, built.ledger,
+    )  # fmt: skip
+    return built
+
+
+def build_library(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    workers: int = 1,
+    *,
+    shipped: bool = False,
+    seconds: float = _SECONDS,
+    memory: int = _MEMORY,
+) -> Built:
+    """Makes a library of phases of collections of structures.
+
+    Run again after a kill, it goes on from the chunks that were finished. The library does not
+    depend on `workers`.
+
+    Args:
+        inputs: collections, see `sources.items`.
+        output: file to write; `<output>.left_out.jsonl` beside it names what was left out.
+        workers: processes.
+        shipped: leaves out entries of sources whose terms do not let the package pass them on.
+        seconds: for one entry; one that takes longer is left out.
+        memory: bytes that a worker may take.
+
+    Raises:
+        UserError: an input is none or damaged, nothing usable in it, or not writable.
+    """
+    output = Path(output).expanduser()
+    parts = output.with_name(f"{output.name}.parts")
+    _prepare(parts, [Path(path).expanduser() for path in inputs], shipped)
+    chunks = _chunks([items(path) for path in inputs])
+    count = 0
+    start = time.monotonic()
+    with ThreadPoolExecutor(max(workers, 1)) as threads:
+        running: set[Future[None]] = set()
+        for number, chunk in chunks:
+            count = number + 1
+            if not _part(parts, number).exists():
+                running.add(
+                    threads.submit(
+                        _run_chunk, chunk, _part(parts, number), shipped, seconds, memory
+                    )
+                )
+            while len(running) >= 2 * max(workers, 1):
+                running = _waited(running)
+                logging.info("library: %d chunks of %d entries in hand, %.0f s", count,
+                             _PER_CHUNK, time.monotonic() - start)  # fmt: skip
+        while running:
+            running = _waited(running)
+    if not count:
+        raise UserError(f"{', '.join(map(str, inputs))}: no structure in it")
+    whole = concatenate([load_library(_part(parts, number)) for number in range(count)])
+    ledger = [
+        line
+        for number in range(count)
+        for line in _ledger(_part(parts, number)).read_text(encoding="utf-8").splitlines()
+    ]
+    left_out = len(ledger)
+    if not len(whole):
+        first = f"; first: {json.loads(ledger[0])['why']}" if ledger else ""
+        raise UserError(f"{', '.join(map(str, inputs))}: no usable structure{first}")
+    kept, same_as = first_of_each_phase(whole)
+    names = whole.source_id.tolist()
+    ledger += [
+        json.dumps({"name": names[i], "why": f"the same phase as {names[j]}"})
+        for i, j in enumerate(same_as.tolist())
+        if i != j
+    ]
+    library = whole.take(kept)
+    save_library(library, output)
+    path = _ledger(output)
+    atomic_write_text(path, "".join(f"{line}\n" for line in ledger))
+    shutil.rmtree(parts, ignore_errors=True)
+    return Built(library, left_out, len(whole) - len(library), path)
+
+
+def record_of(entry: Entry) -> Record:
+    """Checks an entry and works out what the library keeps of it.
+
+    Raises:
+        ValueError: it cannot be right, or has no lines.
+    """
+    atoms = entry.atoms
+    check_atoms(atoms)
+    cell, _ = standard_cell(atoms)
+    conventional = symmetry.lattice_vectors(cell.cell)
+    lattice = cell.primitive @ conventional
+    site, numbers, shares = _spelt_out(cell.kind, cell.kinds)
+    q, amplitude = line_list(lattice, cell.positions[site], numbers, shares)
+    unique, unique_numbers, unique_shares = _spelt_out(cell.unique_kind, cell.kinds)
+    volume = abs(np.linalg.det(lattice)) / len(cell.positions)
+    return Record(
+        q, amplitude, atoms.space_group or cell.number, cell.hall, cell.cell, entry.source,
+        entry.computed, volume, majority_formula(atoms),
+        "" if atoms.ordered else composition(atoms),
+        atoms.mineral, atoms.reference, atoms.source_id or atoms.name,
+        unique_numbers.tolist(), unique_shares.tolist(), cell.unique[unique],
+    )  # fmt: skip
+
+
+def _spelt_out(
+    kind: np.ndarray, kinds: Sequence[Sequence[tuple[int, float]]]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Site, atomic number and occupancy of each element of each site."""
+    rows = [(i, z, x) for i, k in enumerate(kind.tolist()) for z, x in kinds[k]]
+    site, number, share = zip(*rows, strict=True)
+    return np.array(site), np.array(number, np.int64), np.array(share, float)
+
+
+# --- Chunks and their processes ------------------------------------------------------------------
+
+
+def _prepare(parts: Path, inputs: Sequence[Path], shipped: bool) -> None:
+    """Makes the folder of parts; parts of another work are removed."""
+    described = []
+    for path in inputs:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+        stat = path.stat()
+        described.append([str(path.absolute()), stat.st_size, stat.st_mtime_ns])
+    key = json.dumps([BUILD_VERSION, _PER_CHUNK, shipped, described])
+    mark = parts / "key"
+    wanted = hashlib.sha256(key.encode()).hexdigest()
+    if parts.is_dir() and not (mark.is_file() and mark.read_text() == wanted):
+        shutil.rmtree(parts)
+    if parts.is_dir():
+        logging.info("%s: going on from the chunks in it", parts)
+    else:
+        atomic_write_text(mark, wanted)
+
+
+def _chunks(streams: Sequence[Iterator[Item]]) -> Iterator[tuple[int, list[Item]]]:
+    number, chunk, size = 0, [], 0
+    for stream in streams:
+        for item in stream:
+            chunk.append(item)
+            size += len(item.content)
+            if len(chunk) == _PER_CHUNK or size > 32_000_000:
+                yield number, chunk
+                number, chunk, size = number + 1, [], 0
+    if chunk:
+        yield number, chunk
+
+
+def _waited(running: set[Future[None]]) -> set[Future[None]]:
+    done, rest = wait(running, return_when=FIRST_COMPLETED)
+    for future in done:
+        future.result()
+    return rest
+
+
+def _part(parts: Path, number: int) -> Path:
+    return parts / f"{number:06d}.npz"
+
+
+def _ledger(path: Path) -> Path:
+    return path.with_name(f"{path.name}.left_out.jsonl")
+
+
+def _run_chunk(chunk: list[Item], path: Path, shipped: bool, seconds: float, memory: int) -> None:
+    """Reads a chunk in a process of its own; an entry that ends or stops it is left out."""
+    context = multiprocessing.get_context("spawn")
+    at = context.Value("q", -1, lock=False)
+    culprits: dict[int, str] = {}
+    while True:
+        process = context.Process(
+            target=_read_chunk, args=(chunk, path, shipped, memory, culprits, at), daemon=True
+        )
+        process.start()
+        reason = _watched(process, at, seconds)
+        if not reason:
+            return
+        if at.value < 0 or at.value in culprits:
+            raise UserError(f"{path.parent}: a worker process {reason}; is the memory full?")
+        logging.warning("%s: left out: %s", chunk[at.value].name, reason)
+        culprits[at.value] = reason
+        at.value = -1
+
+
+def _watched(process: Any, at: Any, seconds: float) -> str:
+    """Waits for a process; returns how it failed, empty if it did not."""
+    last, since = at.value, time.monotonic()
+    while process.is_alive():
+        process.join(0.2 if seconds > 5.0 else 0.02)
+        if at.value != last:
+            last, since = at.value, time.monotonic()
+        elif time.monotonic() - since > max(seconds, 30.0 if last < 0 else 0.0):
+            process.kill()
+            process.join()
+            return f"took more than {seconds:.0f} s"
+    if process.exitcode == 0:
+        return ""
+    return f"ended the process that read it (exit status {process.exitcode})"
+
+
+def _read_chunk(
+    chunk: list[Item], path: Path, shipped: bool, memory: int, culprits: dict[int, str], at: Any
+) -> None:
+    _limit_memory(memory)
+    threadpoolctl.threadpool_limits(1)
+    records, ledger = [], []
+    for index, item in enumerate(chunk):
+        if index in culprits:
+            ledger.append({"name": item.name, "why": culprits[index]})
+            continue
+        at.value = index
+        for record in _records(item, shipped):
+            if isinstance(record, str):
+                name, _, why = record.partition(": ")
+                ledger.append({"name": name, "why": why})
+            else:
+                records.append(record)
+    sources = {name: known_source(name) for name in {record.source for record in records}}
+    text = "".join(json.dumps(line) + "\n" for line in ledger)
+    atomic_write_text(_ledger(path), text)
+    save_library(library_of(records, sources), path)  # last: the chunk is finished
+
+
+def _records(item: Item, shipped: bool) -> Iterator[Record | str]:
+    try:
+        found = entries_of(item)
+    except Exception as error:  # one entry never costs the others
+        yield f"{item.name}: {type(error).__name__}: {one_line(error)}"
+        return
+    for entry in found:
+        if isinstance(entry, str):
+            yield entry
+            continue
+        known = SOURCES.get(entry.source)
+        if shipped and not (known and known.shipped):
+            yield f"{entry.atoms.name}: {entry.source}: its terms do not let us pass it on"
+            continue
+        try:
+            yield record_of(entry)
+        except ValueError as error:
+            yield f"{entry.atoms.name}: {one_line(error)}"
+        except Exception as error:  # as above
+            yield f"{entry.atoms.name}: {type(error).__name__}: {one_line(error)}"
+
+
+def _limit_memory(memory: int) -> None:
+    try:
+        import resource
+    except ImportError:  # not on Windows, where a worker is not limited
+        return
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
