@@ -21,7 +21,7 @@ from imitation_refinement.phases.library import (
 )
 from imitation_refinement.phases.lines import B_ISO, LINES, Q_MAX, Q_MIN, line_list
 from imitation_refinement.phases.sources import Entry
-from imitation_refinement.phases.twins import first_of_each_phase
+from imitation_refinement.phases.twins import COSINE, first_of_each_phase, pattern
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.diffraction import reflections, scattering_factor
 from imitation_refinement.xrd.structures.atoms import (
@@ -234,6 +234,14 @@ def test_one_entry_of_each_phase_measured_first(library):
     kept, same_as = first_of_each_phase(both)
     assert same_as.tolist() == [2, 1, 2, 3]  # 3: its lines are elsewhere
     assert kept.tolist() == [1, 2, 3]
+
+
+def test_patterns_whose_lines_are_a_thousandth_apart_agree_at_the_limit():
+    both = make([SALT, SALT._replace(lattice=SALT.lattice * 1.001)])
+    step = np.log(Q_MAX / Q_MIN) / 999
+    expected = np.exp(-0.25 * (np.log(1.001) / step) ** 2)  # of two Gaussians of one step
+    assert pattern(both, 0) @ pattern(both, 1) == pytest.approx(expected, abs=2e-3)
+    assert expected == pytest.approx(COSINE, abs=3e-3)
 
 
 def test_primitive_cells_of_all_settings_have_the_volume_of_the_centring():

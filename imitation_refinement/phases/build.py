@@ -1,14 +1,13 @@
 """Making a library of phases from collections of structures.
 
-Belongs here: the stream of work, its worker processes, what survives a kill, and the ledger of what
-was left out. A chunk of entries is read by a process of its own; when that is killed, runs out of
-memory or hangs, the entry that it was at is left out, and the others are read again. Finished
-chunks stay in `<output>.parts`, from which a killed run goes on.
+Belongs here: the stream of work, what survives a kill, and the ledger of what was left out. A chunk
+of entries is read by a process of its own, see `isolated`. Finished chunks stay in
+`<output>.parts`, from which a killed run goes on.
 """
 
+import functools
 import hashlib
 import json
-import multiprocessing
 import os
 import shutil
 import time
@@ -18,11 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import threadpoolctl
 from absl import logging
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import atomic_write_text
+from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import (
     Library,
     Record,
@@ -247,53 +246,19 @@ def _ledger(path: Path) -> Path:
 
 
 def _run_chunk(chunk: list[Item], path: Path, shipped: bool, seconds: float, memory: int) -> None:
-    """Reads a chunk in a process of its own; an entry that ends or stops it is left out."""
-    context = multiprocessing.get_context("spawn")
-    at = context.Value("q", -1, lock=False)
-    culprits: dict[int, str] = {}
-    while True:
-        process = context.Process(
-            target=_read_chunk, args=(chunk, path, shipped, memory, culprits, at), daemon=True
-        )
-        process.start()
-        reason = _watched(process, at, seconds)
-        if not reason:
-            return
-        if at.value < 0 or at.value in culprits:
-            raise UserError(f"{path.parent}: a worker process {reason}; is the memory full?")
-        logging.warning("%s: left out: %s", chunk[at.value].name, reason)
-        culprits[at.value] = reason
-        at.value = -1
-
-
-def _watched(process: Any, at: Any, seconds: float) -> str:
-    """Waits for a process; returns how it failed, empty if it did not."""
-    last, since = at.value, time.monotonic()
-    while process.is_alive():
-        process.join(0.2 if seconds > 5.0 else 0.02)
-        if at.value != last:
-            last, since = at.value, time.monotonic()
-        elif time.monotonic() - since > max(seconds, 30.0 if last < 0 else 0.0):
-            process.kill()
-            process.join()
-            return f"took more than {seconds:.0f} s"
-    if process.exitcode == 0:
-        return ""
-    return f"ended the process that read it (exit status {process.exitcode})"
+    work = functools.partial(_read_chunk, chunk, path, shipped)
+    for index, why in run_isolated(work, seconds=seconds, memory=memory).items():
+        logging.warning("left out: %s: %s", chunk[index].name, why)
 
 
 def _read_chunk(
-    chunk: list[Item], path: Path, shipped: bool, memory: int, culprits: dict[int, str], at: Any
+    chunk: list[Item], path: Path, shipped: bool, left_out: dict[int, str], at: Any
 ) -> None:
-    _limit_memory(memory)
-    threadpoolctl.threadpool_limits(1)
     records, ledger = [], []
     for index, item in enumerate(chunk):
-        if index in culprits:
-            ledger.append({"name": item.name, "why": culprits[index]})
-            continue
         at.value = index
-        for record in _records(item, shipped):
+        found = [f"{item.name}: {left_out[index]}"] if index in left_out else None
+        for record in found or _records(item, shipped):
             if isinstance(record, str):
                 name, _, why = record.partition(": ")
                 ledger.append({"name": name, "why": why})
@@ -325,11 +290,3 @@ def _records(item: Item, shipped: bool) -> Iterator[Record | str]:
             yield f"{entry.atoms.name}: {one_line(error)}"
         except Exception as error:  # as above
             yield f"{entry.atoms.name}: {type(error).__name__}: {one_line(error)}"
-
-
-def _limit_memory(memory: int) -> None:
-    try:
-        import resource
-    except ImportError:  # not on Windows, where a worker is not limited
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))

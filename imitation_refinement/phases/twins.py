@@ -32,11 +32,17 @@ def first_of_each_phase(library: Library) -> tuple[np.ndarray, np.ndarray]:
 
 
 def pattern(library: Library, index: int) -> np.ndarray:
-    """Root pattern of an entry on a grid of ln q, float64 [1000], smoothed, of unit length."""
+    """Root pattern of an entry on a grid of ln q, float64 [1000], of unit length.
+
+    Lines are Gaussians of one step, 0.28 percent of q: patterns whose lines are 0.1 percent apart
+    have a cosine of 0.97.
+    """
     q, amplitude = library.lines(index)
     place = np.log(q / Q_MIN) / np.log(Q_MAX / Q_MIN) * (_POINTS - 1)
-    squares = np.bincount(np.rint(place).astype(int), amplitude**2, minlength=_POINTS)
-    root = np.sqrt(np.convolve(squares, [0.25, 0.5, 0.25], "same"))
+    near = np.rint(place)[:, None] + np.arange(-4, 5)
+    height = amplitude[:, None] * np.exp(-0.5 * (near - place[:, None]) ** 2)
+    inside = (near >= 0) & (near < _POINTS)
+    root = np.bincount(near[inside].astype(int), height[inside], minlength=_POINTS)
     return root / np.linalg.norm(root)
 
 
