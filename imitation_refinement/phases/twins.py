@@ -12,6 +12,7 @@ from imitation_refinement.phases.lines import Q_MAX, Q_MIN
 COSINE = 0.97  # of two patterns of one phase
 VOLUME = 0.05  # relative difference of their volumes per atom
 _POINTS = 1000  # of ln q
+_FADE = 20  # points at either end
 
 
 def first_of_each_phase(library: Library) -> tuple[np.ndarray, np.ndarray]:
@@ -40,6 +41,8 @@ def pattern(library: Library, index: int) -> np.ndarray:
     q, amplitude = library.lines(index)
     place = np.log(q / Q_MIN) / np.log(Q_MAX / Q_MIN) * (_POINTS - 1)
     near = np.rint(place)[:, None] + np.arange(-4, 5)
+    # Faded out at both ends, where a line of one pattern may lie just outside for the other.
+    amplitude = amplitude * np.clip(np.minimum(place, _POINTS - 1 - place) / _FADE, 0.0, 1.0)
     height = amplitude[:, None] * np.exp(-0.5 * (near - place[:, None]) ** 2)
     inside = (near >= 0) & (near < _POINTS)
     root = np.bincount(near[inside].astype(int), height[inside], minlength=_POINTS)
