@@ -14,7 +14,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.phases import build
 from imitation_refinement.phases.build import build_library, make_library
 from imitation_refinement.phases.isolated import run_isolated
-from imitation_refinement.phases.library import load_library
+from imitation_refinement.phases.library import COMPUTED_NEWER, load_library
 
 
 def line(name, a=4.0, species=("Cs", "Cl"), **changes):
@@ -90,6 +90,17 @@ def test_what_may_not_be_passed_on_is_left_out_and_counted(tmp_path):
     assert len(built.library) == 3 and built.left_out == 2
     assert "its terms do not let us pass it on" in ledger_of(built)["x"]
     assert len(build_library([path], tmp_path / "all.npz").library) == 5
+
+
+def test_a_chemical_system_of_the_materials_project_is_an_input(tmp_path, monkeypatch):
+    def fetched(system, folder):
+        assert (system, folder) == ("Cs-Cl", tmp_path)
+        return collection(tmp_path, [line("mp-22865", source="Materials Project, CC BY 4.0")])
+
+    monkeypatch.setattr(build, "materials_project", fetched)
+    library = make_library(["mp:Cs-Cl"], tmp_path / "out.npz").library
+    assert library.source_id.tolist() == ["mp-22865"]
+    assert library.computed.tolist() == [COMPUTED_NEWER]
 
 
 def build_in_process(path, output):

@@ -7,19 +7,18 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.build import record_of
 from imitation_refinement.phases.cif_text import triplet
 from imitation_refinement.phases.library import (
     COMPUTED,
     MEASURED,
     Source,
     concatenate,
-    library_of,
     load_library,
     primitive_of,
     save_library,
 )
 from imitation_refinement.phases.lines import B_ISO, LINES, Q_MAX, Q_MIN, line_list
+from imitation_refinement.phases.records import library_of, record_of
 from imitation_refinement.phases.sources import Entry
 from imitation_refinement.phases.twins import COSINE, first_of_each_phase, pattern
 from imitation_refinement.xrd import symmetry

@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
@@ -24,30 +23,21 @@ from imitation_refinement.files import atomic_write_text
 from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import (
     Library,
-    Record,
     concatenate,
-    library_of,
     load_library,
     save_library,
 )
-from imitation_refinement.phases.lines import line_list
+from imitation_refinement.phases.records import Record, library_of, record_of
 from imitation_refinement.phases.sources import (
     SOURCES,
-    Entry,
     Item,
     entries_of,
     items,
     known_source,
 )
 from imitation_refinement.phases.twins import first_of_each_phase
-from imitation_refinement.xrd import symmetry
-from imitation_refinement.xrd.structures.atoms import (
-    check_atoms,
-    composition,
-    majority_formula,
-    standard_cell,
-)
 from imitation_refinement.xrd.structures.cif import one_line
+from imitation_refinement.xrd.structures.materials_project import materials_project
 
 BUILD_VERSION = 1  # raise it whenever the same collections would give another library
 _PER_CHUNK = 1000
@@ -78,8 +68,17 @@ def make_library(
     *,
     shipped: bool = False,
 ) -> Built:
-    """Makes a library and says in the log what became of the entries; see `build_library`."""
-    built = build_library(inputs, output, workers, shipped=shipped)
+    """Makes a library and says in the log what became of the entries; see `build_library`.
+
+    An input `mp:Li-Fe-O` is a chemical system of the Materials Project, fetched by mp-api with the
+    user's key and kept beside the output.
+    """
+    folder = Path(output).expanduser().absolute().parent
+    paths = [
+        materials_project(str(path)[3:], folder) if str(path).startswith("mp:") else path
+        for path in inputs
+    ]
+    built = build_library(paths, output, workers, shipped=shipped)
     size = Path(output).stat().st_size / 1e6
     logging.info(
         "%s: %d phases, %.1f MB; %d the same as another one, %d left out: %s",
@@ -160,39 +159,6 @@ def build_library(
     atomic_write_text(path, "".join(f"{line}\n" for line in ledger))
     shutil.rmtree(parts, ignore_errors=True)
     return Built(library, left_out, len(whole) - len(library), path)
-
-
-def record_of(entry: Entry) -> Record:
-    """Checks an entry and works out what the library keeps of it.
-
-    Raises:
-        ValueError: it cannot be right, or has no lines.
-    """
-    atoms = entry.atoms
-    check_atoms(atoms)
-    cell, _ = standard_cell(atoms)
-    conventional = symmetry.lattice_vectors(cell.cell)
-    lattice = cell.primitive @ conventional
-    site, numbers, shares = _spelt_out(cell.kind, cell.kinds)
-    q, amplitude = line_list(lattice, cell.positions[site], numbers, shares)
-    unique, unique_numbers, unique_shares = _spelt_out(cell.unique_kind, cell.kinds)
-    volume = abs(np.linalg.det(lattice)) / len(cell.positions)
-    return Record(
-        q, amplitude, atoms.space_group or cell.number, cell.hall, cell.cell, entry.source,
-        entry.computed, volume, majority_formula(atoms),
-        "" if atoms.ordered else composition(atoms),
-        atoms.mineral, atoms.reference, atoms.source_id or atoms.name,
-        unique_numbers.tolist(), unique_shares.tolist(), cell.unique[unique],
-    )  # fmt: skip
-
-
-def _spelt_out(
-    kind: np.ndarray, kinds: Sequence[Sequence[tuple[int, float]]]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Site, atomic number and occupancy of each element of each site."""
-    rows = [(i, z, x) for i, k in enumerate(kind.tolist()) for z, x in kinds[k]]
-    site, number, share = zip(*rows, strict=True)
-    return np.array(site), np.array(number, np.int64), np.array(share, float)
 
 
 # --- Chunks and their processes ------------------------------------------------------------------

@@ -4,9 +4,8 @@ Belongs here: the arrays, and the file they are kept in. The file is an .npz who
 compressed one by one, so that names and structures are read when they are asked for; `header` is
 UTF-8 JSON. No pickle. Lengths in angstrom, angles in degrees, q = 2 pi / d in 1/angstrom.
 
-On disk q is a 16-bit number on a scale of ln q (steps of 4.2e-5, relative), as differences and with
-the low and the high bytes apart, which compresses; amplitudes have 8 bits, fractional coordinates
-are multiples of 1 / 65520, which holds halves, thirds and eighths exactly.
+Numbers are kept as the small integers of `codes`. On disk q is written as differences, and the
+bytes of each number apart, which compresses.
 """
 
 import hashlib
@@ -14,7 +13,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import resources
 from pathlib import Path
@@ -24,7 +23,17 @@ import numpy as np
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.files import atomic_file
-from imitation_refinement.phases.lines import Q_MAX, Q_MIN
+from imitation_refinement.phases.codes import (
+    ENTRIES,
+    LINES,
+    SITES,
+    TEXT,
+    TEXTS,
+    amplitude_of,
+    occupancy_of,
+    position_of,
+    q_of,
+)
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.structures.atoms import (
     SAME_PLACE,
@@ -37,17 +46,6 @@ from imitation_refinement.xrd.structures.atoms import (
 FORMAT = 1
 MEASURED, COMPUTED, COMPUTED_NEWER = range(3)  # values of `computed`
 _HEADER = "header"
-_LINES = ("code", "amplitude_code")
-_SITES = ("site_number", "site_occupancy", "site_position")
-_ENTRIES = {
-    "line_count": np.uint8, "site_count": np.uint16, "space_group": np.uint8, "hall": np.uint16,
-    "cell": np.float32, "source": np.uint8, "computed": np.uint8, "volume_per_atom": np.float32,
-}  # fmt: skip
-_TEXTS = ("formula", "composition", "mineral", "reference", "source_id")
-_TEXT = np.dtypes.StringDType()
-_STEPS = 65535 / np.log(Q_MAX / Q_MIN)
-_PER_CELL = 65520
-_FULL = 10000  # of an occupancy
 
 
 class Source(NamedTuple):
@@ -56,27 +54,6 @@ class Source(NamedTuple):
     name: str
     licence: str = ""
     citation: str = ""
-
-
-class Record(NamedTuple):
-    """One entry on its way into a library; see `Library` for what the fields mean."""
-
-    q: np.ndarray
-    amplitude: np.ndarray
-    space_group: int
-    hall: int
-    cell: np.ndarray
-    source: str
-    computed: int
-    volume_per_atom: float
-    formula: str
-    composition: str
-    mineral: str
-    reference: str
-    source_id: str
-    site_number: Sequence[int]
-    site_occupancy: Sequence[float]
-    site_position: np.ndarray
 
 
 class Library:
@@ -111,18 +88,16 @@ class Library:
 
     @cached_property
     def q(self) -> np.ndarray:  # noqa: D102
-        values = Q_MIN * np.exp(np.arange(65536) / _STEPS)
-        return _frozen(values.astype(np.float32)[self._arrays["code"]])
+        return frozen(q_of(self._arrays["code"]))
 
     @cached_property
     def amplitude(self) -> np.ndarray:  # noqa: D102
-        values = (np.arange(256) / 255.0).astype(np.float32)
-        return _frozen(values[self._arrays["amplitude_code"]])
+        return frozen(amplitude_of(self._arrays["amplitude_code"]))
 
     @cached_property
     def crystal_system(self) -> np.ndarray:  # noqa: D102
         systems = [symmetry.system_of_space_group(max(group, 1)) for group in range(231)]
-        return _frozen(np.array(systems, np.int8)[self._arrays["space_group"]])
+        return frozen(np.array(systems, np.int8)[self._arrays["space_group"]])
 
     @cached_property
     def _site_offsets(self) -> np.ndarray:
@@ -131,7 +106,7 @@ class Library:
     def __getattr__(self, name: str) -> Any:
         if name in ("space_group", "hall"):
             return self._arrays[name].astype(np.int16)
-        if name in ("cell", "source", "computed", "volume_per_atom", *_TEXTS):
+        if name in ("cell", "source", "computed", "volume_per_atom", *TEXTS):
             return self._arrays[name]
         raise AttributeError(f"a library has no {name!r}")
 
@@ -139,9 +114,9 @@ class Library:
     def digest(self) -> str:
         """Names the content: a hash of all entries and their sources."""
         digest = hashlib.sha256(json.dumps(self.sources).encode())
-        for name in (*_ENTRIES, *_LINES, *_SITES):
+        for name in (*ENTRIES, *LINES, *SITES):
             digest.update(np.ascontiguousarray(self._arrays[name]).tobytes())
-        for name in _TEXTS:
+        for name in TEXTS:
             digest.update("\n".join(self._arrays[name].tolist()).encode())
         return digest.hexdigest()
 
@@ -157,8 +132,8 @@ class Library:
     def sites(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One atom of each orbit: atomic numbers, occupancies, fractional coordinates [u, 3]."""
         own = slice(self._site_offsets[index], self._site_offsets[index + 1])
-        number, occupancy, position = (self._arrays[name][own] for name in _SITES)
-        return number.astype(np.int64), occupancy / _FULL, position / _PER_CELL
+        number, occupancy, position = (self._arrays[name][own] for name in SITES)
+        return number.astype(np.int64), occupancy_of(occupancy), position_of(position)
 
     def structure(self, index: int) -> Atoms:
         """Returns the atoms of an entry in the primitive cell of its setting."""
@@ -188,47 +163,18 @@ class Library:
         indices = np.asarray(indices)
         if indices.dtype == bool:
             indices = np.flatnonzero(indices)
-        arrays = {name: self._arrays[name][indices] for name in (*_ENTRIES, *_TEXTS)}
-        for names, count in ((_LINES, "line_count"), (_SITES, "site_count")):
+        arrays = {name: self._arrays[name][indices] for name in (*ENTRIES, *TEXTS)}
+        for names, count in ((LINES, "line_count"), (SITES, "site_count")):
             rows = _rows(_offsets(self._arrays[count]), indices)
             arrays |= {name: self._arrays[name][rows] for name in names}
-        return Library({name: _frozen(a) for name, a in arrays.items()}, self.sources)
-
-
-def library_of(records: Iterable[Record], sources: Mapping[str, Source]) -> Library:
-    """Makes a library of records; `sources` says what is known of each name in `Record.source`."""
-    records = list(records)
-    names = list(dict.fromkeys(record.source for record in records))
-    arrays: dict[str, Any] = {
-        "line_count": [len(r.q) for r in records],
-        "site_count": [len(r.site_number) for r in records],
-        "source": [names.index(r.source) for r in records],
-        "cell": np.array([r.cell for r in records], np.float32).reshape(-1, 6),
-        **{
-            name: [getattr(r, name) for r in records]
-            for name in ("space_group", "hall", "computed", "volume_per_atom", *_TEXTS)
-        },
-    }
-    made = {name: np.asarray(arrays[name], kind) for name, kind in _ENTRIES.items()}
-    made |= {name: np.array([_clean(t) for t in arrays[name]], _TEXT) for name in _TEXTS}
-    q = np.concatenate([np.zeros(0), *(r.q for r in records)])
-    amplitude = np.concatenate([np.zeros(0), *(r.amplitude for r in records)])
-    made["code"] = np.clip(np.rint(np.log(q / Q_MIN) * _STEPS), 0, 65535).astype(np.uint16)
-    made["amplitude_code"] = np.rint(255.0 * amplitude).astype(np.uint8)
-    made["site_number"] = np.array([z for r in records for z in r.site_number], np.uint8)
-    shares = np.array([x for r in records for x in r.site_occupancy], float)
-    made["site_occupancy"] = np.rint(_FULL * shares).astype(np.uint16)
-    places = np.concatenate([np.zeros((0, 3)), *(r.site_position for r in records)])
-    made["site_position"] = (np.rint(_PER_CELL * places).astype(int) % _PER_CELL).astype(np.uint16)
-    kept = [sources.get(name, Source(name)) for name in names]
-    return Library({name: _frozen(array) for name, array in made.items()}, kept)
+        return Library({name: frozen(a) for name, a in arrays.items()}, self.sources)
 
 
 def concatenate(libraries: Sequence[Library]) -> Library:
     """Joins libraries, entries in the order given."""
     sources = tuple(dict.fromkeys(source for lib in libraries for source in lib.sources))
     arrays = {}
-    for name in (*_ENTRIES, *_LINES, *_SITES, *_TEXTS):
+    for name in (*ENTRIES, *LINES, *SITES, *TEXTS):
         parts = [library._arrays[name] for library in libraries]
         if name == "source":
             parts = [
@@ -236,7 +182,7 @@ def concatenate(libraries: Sequence[Library]) -> Library:
                 for library, part in zip(libraries, parts, strict=True)
                 if len(part)
             ] or parts
-        arrays[name] = _frozen(np.concatenate(parts))
+        arrays[name] = frozen(np.concatenate(parts))
     return Library(arrays, sources)
 
 
@@ -273,11 +219,11 @@ def save_library(library: Library, path: str | os.PathLike[str]) -> None:
     }
     text = json.dumps(header, sort_keys=True).encode()
     arrays = {_HEADER: np.frombuffer(text, np.uint8)}
-    for name in (*_ENTRIES, *_LINES, *_SITES, *_TEXTS):
+    for name in (*ENTRIES, *LINES, *SITES, *TEXTS):
         arrays[name] = _packed(name, library._arrays[name], library.offsets)
     with atomic_file(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
         for name, array in arrays.items():
-            kind = zipfile.ZIP_DEFLATED if name in _LINES else zipfile.ZIP_LZMA
+            kind = zipfile.ZIP_DEFLATED if name in LINES else zipfile.ZIP_LZMA
             member = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
             member.compress_type = kind
             content = io.BytesIO()
@@ -335,19 +281,19 @@ class _Stored(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self._read:
-            offsets = _offsets(self["line_count"]) if name in _LINES else np.zeros(1, int)
+            offsets = _offsets(self["line_count"]) if name in LINES else np.zeros(1, int)
             try:
                 array = _unpacked(name, self._member(name), offsets)
             except (ValueError, IndexError, UnicodeDecodeError) as error:
                 raise _damaged(self.path, f"{name!r} cannot be read") from error
-            self._read[name] = _frozen(array)
+            self._read[name] = frozen(array)
         return self._read[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter((*_ENTRIES, *_LINES, *_SITES, *_TEXTS))
+        return iter((*ENTRIES, *LINES, *SITES, *TEXTS))
 
     def __len__(self) -> int:
-        return len(_ENTRIES) + len(_LINES) + len(_SITES) + len(_TEXTS)
+        return len(ENTRIES) + len(LINES) + len(SITES) + len(TEXTS)
 
     def _member(self, name: str) -> np.ndarray:
         try:
@@ -363,7 +309,7 @@ class _Stored(Mapping[str, np.ndarray]):
 
 
 def _packed(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    if name in _TEXTS:
+    if name in TEXTS:
         return np.frombuffer("".join(f"{text}\n" for text in array.tolist()).encode(), np.uint8)
     if name == "code":
         steps = np.diff(array, prepend=array[:1])
@@ -379,9 +325,9 @@ def _packed(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _unpacked(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    if name in _TEXTS:
-        return np.array(array.tobytes().decode().split("\n")[:-1], _TEXT)
-    kind = np.dtype(_ENTRIES.get(name, np.uint8 if name in ("amplitude_code", "site_number")
+    if name in TEXTS:
+        return np.array(array.tobytes().decode().split("\n")[:-1], TEXT)
+    kind = np.dtype(ENTRIES.get(name, np.uint8 if name in ("amplitude_code", "site_number")
                                  else np.uint16))  # fmt: skip
     if kind.itemsize > 1:
         planes = np.ascontiguousarray(array.transpose(0, 2, 1))
@@ -398,7 +344,7 @@ def _unpacked(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def _offsets(counts: np.ndarray) -> np.ndarray:
-    return _frozen(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]))
+    return frozen(np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]))
 
 
 def _rows(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -410,11 +356,8 @@ def _rows(offsets: np.ndarray, indices: np.ndarray) -> np.ndarray:
     )
 
 
-def _clean(text: str) -> str:
-    return " ".join(text.split())
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
+def frozen(array: np.ndarray) -> np.ndarray:
+    """Returns the array, which nobody can write to any more."""
     array.flags.writeable = False
     return array
 

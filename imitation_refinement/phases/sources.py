@@ -71,6 +71,7 @@ SOURCES = {
             "pymatgen_core_tests",
         )
     },
+    "Materials Project, CC BY 4.0": KnownSource(COMPUTED_NEWER, *_MP),  # by mp-api
     "matcalc_wbm": KnownSource(
         COMPUTED, "WBM, CC BY 4.0", "H.-C. Wang et al., npj Comput. Mater. 7, 12 (2021)"
     ),
