@@ -172,6 +172,8 @@ def test_a_group_that_the_atoms_do_not_show_is_said_in_the_cif():
     library = make([SALT._replace(space_group=216)])
     assert library.space_group.tolist() == [216]
     assert "states space group 216; its atoms have 225" in library.cif(0)
+    # A calculation states nothing.
+    assert make([SALT._replace(space_group=216)], computed=COMPUTED).space_group.tolist() == [225]
 
 
 def test_fields_of_entries(library):

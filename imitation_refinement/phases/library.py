@@ -63,7 +63,8 @@ class Library:
         sources: of the entries, `Source`s; `source` counts in them.
         q: float32 [m], ascending in each entry; amplitude: float32 [m], see `lines`.
         offsets: int64 [n + 1].
-        space_group: int16 [n], as stated by the source, or found at 0.01 angstrom.
+        space_group: int16 [n], as stated by the source; found at 0.01 angstrom where it states none,
+            and in calculated structures.
         crystal_system: int8 [n], index into xrd.crystals.CRYSTAL_SYSTEMS.
         hall: int16 [n], setting of the structure, 1..530 as spglib counts Hall symbols. Where the
             atoms do not show the stated space group, that of the atoms.

@@ -17,7 +17,7 @@ from imitation_refinement.phases.codes import (
     position_code,
     q_code,
 )
-from imitation_refinement.phases.library import Library, Source, frozen
+from imitation_refinement.phases.library import MEASURED, Library, Source, frozen
 from imitation_refinement.phases.lines import line_list
 from imitation_refinement.phases.sources import Entry
 from imitation_refinement.xrd import symmetry
@@ -65,8 +65,10 @@ def record_of(entry: Entry) -> Record:
     q, amplitude = line_list(lattice, cell.positions[site], numbers, shares)
     unique, unique_numbers, unique_shares = _spelt_out(cell.unique_kind, cell.kinds)
     volume = abs(np.linalg.det(lattice)) / len(cell.positions)
+    # A calculation states no symmetry; numbers that come with it were found in other coordinates.
+    stated = atoms.space_group if entry.computed == MEASURED else 0
     return Record(
-        q, amplitude, atoms.space_group or cell.number, cell.hall, cell.cell, entry.source,
+        q, amplitude, stated or cell.number, cell.hall, cell.cell, entry.source,
         entry.computed, volume, majority_formula(atoms),
         "" if atoms.ordered else composition(atoms),
         atoms.mineral, atoms.reference, atoms.source_id or atoms.name,
