@@ -78,6 +78,10 @@ def test_collections_of_several_kinds_are_one_library(tmp_path):
     (folder / "mine.CIF").write_text(first.cif(1).replace("Cs Br", "Cs I").replace("Br", "I"))
     path = collection(tmp_path, GOOD)
     library = build_library([path, folder], tmp_path / "out.npz").library
+    # A library is an input too; its entries come first and stand for what is the same.
+    build_library([path], tmp_path / "first.npz")
+    added = build_library([folder, path, tmp_path / "first.npz"], tmp_path / "added.npz")
+    assert added.library.digest == library.digest and added.merged == 3
     assert library.formula.tolist() == ["CsCl", "CsBr", "TlCl", "CsI"]
     assert [library.sources[i].name for i in library.source] == ["amcsd"] * 3 + ["cifs"]
 

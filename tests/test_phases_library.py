@@ -237,6 +237,13 @@ def test_one_entry_of_each_phase_measured_first(library):
     assert kept.tolist() == [1, 2, 3]
 
 
+def test_the_same_identifier_of_a_source_is_the_same_entry():
+    moved = SALT._replace(lattice=SALT.lattice * 1.05)  # as another reader has it
+    both = concatenate([make([SALT, SPINEL]), make([moved], "elsewhere"), make([moved])])
+    kept, same_as = first_of_each_phase(both)
+    assert same_as.tolist() == [0, 1, 2, 0] and kept.tolist() == [0, 1, 2]
+
+
 def test_patterns_whose_lines_are_a_thousandth_apart_agree_at_the_limit():
     both = make([SALT, SALT._replace(lattice=SALT.lattice * 1.001)])
     step = np.log(Q_MAX / Q_MIN) / 999

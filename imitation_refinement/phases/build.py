@@ -102,7 +102,8 @@ def build_library(
     depend on `workers`.
 
     Args:
-        inputs: collections, see `sources.items`.
+        inputs: collections, see `sources.items`, and libraries (.npz, or `shipped` for the one of
+            the package), whose entries come first and stand for what is the same.
         output: file to write; `<output>.left_out.jsonl` beside it names what was left out.
         workers: processes.
         shipped: leaves out entries of sources whose terms do not let the package pass them on.
@@ -113,34 +114,16 @@ def build_library(
         UserError: an input is none or damaged, nothing usable in it, or not writable.
     """
     output = Path(output).expanduser()
+    libraries = [load_library(_library_path(path)) for path in inputs if _is_library(path)]
+    collections = [Path(path).expanduser() for path in inputs if not _is_library(path)]
     parts = output.with_name(f"{output.name}.parts")
-    _prepare(parts, [Path(path).expanduser() for path in inputs], shipped)
-    chunks = _chunks([items(path) for path in inputs])
-    count = 0
-    start = time.monotonic()
-    with ThreadPoolExecutor(max(workers, 1)) as threads:
-        running: set[Future[None]] = set()
-        for number, chunk in chunks:
-            count = number + 1
-            if not _part(parts, number).exists():
-                running.add(
-                    threads.submit(
-                        _run_chunk, chunk, _part(parts, number), shipped, seconds, memory
-                    )
-                )
-            while len(running) >= 2 * max(workers, 1):
-                running = _waited(running)
-                logging.info("library: %d chunks of %d entries in hand, %.0f s", count,
-                             _PER_CHUNK, time.monotonic() - start)  # fmt: skip
-        while running:
-            running = _waited(running)
-    if not count:
+    _prepare(parts, collections, shipped)
+    read = _read_chunks(collections, parts, workers, shipped, seconds, memory)
+    if not (libraries or read):
         raise UserError(f"{', '.join(map(str, inputs))}: no structure in it")
-    whole = concatenate([load_library(_part(parts, number)) for number in range(count)])
+    whole = concatenate([*libraries, *(load_library(part) for part in read)])
     ledger = [
-        line
-        for number in range(count)
-        for line in _ledger(_part(parts, number)).read_text(encoding="utf-8").splitlines()
+        line for part in read for line in _ledger(part).read_text(encoding="utf-8").splitlines()
     ]
     left_out = len(ledger)
     if not len(whole):
@@ -161,7 +144,44 @@ def build_library(
     return Built(library, left_out, len(whole) - len(library), path)
 
 
+def _is_library(path: str | os.PathLike[str]) -> bool:
+    return str(path) == "shipped" or str(path).lower().endswith(".npz")
+
+
+def _library_path(path: str | os.PathLike[str]) -> str | os.PathLike[str] | None:
+    return None if str(path) == "shipped" else path
+
+
 # --- Chunks and their processes ------------------------------------------------------------------
+
+
+def _read_chunks(
+    collections: Sequence[Path],
+    parts: Path,
+    workers: int,
+    shipped: bool,
+    seconds: float,
+    memory: int,
+) -> list[Path]:
+    """Reads collections in chunks, those that are not finished; returns the file of each."""
+    finished: list[Path] = []
+    start = time.monotonic()
+    with ThreadPoolExecutor(max(workers, 1)) as threads:
+        running: set[Future[None]] = set()
+        for chunk in _chunks([items(path) for path in collections]):
+            part = parts / f"{len(finished):06d}.npz"
+            finished.append(part)
+            if not part.exists():
+                running.add(threads.submit(_run_chunk, chunk, part, shipped, seconds, memory))
+            while len(running) >= 2 * max(workers, 1):
+                running = _waited(running)
+                logging.info(
+                    "library: chunk %d of up to %d entries in hand, %.0f s",
+                    len(finished), _PER_CHUNK, time.monotonic() - start,
+                )  # fmt: skip
+        while running:
+            running = _waited(running)
+    return finished
 
 
 def _prepare(parts: Path, inputs: Sequence[Path], shipped: bool) -> None:
@@ -183,17 +203,17 @@ def _prepare(parts: Path, inputs: Sequence[Path], shipped: bool) -> None:
         atomic_write_text(mark, wanted)
 
 
-def _chunks(streams: Sequence[Iterator[Item]]) -> Iterator[tuple[int, list[Item]]]:
-    number, chunk, size = 0, [], 0
+def _chunks(streams: Sequence[Iterator[Item]]) -> Iterator[list[Item]]:
+    chunk, size = [], 0
     for stream in streams:
         for item in stream:
             chunk.append(item)
             size += len(item.content)
             if len(chunk) == _PER_CHUNK or size > 32_000_000:
-                yield number, chunk
-                number, chunk, size = number + 1, [], 0
+                yield chunk
+                chunk, size = [], 0
     if chunk:
-        yield number, chunk
+        yield chunk
 
 
 def _waited(running: set[Future[None]]) -> set[Future[None]]:
@@ -201,10 +221,6 @@ def _waited(running: set[Future[None]]) -> set[Future[None]]:
     for future in done:
         future.result()
     return rest
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"{number:06d}.npz"
 
 
 def _ledger(path: Path) -> Path:

@@ -6,6 +6,7 @@ and left out, and the work is begun again without it. Nothing here knows what an
 """
 
 import multiprocessing
+import signal
 import time
 from collections.abc import Callable
 from typing import Any
@@ -67,6 +68,7 @@ def _watched(process: Any, at: Any, seconds: float) -> str:
 
 
 def _limited(work: Work, left_out: dict[int, str], at: Any, memory: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's; no item is to blame
     try:
         import resource
     except ImportError:  # not on Windows

@@ -172,7 +172,7 @@ class Library:
 
 
 def concatenate(libraries: Sequence[Library]) -> Library:
-    """Joins libraries, entries in the order given."""
+    """Joins libraries, of which there is at least one; entries in the order given."""
     sources = tuple(dict.fromkeys(source for lib in libraries for source in lib.sources))
     arrays = {}
     for name in (*ENTRIES, *LINES, *SITES, *TEXTS):

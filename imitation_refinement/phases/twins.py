@@ -18,6 +18,8 @@ _FADE = 20  # points at either end
 def first_of_each_phase(library: Library) -> tuple[np.ndarray, np.ndarray]:
     """Chooses one entry of each phase: measured before computed, then the earlier one.
 
+    Entries of one source with the same identifier are the same too.
+
     Returns:
         (indices of the chosen entries, ascending; the index of the entry [n] that stands for each).
     """
@@ -25,10 +27,11 @@ def first_of_each_phase(library: Library) -> tuple[np.ndarray, np.ndarray]:
     _, group = np.unique(np.array(keys), return_inverse=True)
     order = np.lexsort((np.arange(len(library)), library.computed != MEASURED, group))
     starts = np.flatnonzero(np.diff(group[order], prepend=-1))
-    same_as = np.arange(len(library))
+    same_as = _first_of_each(library)
     for members in np.split(order, starts[1:]):
         if len(members) > 1:
             _assign(library, members, same_as)
+    same_as = same_as[same_as]
     return np.flatnonzero(same_as == np.arange(len(library))), same_as
 
 
@@ -49,11 +52,18 @@ def pattern(library: Library, index: int) -> np.ndarray:
     return root / np.linalg.norm(root)
 
 
+def _first_of_each(library: Library) -> np.ndarray:
+    """The first entry of the same source and identifier, for each entry."""
+    first: dict[tuple[int, str], int] = {}
+    pairs = zip(library.source.tolist(), library.source_id.tolist(), strict=True)
+    return np.array([first.setdefault(pair, i) for i, pair in enumerate(pairs)], np.int64)
+
+
 def _assign(library: Library, members: np.ndarray, same_as: np.ndarray) -> None:
     chosen: list[int] = []
     patterns: list[np.ndarray] = []
     volumes = library.volume_per_atom
-    for index in members.tolist():
+    for index in members[same_as[members] == members].tolist():
         own = pattern(library, index)
         for other, theirs in zip(chosen, patterns, strict=True):
             near = abs(volumes[index] / volumes[other] - 1.0) < VOLUME
