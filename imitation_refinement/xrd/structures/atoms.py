@@ -21,6 +21,7 @@ _LOOSER = (SYMPREC, 0.03, 0.1)
 MAX_ATOMS = 500  # in the primitive cell; a pattern of more takes minutes
 MAX_NUMBER = 98  # end of the scattering-factor table
 MIN_DISTANCE = 0.5  # angstrom; atoms nearer than that are a mistake, unless they share the place
+MAX_LENGTH = 2000.0  # angstrom; longer than the longest period known, of polytypes
 SAME_PLACE = 0.1  # angstrom; images of an atom, or elements, nearer than that are on one site
 VOLUME_PER_ATOM = (2.5, 150.0)  # cubic angstrom; what is outside is no crystal
 _FULL = 1.05  # occupancies of one place add up to at most that
@@ -142,6 +143,7 @@ def check_atoms(atoms: Atoms) -> None:
     lattice, positions = atoms.lattice, atoms.positions
     if not (len(atoms.numbers) and np.isfinite(lattice).all() and np.isfinite(positions).all()):
         raise ValueError("no atoms, or numbers that are not finite")
+    check_lattice(lattice)
     if max(atoms.numbers) > MAX_NUMBER or min(atoms.numbers) < 1:
         raise ValueError(f"elements beyond number {MAX_NUMBER} have no scattering factors")
     if len(atoms.numbers) > 8 * MAX_ATOMS:
@@ -159,6 +161,18 @@ def check_atoms(atoms: Atoms) -> None:
             raise ValueError(f"atoms nearer than {MIN_DISTANCE} angstrom")
     if atoms.formula and (doubt := formula_doubt(atoms)):
         raise ValueError(f"its atoms are not those of its formula: {doubt}")
+
+
+def check_lattice(lattice: np.ndarray) -> None:
+    """Says why a cell cannot be right; what comes after need not end for such a one.
+
+    Raises:
+        ValueError: a vector longer than MAX_LENGTH, or a volume that holds no atom.
+    """
+    if not (longest := np.abs(lattice).max()) <= MAX_LENGTH:
+        raise ValueError(f"a cell vector of {longest:.3g} angstrom")
+    if not (volume := abs(float(np.linalg.det(lattice)))) >= VOLUME_PER_ATOM[0]:
+        raise ValueError(f"a cell of {volume:.3g} cubic angstrom")
 
 
 def formula_doubt(atoms: Atoms) -> str:
@@ -366,6 +380,7 @@ def expanded(
             delta = images - images[0]
             delta -= np.rint(delta)
             same = np.einsum("ij,jk,ik->i", delta, metric, delta) < SAME_PLACE**2
+            same[0] = True  # whatever the numbers are, the loop ends
             every.append((images[0] + delta[same].mean(axis=0)) % 1.0)
             site.append(index)
             images = images[~same]

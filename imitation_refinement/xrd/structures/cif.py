@@ -15,6 +15,7 @@ from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.formula import NUMBERS, parsed_formula
 from imitation_refinement.xrd.structures.atoms import (
     Atoms,
+    check_lattice,
     expanded,
     formula_doubt,
     merged_places,
@@ -62,6 +63,8 @@ def read_cif(name: str, content: bytes) -> list[Atoms | str]:
             found.append(_block_atoms(own, block))
         except ValueError as error:
             found.append(f"{own}: {one_line(error)}")
+        except Exception as error:  # what nobody has thought of: never the end of a batch
+            found.append(f"{own}: broken: {one_line(error)}")
     return found
 
 
@@ -81,6 +84,7 @@ def _block_atoms(name: str, block: Any) -> Atoms:
         lattice = symmetry.lattice_vectors(cell)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"broken: no cell has the angles {cell[3:].tolist()}") from None
+    check_lattice(lattice)
     formula = _value(block, ("_chemical_formula_sum",))
     symbols, positions, occupancies = _sites(block, formula, notes)
     settings, group = _settings(block, cell, lattice, notes)
