@@ -263,7 +263,7 @@ def test_second_reading_comes_from_the_cache_and_a_changed_file_does_not(tmp_pat
 def test_missing_package_is_one_line(tmp_path, monkeypatch):
     path = write_lines(tmp_path / "some.jsonl", [entry(SALT)])
     monkeypatch.setitem(__import__("sys").modules, "spglib", None)
-    with pytest.raises(UserError, match=r"pip install 'imitation-refinement\[structures\]'"):
+    with pytest.raises(UserError, match="needs spglib: pip install gemmi spglib"):
         read_structures(path, tmp_path / "cache", workers=1)
 
 

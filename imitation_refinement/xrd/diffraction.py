@@ -21,6 +21,9 @@ MOTT_BETHE = 41.78214  # 8 pi^2 Bohr radii in angstrom, of the Mott-Bethe formul
 _STEPS_PER_S_SQUARED = 8192
 # Relative difference of q below which two reflections share one line.
 _SAME_Q = 1e-7
+# Lattice points in the box around the sphere of reflections; a cell of 600,000 cubic angstrom has
+# as many. What asks for more is a mistake in the cell and would take all memory.
+_MAX_BOX = 5_000_000
 # |F|^2 below this share of (sum f)^2 is a systematic absence plus rounding.
 _ZERO = 1e-20
 # pymatgen merges lines closer than this and drops those weaker than 1e-3 (of 100).
@@ -46,6 +49,8 @@ def reflections(
     lattice: np.ndarray,
     positions: np.ndarray,
     numbers: np.ndarray,
+    weights: np.ndarray | None = None,
+    /,
     *,
     q_min: float,
     q_max: float,
@@ -61,21 +66,25 @@ def reflections(
       lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
       positions: [n, 3], fractional.
       numbers: int [n], atomic numbers 1..98.
+      weights: [n], occupancy of each atom, which multiplies its scattering factor; None is 1. The
+        elements that share a site are several atoms at one position.
       q_min: smallest q.
       q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
       wavelength: of the Lorentz-polarization factor.
       b_iso: isotropic displacement parameter of every atom.
 
     Raises:
-      ValueError: q_max is beyond 4 pi, the end of the scattering-factor table.
+      ValueError: q_max is beyond 4 pi, the end of the scattering-factor table, or the cell is so
+        large that the reflections would not fit into memory.
     """
     q_max = min(q_max, 4.0 * np.pi / wavelength * (1.0 - 1e-9))
     if q_max > 4.0 * np.pi:
         raise ValueError(f"q_max {q_max:.3f} is beyond the tabulated 4 pi (1/angstrom)")
     # |h_i| = |a_i . g| <= |a_i| |g|: the box holds the sphere exactly.
-    h_max, k_max, l_max = np.floor(
-        q_max / (2.0 * np.pi) * np.sqrt(np.sum(lattice**2, axis=1))
-    ).astype(int)
+    bounds = np.floor(q_max / (2.0 * np.pi) * np.sqrt(np.sum(lattice**2, axis=1)))
+    if not (box := np.prod(2.0 * bounds + 1.0)) <= 2.0 * _MAX_BOX:
+        raise ValueError(f"a cell so large that {box:.1e} reflections would have to be tried")
+    h_max, k_max, l_max = bounds.astype(int)
     h, k, l = np.arange(h_max + 1), np.arange(-k_max, k_max + 1), np.arange(-l_max, l_max + 1)  # noqa: E741
     reciprocal = np.linalg.inv(lattice).T
     metric = reciprocal @ reciprocal.T
@@ -103,16 +112,19 @@ def reflections(
     fraction = table_position - step
     structure_factor = np.zeros(len(chosen), np.complex128)
     forward = np.zeros(len(chosen))
+    if weights is None:
+        weights = np.ones(len(numbers))
     for number in np.unique(numbers):
-        x, y, z = positions[numbers == number].T
+        own = numbers == number
+        x, y, z = positions[own].T
         first = np.exp(2j * np.pi * np.multiply.outer(h, x))
         second = np.exp(2j * np.pi * np.multiply.outer(k, y))
-        third = np.exp(2j * np.pi * np.multiply.outer(z, l))
+        third = weights[own, None] * np.exp(2j * np.pi * np.multiply.outer(z, l))
         phases = (first[:, None] * second).reshape(-1, len(x)) @ third
         table = _scattering_table(int(number))
         factor = table[step] + fraction * (table[step + 1] - table[step])
         structure_factor += factor * phases.ravel()[chosen]
-        forward += len(x) * factor
+        forward += weights[own].sum() * factor
     squared = structure_factor.real**2 + structure_factor.imag**2
     present = squared > _ZERO * forward**2
     g_squared, squared = g_squared[present], squared[present]

@@ -21,10 +21,15 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.crystals import Crystal
-from imitation_refinement.xrd.structures.files import (
+from imitation_refinement.xrd.structures import cif
+from imitation_refinement.xrd.structures.atoms import (
     MAX_ATOMS,
     MIN_DISTANCE,
     SYMPREC,
+    Atoms,
+    check_atoms,
+)
+from imitation_refinement.xrd.structures.files import (
     Found,
     check_packages,
     from_cif,
@@ -97,9 +102,9 @@ def read_structures(
     """Reads every structure of a folder of CIF files, or of a file of JSON lines.
 
     A CIF file may hold several structures; folders are searched to any depth. A JSON line has
-    `lattice` (3 rows, angstrom), `species` and `frac_coords`, and may have `id`. Symmetry is found
-    anew at 0.1 angstrom. Disordered, broken and doubtful structures are left out; each is named in
-    the log. The table is kept in the cache under the content of the files.
+    `lattice` (3 rows, angstrom), `species` and `frac_coords`, and may have `id`. Symmetry is as
+    stated, or found at 0.01 angstrom. Disordered, broken and doubtful structures are left out; each
+    is named in the log. The table is kept in the cache under the content of the files.
 
     Args:
         path: folder, or file ending in .jsonl or .jsonl.gz.
@@ -137,13 +142,38 @@ def read_structures(
     return found
 
 
+def read_cif_atoms(path: str | os.PathLike[str]) -> tuple[list[Atoms], list[str]]:
+    """Reads every structure of a CIF file with its occupancies.
+
+    Returns:
+        (structures that can be used, `name: why not` of the others).
+
+    Raises:
+        UserError: the file cannot be read, or a package is missing.
+    """
+    path = Path(path)
+    check_packages()
+    usable: list[Atoms] = []
+    left_out = []
+    for atoms in cif.read_cif(path.name, _content(path)):
+        try:
+            if isinstance(atoms, str):
+                raise ValueError(atoms)
+            check_atoms(atoms)
+            usable.append(atoms)
+        except ValueError as error:
+            left_out.append(str(error) if isinstance(atoms, str) else f"{atoms.name}: {error}")
+    return usable, left_out
+
+
 def read_cif(path: str | os.PathLike[str]) -> Crystal:
     """Reads the first structure of a CIF file as a crystal in its primitive standard cell.
 
     Raises:
-        UserError: cannot be read, is disordered or broken, or pymatgen is missing.
+        UserError: cannot be read, is disordered or broken, or a package is missing.
     """
     path = Path(path)
+    check_packages()
     found = from_cif((path.name, _content(path)))[0]
     if isinstance(found, str):
         raise UserError(f"{path}: no usable structure ({found.partition(': ')[2]})")

@@ -1,0 +1,1 @@
+"""Phases: the library of known crystal structures, and the matching of patterns with it."""
