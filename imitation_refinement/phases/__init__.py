@@ -1,0 +1,1 @@
+"""Phases: known structures as prototypes, matched with scans to name what was measured."""

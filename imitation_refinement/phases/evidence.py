@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 
+from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
 from imitation_refinement.phases.scores import (
     PRIOR,
     PRIOR_WEIGHT,
@@ -18,7 +19,6 @@ from imitation_refinement.phases.scores import (
     cosines,
     shifted,
 )
-from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
 from imitation_refinement.xrd.imperfections import K_ALPHA
 
 DISPLACEMENTS = (-8e-4, -4e-4, 0.0, 4e-4, 8e-4)  # h / R of `xrd.imperfections.displaced`
@@ -302,7 +302,7 @@ def _wide(rows: np.ndarray) -> np.ndarray:
 
 
 def _log_richness(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """ln of (sum x)^2 / (n sum x^2), the share of n points that equal peaks would fill."""
+    """Ln of (sum x)^2 / (n sum x^2), the share of n points that equal peaks would fill."""
     squared = np.maximum(np.square(rows).sum(axis=1), 1e-12)
     return np.log(np.maximum(rows.sum(axis=1) ** 2 / squared / points, 1e-6))
 

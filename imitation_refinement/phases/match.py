@@ -10,8 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.evidence import FEATURES, weigh
-from imitation_refinement.phases.posterior import Posterior, log_probabilities
-from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis, scan_roots
+from imitation_refinement.phases.posterior import Posterior, probabilities
+from imitation_refinement.phases.prototypes import (
+    Prototypes,
+    draw_roots,
+    draw_shifted,
+    scan_roots,
+)
 from imitation_refinement.phases.scores import best_of, coarse_choice
 
 BEST = 60  # prototypes whose evidence is weighed
@@ -21,20 +26,21 @@ class Match(NamedTuple):
     """The k likeliest prototypes of n scans, likeliest first.
 
     Attributes:
-        index: which prototypes, int64 `[n, k]`.
-        score: ln of the odds against the others before they are normalised, float32 `[n, k]`.
-        cosine: of root patterns at the best fit, float32 `[n, k]`.
+        entry: which prototypes, int64 `[n, k]`.
+        score: ln of the odds against the others before they are normalised, float64 `[n, k]`.
+        cosine: of root patterns at the best fit, float64 `[n, k]`.
         shift: change of ln q from prototype to scan, float64 `[n, k]`; the scan's cell is smaller
             by it.
         displacement: h / R of the sample at the best fit, float64 `[n, k]`.
-        explained: share of the scan's peaks, by height, that lie on lines, float32 `[n, k]`.
-        missing: share of the prototype that should be seen and is not, float32 `[n, k]`.
-        left_over: share of the scan that is not explained, float32 `[n, k]`.
+        explained: share of the scan's peaks, by height, that lie on lines, float64 `[n, k]`.
+        missing: share of the prototype that should be seen and is not, float64 `[n, k]`.
+        left_over: share of the scan that is not explained, float64 `[n, k]`.
         log_probability: that this prototype's phase is the scan's, float64 `[n, k]`.
+        vote: share in what the symmetry is if the phase is none of them, float64 `[n, k]`.
         not_in_library: probability that none of the prototypes is, float64 `[n]`.
     """
 
-    index: np.ndarray
+    entry: np.ndarray
     score: np.ndarray
     cosine: np.ndarray
     shift: np.ndarray
@@ -43,6 +49,7 @@ class Match(NamedTuple):
     missing: np.ndarray
     left_over: np.ndarray
     log_probability: np.ndarray
+    vote: np.ndarray
     not_in_library: np.ndarray
 
 
@@ -67,16 +74,16 @@ def match(
         best: k, at most N; fewer are cheaper and lose right ones.
 
     Raises:
-        ValueError: shapes do not agree with each other or with the grid.
+        ValueError: no patterns, or shapes do not agree with each other or with the grid.
     """
     patterns, masks = np.asarray(patterns, np.float32), np.asarray(masks, bool)
-    if patterns.ndim != 2 or patterns.shape[1] != prototypes.grid.length:
+    if patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != prototypes.grid.length:
         raise ValueError(
-            f"expected patterns [n, {prototypes.grid.length}], got {list(patterns.shape)}"
+            f"expected patterns [n, {prototypes.grid.length}], n > 0, got {list(patterns.shape)}"
         )
     if masks.shape != patterns.shape:
         raise ValueError(f"expected masks {list(patterns.shape)}, got {list(masks.shape)}")
-    size = len(prototypes)
+    size = prototypes.size
     if allowed is not None:
         allowed = np.broadcast_to(np.asarray(allowed, bool), (len(patterns), size))
     roots, measured = scan_roots(patterns, masks)
@@ -84,17 +91,10 @@ def match(
     chosen = coarse_choice(roots, measured, prototypes, allowed=allowed)
     rows = []
     for i, found in enumerate(chosen):
-        drawn = _drawn(prototypes, found)
-        order = best_of(roots[i], measured[i], prototypes, found, drawn, min(best, size))
-        found, drawn = found[order], drawn[order]
-        evidence = weigh(
-            fine[i], fine_measured[i], roots[i], measured[i], prototypes, found, drawn
-        )
         possible = np.ones(len(found), bool) if allowed is None else allowed[i, found]
-        rows.append(_row(found, evidence.shift, evidence.displacement, evidence.features, possible,
-                         posterior))  # fmt: skip
-    if not rows:
-        return Match(*(np.zeros((0, min(best, size))) for _ in range(9)), np.zeros(0))
+        others, found = found[~possible], found[possible]
+        row = _Scan(fine[i], fine_measured[i], roots[i], measured[i])
+        rows.append(_row(row, prototypes, posterior, found, others, min(best, size)))
     return Match(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
@@ -126,9 +126,9 @@ def match_residual(
     """
     left = np.stack(
         [
-            residual(pattern, mask, prototypes, int(index), float(shift))
-            for pattern, mask, index, shift in zip(
-                np.asarray(patterns, np.float32), masks, first.index[:, 0], first.shift[:, 0],
+            residual(pattern, mask, prototypes, entry=int(entry), shift=float(shift))
+            for pattern, mask, entry, shift in zip(
+                np.asarray(patterns, np.float32), masks, first.entry[:, 0], first.shift[:, 0],
                 strict=True,
             )
         ]
@@ -137,7 +137,7 @@ def match_residual(
 
 
 def residual(
-    pattern: np.ndarray, mask: np.ndarray, prototypes: Prototypes, index: int, shift: float
+    pattern: np.ndarray, mask: np.ndarray, prototypes: Prototypes, *, entry: int, shift: float
 ) -> np.ndarray:
     """Returns what is left of a pattern where a prototype predicts little of it, float32 `[L]`.
 
@@ -149,13 +149,10 @@ def residual(
         pattern: `[L]`.
         mask: bool `[L]`.
         prototypes: N of them.
-        index: which one.
+        entry: which one.
         shift: of its lines in ln q.
     """
-    moved = prototypes._replace(q=prototypes.q * np.float32(np.exp(shift)))
-    root = draw_roots(
-        moved.q, moved.height, moved.offsets, np.array([index]), prototypes.grid, fold=1
-    )[0]
+    root = draw_shifted(prototypes, np.array([entry]), np.array([shift]), fold=1)[0]
     model = root**2 * np.asarray(mask, np.float32)
     strong = model > 0.1 * max(float(model.max()), 1e-12)
     if not strong.any():
@@ -166,32 +163,52 @@ def residual(
     return (left / top if top > 0.0 else left).astype(np.float32)
 
 
-def _drawn(prototypes: Prototypes, chosen: np.ndarray) -> np.ndarray:
-    q, height, offsets, *_ = prototypes
-    return draw_roots(q, height, offsets, chosen, prototypes.grid)
+class _Scan(NamedTuple):
+    """Root patterns of one scan on the full and the half grid, and where they were measured."""
+
+    fine: np.ndarray
+    fine_mask: np.ndarray
+    root: np.ndarray
+    mask: np.ndarray
 
 
 def _row(
-    found: np.ndarray,
-    shift: np.ndarray,
-    displacement: np.ndarray,
-    features: np.ndarray,
-    possible: np.ndarray,
+    scan: _Scan,
+    prototypes: Prototypes,
     posterior: Posterior,
+    found: np.ndarray,
+    others: np.ndarray,
+    best: int,
 ) -> tuple[np.ndarray, ...]:
-    """The fields of `Match` for one scan."""
-    score, log_probability, none = log_probabilities(features[None], posterior, possible[None])
-    order = np.argsort(-log_probability[0], kind="stable")
-    column = {name: features[order, place] for place, name in enumerate(FEATURES)}
+    """The fields of `Match` for one scan; where fewer than `best` may be, others fill the row."""
+    q, height, offsets, *_ = prototypes
+    if not found.size:
+        zeros = np.zeros(best)
+        never = np.full(best, -np.inf)
+        even = np.full(best, 1.0 / best)
+        return (others[:best], *(zeros,) * 7, never, even, np.ones(()))
+    drawn = draw_roots(q, height, offsets, found, prototypes.grid)
+    order = best_of(scan.root, scan.mask, prototypes, found, drawn, best)
+    found = found[order]
+    shift, displacement, features = weigh(*scan, prototypes, found, drawn[order])
+    weighed = probabilities(features[None], posterior)
+    column = dict(zip(FEATURES, features.T, strict=True))
+    order = np.argsort(-weighed.log[0], kind="stable")
+    empty = best - len(order)
+
+    def filled(values: np.ndarray, value: float = 0.0) -> np.ndarray:
+        return np.concatenate([values[order], np.full(empty, value)])
+
     return (
-        found[order],
-        score[0][order].astype(np.float32),
-        column["cosine"],
-        shift[order],
-        displacement[order],
-        column["peaks_explained"],
-        column["missing"],
-        column["left_over"],
-        log_probability[0][order],
-        none[0],
+        np.concatenate([found[order], others[:empty]]),
+        filled(weighed.score[0], -np.inf),
+        filled(column["cosine"]),
+        filled(shift),
+        filled(displacement),
+        filled(column["peaks_explained"]),
+        filled(column["missing"]),
+        filled(column["left_over"]),
+        filled(weighed.log[0], -np.inf),
+        filled(weighed.vote[0]),
+        weighed.none[0],
     )

@@ -47,7 +47,9 @@ class Prototypes(NamedTuple):
     coarse: np.ndarray
     grid: Grid
 
-    def __len__(self) -> int:
+    @property
+    def size(self) -> int:
+        """N; a named tuple's length is the number of its fields."""
         return len(self.kind)
 
 
@@ -144,6 +146,29 @@ def draw_roots(
     return unit(smoothed(np.sqrt(flat.reshape(-1, points).astype(np.float32))))
 
 
+def draw_shifted(
+    prototypes: Prototypes, chosen: np.ndarray, shift: np.ndarray, *, fold: int = FOLD
+) -> np.ndarray:
+    """Returns root patterns of some prototypes with their lines moved, float32 `[C, L / fold]`.
+
+    Args:
+        prototypes: N of them.
+        chosen: which, int `[C]`.
+        shift: of ln q of each one's lines, `[C]`.
+        fold: see `draw_roots`.
+    """
+    parts = [slice(prototypes.offsets[i], prototypes.offsets[i + 1]) for i in chosen]
+    moved = [prototypes.q[own] * np.exp(by) for own, by in zip(parts, shift, strict=True)]
+    return draw_roots(
+        np.concatenate(moved).astype(np.float32),
+        np.concatenate([prototypes.height[own] for own in parts]),
+        np.concatenate([[0], np.cumsum([len(lines) for lines in moved])]),
+        np.arange(len(chosen)),
+        prototypes.grid,
+        fold=fold,
+    )
+
+
 def scan_roots(
     patterns: np.ndarray, masks: np.ndarray, fold: int = FOLD
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -159,7 +184,7 @@ def scan_roots(
     """
     patterns = np.maximum(np.asarray(patterns, np.float32), 0.0)
     folded = patterns.reshape(len(patterns), -1, fold).mean(axis=2)
-    measured = np.asarray(masks, bool).reshape(len(patterns), -1, fold).all(axis=2)
+    measured = np.min(np.asarray(masks, bool).reshape(len(patterns), -1, fold), axis=2)
     return unit(smoothed(np.sqrt(folded)) * measured), measured
 
 

@@ -16,6 +16,7 @@ from imitation_refinement.phases.prototypes import Prototypes, coarsened, log_ax
 CHOSEN = 600  # prototypes that the coarse patterns choose
 COARSE_SHIFTS = tuple(range(-12, 17, 4))  # points
 SHIFTS = tuple(range(-12, 19))  # points; one is 0.22 % of the cell's lengths
+_NEVER = -9.0  # score of what is not allowed
 _ROWS = 8192  # prototypes in one matrix product
 _SCANS = 16  # scans in one matrix product
 
@@ -80,7 +81,7 @@ def coarse_choice(
         count: at most N.
         prior: on shifts.
     """
-    size, count = len(prototypes), min(count, len(prototypes))
+    size, count = prototypes.size, min(count, prototypes.size)
     step = _step(prototypes)
     found = np.empty((len(roots), count), np.int64)
     penalty = np.stack(
@@ -105,7 +106,9 @@ def coarse_choice(
             product += penalty[:, prototypes.kind[rows]].T[:, :, None]
             score[:, rows] = product.max(axis=1).T
         if allowed is not None:
-            score[~np.broadcast_to(allowed if allowed.ndim == 1 else allowed[part], score.shape)] = -9.0
+            score[
+                ~np.broadcast_to(allowed if allowed.ndim == 1 else allowed[part], score.shape)
+            ] = -9.0
         found[part] = np.argpartition(-score, count - 1, axis=1)[:, :count]
     return found
 
