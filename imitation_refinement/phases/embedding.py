@@ -14,7 +14,7 @@ import numpy as np
 import optax
 
 from imitation_refinement.losses import prototype_distances, prototype_log_probs
-from imitation_refinement.networks import VGG
+from imitation_refinement.networks import VGG, ClassifierOutput
 from imitation_refinement.phases.prototypes import Prototypes, draw_roots, unit
 from imitation_refinement.phases.scores import shifted
 
@@ -87,7 +87,9 @@ def embed(embedding: Embedding, roots: np.ndarray) -> np.ndarray:
 @jax.jit
 def _embed(embedding: Embedding, x: jax.Array) -> jax.Array:
     variables = {"params": embedding.params, "batch_stats": embedding.batch_stats}
-    return _unit(network().apply(variables, x).embedding)
+    output = network().apply(variables, x, mutable=False)
+    assert isinstance(output, ClassifierOutput)  # flax returns a pair where something is mutable
+    return _unit(output.embedding)
 
 
 def _unit(z: jax.Array) -> jax.Array:
