@@ -18,8 +18,7 @@ from imitation_refinement.phases.calibration_file import save_calibration
 from imitation_refinement.phases.fitting import Atoms, Examples, fit_calibration, make_examples
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.library import Library, load_library
-from imitation_refinement.phases.prototypes import MEASURED, Prototypes, build_prototypes
-from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.phases.prototypes import GRID, MEASURED, Prototypes, build_prototypes
 
 _LIBRARY = flags.DEFINE_string("library", None, "Library file; the shipped one without.")
 _PARTS = flags.DEFINE_string("parts", None, "Folder of the parts.", required=True)
@@ -27,7 +26,6 @@ _OUTPUT = flags.DEFINE_string("output", None, "Calibration to write.", required=
 _SCANS = flags.DEFINE_integer("scans", 9000, "Simulated scans.", lower_bound=100)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
-GRID = Grid(0.65, 5.65, 2000)  # of the shipped model
 _PART = 100
 _TURN = 20  # of 20 scans 15 are of measured phases in turn, 2 of any measured entry, 3 computed
 _MOST_ATOMS = 200

@@ -23,8 +23,7 @@ from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, answe
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.library import Library, load_library
 from imitation_refinement.phases.match import match
-from imitation_refinement.phases.prototypes import Prototypes, build_prototypes
-from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.scans import on_grid
 
@@ -34,7 +33,6 @@ _CALIBRATION = flags.DEFINE_string("calibration", None, "Its calibration; the sh
 _FRACTIONS = flags.DEFINE_multi_float("fraction", [0.125, 0.25, 0.5], "Shares of the phases.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of the choice of phases and the bootstrap.")
 
-GRID = Grid(0.65, 5.65, 2000)
 _BATCH = 16
 _DEPTHS = (1, 5, 10)  # candidates among which the phase is looked for
 

@@ -11,6 +11,7 @@ from imitation_refinement.phases.evidence import FEATURES, weigh
 from imitation_refinement.phases.match import match, match_residual, residual
 from imitation_refinement.phases.posterior import Posterior
 from imitation_refinement.phases.prototypes import (
+    GRID,
     MEASURED,
     OLDER_COMPUTED,
     build_prototypes,
@@ -32,7 +33,6 @@ from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.imperfections import displaced
 from imitation_refinement.xrd.profiles import ideal_pattern
 
-GRID = Grid(0.65, 5.65, 2000)
 STEP = log_axis(GRID)[1] - log_axis(GRID)[0]
 MEASURED_ALL = np.ones(GRID.length, bool)
 
@@ -312,6 +312,17 @@ def test_what_is_not_allowed_has_no_probability():
     nothing = match(ideal(prototypes, 4)[None], MEASURED_ALL[None], prototypes, by_cosine(),
                     allowed=np.zeros(8, bool))  # fmt: skip
     assert nothing.not_in_library[0] == pytest.approx(1.0)
+
+
+def test_an_empty_pattern_and_a_grid_of_another_length_give_finite_numbers():
+    grid = Grid(0.65, 5.65, 1024)
+    q, amplitude, offsets = line_lists(5)
+    prototypes = build_prototypes(q, amplitude, offsets, np.zeros(5), grid)
+    masks = np.ones((1, 1024), bool)
+    for pattern in (np.zeros(1024), ideal_pattern(q[: offsets[1]], amplitude[: offsets[1]], grid)):
+        found = match(pattern[None], masks, prototypes, by_cosine())
+        assert all(np.isfinite(field).all() for field in found)
+    assert found.entry[0, 0] == 0
 
 
 def test_wrong_shapes_are_refused():

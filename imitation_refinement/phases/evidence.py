@@ -26,7 +26,7 @@ USUAL = 4e-4  # scale of Student's t of displacements, of 3 degrees of freedom
 SIZES = (8.0, 14.0, 25.0, 45.0, 100.0)  # nm, of the peaks' widths
 FINE = (-2, -1, 0, 1, 2)  # points of the grid, half of those of a root pattern, around the best
 _JUDGES = 6  # best prototypes that choose the width
-_WINDOWS = 10  # of equal numbers of points, in which the elastic cosine shifts for itself
+_WINDOWS = 10  # equally long parts of the grid in which the elastic cosine shifts for itself
 _ELASTIC = (-4, -2, 0, 2, 4)  # points of the grid
 _SEEN = 0.4  # of a peak's height in the scan that makes it explained
 
@@ -267,11 +267,12 @@ def _elastic(
     """The cosine where each window of the range takes its own best shift, `[K]`."""
     length = lines.shape[1]
     rows = np.arange(len(lines))[:, None]
+    starts = np.arange(_WINDOWS) * length // _WINDOWS
     products = []
     for point in _ELASTIC:
         columns = (reach + nearest + point)[:, None] + np.arange(length)
         scan = near[0][rows, columns]
-        products.append((lines * scan).reshape(len(lines), _WINDOWS, -1).sum(axis=2))
+        products.append(np.add.reduceat(lines * scan, starts, axis=1))
     columns = (reach + nearest)[:, None] + np.arange(length)
     scan, inside = near[0][rows, columns], near[1][rows, columns]
     norm = np.sqrt(np.square(scan).sum(axis=1) * np.square(lines * inside).sum(axis=1))

@@ -16,6 +16,7 @@ from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.imperfections import K_ALPHA
 from imitation_refinement.xrd.profiles import IDEAL_SIZE_NM, SIGMA_PER_FWHM, scherrer_fwhm
 
+GRID = Grid(0.65, 5.65, 2000)  # for which the shipped calibration was fitted
 FOLD = 2  # points of the grid in one of a root pattern
 SMOOTH = 3  # points of a root pattern over which it is averaged
 COARSE = 4  # points of a root pattern in one of its coarse form
