@@ -19,7 +19,6 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_write_text
 from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import (
     Library,
@@ -36,6 +35,7 @@ from imitation_refinement.phases.sources import (
     known_source,
 )
 from imitation_refinement.phases.twins import first_of_each_phase
+from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.xrd.structures.cif import one_line
 from imitation_refinement.xrd.structures.materials_project import materials_project
 

@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.files import atomic_file
 from imitation_refinement.phases.codes import (
     ENTRIES,
     LINES,
@@ -34,6 +33,7 @@ from imitation_refinement.phases.codes import (
     position_of,
     q_of,
 )
+from imitation_refinement.runtime.files import atomic_file
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.structures.atoms import (
     SAME_PLACE,

@@ -1,0 +1,51 @@
+"""The calibration of the phases on disk: one file of plain arrays, verified when it is read.
+
+Belongs here: the names of the arrays and what the header says; bytes are `model_file`'s.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.model.model_file import read_model_file, write_model_file
+from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.evidence import FEATURES
+from imitation_refinement.phases.posterior import Posterior
+
+SHIPPED = Path(__file__).parents[1] / "pretrained" / "phases.npz"
+
+
+def save_calibration(path: str | os.PathLike[str], calibration: Calibration, made: str) -> None:
+    """Writes a calibration; `made` says how it was fitted, in a sentence.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    header = {
+        "kind": "phases",
+        "features": list(FEATURES),
+        "level": calibration.level,
+        "absent": calibration.absent,
+        "made": made,
+    }
+    arrays = calibration.posterior._asdict()
+    write_model_file(path, header, {name: np.asarray(a, np.float32) for name, a in arrays.items()})
+
+
+def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
+    """Reads a calibration; the shipped one without a path.
+
+    Raises:
+        UserError: missing or damaged, or fitted to other figures than this version computes.
+    """
+    path = SHIPPED if path is None else path
+    header, arrays = read_model_file(path)
+    if header.get("kind") != "phases" or set(arrays) != set(Posterior._fields):
+        raise UserError(f"{path}: holds no calibration of phases; fit it again")
+    if header["features"] != list(FEATURES):
+        raise UserError(
+            f"{path}: was fitted to other figures than this version computes; fit it again"
+        )
+    return Calibration(Posterior(**arrays), header["level"], header["absent"])

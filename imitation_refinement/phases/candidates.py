@@ -1,0 +1,250 @@
+"""Candidates: what a scan may be, in words of crystallography, and how far that can be believed.
+
+Belongs here: sums of the probabilities of prototypes over phases, space groups and crystal
+systems, merging of twins that no powder pattern tells apart, and the verdict. A scan is, in this
+order,
+
+1. `not recognised` if its pattern has nothing in it;
+2. `confident` if the prototypes of one crystal system together are at least as probable as the
+   level that was fitted to simulated scans;
+3. `not in the library` if that is more probable than not;
+4. `ambiguous` otherwise.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from imitation_refinement.model.acceptance import AMBIGUOUS, CONFIDENT, NO_SIGNAL, NOT_RECOGNISED
+from imitation_refinement.phases.formulas import elements, reduced
+from imitation_refinement.phases.match import Match
+from imitation_refinement.phases.posterior import BLIND, Posterior
+from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+
+NOT_IN_LIBRARY = "not in the library"
+VERDICTS = (CONFIDENT, AMBIGUOUS, NOT_IN_LIBRARY, NOT_RECOGNISED)
+TWIN = 0.97  # cosine of root patterns from which on two structures of the same elements are one
+_GROUPS = 231  # space group numbers and 0
+
+
+class Calibration(NamedTuple):
+    """What turns evidence into probabilities and these into verdicts.
+
+    Attributes:
+        posterior: see `posterior`.
+        level: probability of a crystal system's prototypes from which on an answer is confident.
+        absent: probability from which on the phase is said not to be in the library.
+    """
+
+    posterior: Posterior
+    level: float
+    absent: float = 0.5
+
+
+class Candidate(NamedTuple):
+    """One phase that a scan may be; several structures where no powder pattern tells them apart.
+
+    Attributes:
+        entry: the likeliest of its structures.
+        members: all of them, likeliest first.
+        place: of `entry` in the match, for shift, cosine and the rest.
+        space_group, system: of `entry`; system is an index into CRYSTAL_SYSTEMS.
+        probability: of all members together.
+    """
+
+    entry: int
+    members: tuple[int, ...]
+    place: int
+    space_group: int
+    system: int
+    probability: float
+
+
+class Answer(NamedTuple):
+    """What is said of one scan.
+
+    Attributes:
+        verdict: one of VERDICTS.
+        reason: of any verdict but `confident`, in words.
+        systems: probability of each crystal system, float64 `[7]`.
+        space_groups: (number, probability), likeliest first.
+        candidates: likeliest first.
+        not_in_library: probability that the phase is none of the library's.
+    """
+
+    verdict: str
+    reason: str
+    systems: np.ndarray
+    space_groups: tuple[tuple[int, float], ...]
+    candidates: tuple[Candidate, ...]
+    not_in_library: float
+
+
+def answers(
+    match: Match,
+    prototypes: Prototypes,
+    space_group: np.ndarray,
+    system: np.ndarray,
+    formula: Sequence[str],
+    calibration: Calibration,
+    signal: np.ndarray | None = None,
+) -> list[Answer]:
+    """Returns what is said of each of n scans.
+
+    Args:
+        match: of these scans with these prototypes and this calibration's posterior.
+        prototypes: N of them.
+        space_group: number of each, int `[N]`.
+        system: index into CRYSTAL_SYSTEMS of each, int `[N]`.
+        formula: of each, N.
+        calibration: see there.
+        signal: whether a scan has peaks, bool `[n]`; all have without it.
+    """
+    present = np.ones(len(match.entry), bool) if signal is None else np.asarray(signal, bool)
+    system, space_group = np.asarray(system), np.asarray(space_group)
+    systems = class_probabilities(match, system, len(CRYSTAL_SYSTEMS))
+    groups = class_probabilities(match, space_group, _GROUPS)
+    inside = inside_probabilities(match, system, len(CRYSTAL_SYSTEMS))
+    found = []
+    for row in range(len(match.entry)):
+        candidates = merged(match, row, prototypes, space_group, system, formula)
+        verdict, reason = _verdict(
+            bool(present[row]), inside[row], float(match.not_in_library[row]), calibration
+        )
+        ranking = np.argsort(-groups[row], kind="stable")
+        ranking = ranking[groups[row, ranking] > 0.0]
+        found.append(
+            Answer(
+                verdict,
+                reason,
+                systems[row],
+                tuple((int(number), float(groups[row, number])) for number in ranking),
+                candidates,
+                float(match.not_in_library[row]),
+            )
+        )
+    return found
+
+
+def inside_probabilities(match: Match, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the probability of each class's prototypes together, float64 `[n, classes]`.
+
+    Rows sum to 1 less the probability that the phase is not in the library.
+
+    Args:
+        match: of n scans.
+        labels: class of each prototype, int `[N]`.
+        classes: how many there are.
+    """
+    return _sums(np.exp(match.log_probability), labels[match.entry], classes)
+
+
+def class_probabilities(match: Match, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Returns the probability of each class, float64 `[n, classes]`, rows sum to 1.
+
+    Where the phase is not in the library, its neighbours there vote; a small share of that is
+    spread over all classes that the prototypes have.
+
+    Args:
+        match: see `inside_probabilities`, as the others.
+        labels: int `[N]`.
+        classes: how many there are.
+    """
+    vote = _sums(match.vote, labels[match.entry], classes)
+    any_of = np.zeros(classes)
+    any_of[np.unique(labels)] = 1.0
+    vote = (1.0 - BLIND) * vote + BLIND * any_of / any_of.sum()
+    inside = inside_probabilities(match, labels, classes)
+    return inside + match.not_in_library[:, None] * vote
+
+
+def _sums(weights: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    rows = np.arange(len(weights))[:, None]
+    flat = np.bincount((rows * classes + labels).ravel(), weights.ravel(), len(weights) * classes)
+    return flat.reshape(len(weights), classes)
+
+
+def merged(
+    match: Match,
+    row: int,
+    prototypes: Prototypes,
+    space_group: np.ndarray,
+    system: np.ndarray,
+    formula: Sequence[str],
+) -> tuple[Candidate, ...]:
+    """Returns the candidates of one scan, likeliest first.
+
+    One candidate are structures of the same reduced formula and space group, and twins: structures
+    of the same elements whose root patterns, each at its own shift, have a cosine of 0.97 or more
+    with the likeliest of them. Prototypes that may not be are no candidates.
+
+    Args:
+        match: of the scans.
+        row: which scan.
+        prototypes: N of them.
+        space_group: int `[N]`.
+        system: int `[N]`.
+        formula: N.
+    """
+    entry, probability = match.entry[row], np.exp(match.log_probability[row])
+    alike = twins(prototypes, entry, match.shift[row])
+    names = [reduced(str(formula[i])) for i in entry]
+    kinds = [elements(str(formula[i])) for i in entry]
+    left, found = list(np.flatnonzero(probability > 0.0)), []
+    while left:
+        first = left[0]
+        own = [
+            place
+            for place in left
+            if place == first
+            or (
+                names[place] == names[first]
+                and space_group[entry[place]] == space_group[entry[first]]
+            )
+            or (kinds[place] == kinds[first] and alike[first, place] >= TWIN)
+        ]
+        left = [place for place in left if place not in own]
+        found.append(
+            Candidate(
+                int(entry[first]),
+                tuple(int(entry[place]) for place in own),
+                int(first),
+                int(space_group[entry[first]]),
+                int(system[entry[first]]),
+                float(probability[own].sum()),
+            )
+        )
+    return tuple(sorted(found, key=lambda candidate: -candidate.probability))
+
+
+def twins(prototypes: Prototypes, entry: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Returns the cosines of the root patterns of some prototypes, float32 `[k, k]`.
+
+    Args:
+        prototypes: N of them.
+        entry: which, int `[k]`.
+        shift: of the lines of each in ln q, `[k]`.
+    """
+    roots = draw_shifted(prototypes, entry, shift)
+    return roots @ roots.T
+
+
+def _verdict(
+    present: bool, inside: np.ndarray, absent: float, calibration: Calibration
+) -> tuple[str, str]:
+    """The rule at the head of this module."""
+    if not present:
+        return NOT_RECOGNISED, NO_SIGNAL
+    first, second = np.argsort(-inside, kind="stable")[:2]
+    if inside[first] >= calibration.level:
+        return CONFIDENT, ""
+    if absent >= calibration.absent:
+        return NOT_IN_LIBRARY, f"with probability {absent:.2f} its phase is none of the library's"
+    if inside[second] > 0.5 * inside[first]:
+        return AMBIGUOUS, (
+            f"{CRYSTAL_SYSTEMS[second]} ({inside[second]:.2f}) is nearly as likely as"
+            f" {CRYSTAL_SYSTEMS[first]} ({inside[first]:.2f})"
+        )
+    return AMBIGUOUS, f"probability {inside[first]:.3f} is below {calibration.level:.3f}"

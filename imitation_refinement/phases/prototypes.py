@@ -1,0 +1,212 @@
+"""Prototypes: line lists of known structures as root patterns on the grid, ready to be matched.
+
+Belongs here: the one representation in which scans and structures are compared. Both are square
+roots of intensity per unit of q, which show weak lines beside strong ones, on half as many points
+of ln q as the grid, on which a larger cell is a shift. Two resolutions: a coarse one of all
+structures, which chooses some hundreds for a scan, and the exact one, drawn for these alone.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.ndimage import uniform_filter1d
+
+from imitation_refinement.xrd.diffraction import lorentz_polarization
+from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
+from imitation_refinement.xrd.imperfections import K_ALPHA
+from imitation_refinement.xrd.profiles import IDEAL_SIZE_NM, SIGMA_PER_FWHM, scherrer_fwhm
+
+GRID = Grid(0.65, 5.65, 2000)  # for which the shipped calibration was fitted
+FOLD = 2  # points of the grid in one of a root pattern
+SMOOTH = 3  # points of a root pattern over which it is averaged
+COARSE = 4  # points of a root pattern in one of its coarse form
+_REACH = 3.2  # standard deviations at which a peak ends
+_PER_TASK = 512  # structures drawn at once
+_LEVELS = 127  # of the coarse patterns, int8
+
+MEASURED, OLDER_COMPUTED, NEWER_COMPUTED = range(3)
+
+
+class Prototypes(NamedTuple):
+    """Structures that scans are matched against, N of them, as lines and as coarse root patterns.
+
+    Attributes:
+        q: positions of all lines, 1/angstrom, float32 `[M]`; structure i owns
+            `[offsets[i]:offsets[i + 1]]`.
+        height: integrated intensity of each with the Lorentz-polarisation factor of Cu K-alpha,
+            float32 `[M]`.
+        offsets: int64 `[N + 1]`.
+        kind: MEASURED, OLDER_COMPUTED or NEWER_COMPUTED, int8 `[N]`.
+        coarse: root patterns of norm about 127, int8 `[N, L / 8]`.
+        grid: of the patterns that are matched.
+    """
+
+    q: np.ndarray
+    height: np.ndarray
+    offsets: np.ndarray
+    kind: np.ndarray
+    coarse: np.ndarray
+    grid: Grid
+
+    @property
+    def size(self) -> int:
+        """N; a named tuple's length is the number of its fields."""
+        return len(self.kind)
+
+
+def build_prototypes(
+    q: np.ndarray, amplitude: np.ndarray, offsets: np.ndarray, kind: np.ndarray, grid: Grid
+) -> Prototypes:
+    """Returns the prototypes of some line lists.
+
+    Args:
+        q: positions of the lines of all structures, 1/angstrom, `[M]`.
+        amplitude: root of |F|^2 summed over equivalent reflections, any scale in each, `[M]`.
+        offsets: where the lines of each begin, `[N + 1]`.
+        kind: of the source, `[N]`.
+        grid: of the patterns to be matched, uniform in ln q.
+
+    Raises:
+        ValueError: the grid is not uniform in ln q or its length is no multiple of 8.
+    """
+    if grid.axis != "geometric_q" or grid.length % (FOLD * COARSE):
+        raise ValueError(
+            f"prototypes need a grid of {FOLD * COARSE} n points uniform in ln q, got"
+            f" {grid.length} points uniform in {grid.axis}"
+        )
+    height = line_heights(q, amplitude)
+    offsets = np.asarray(offsets, np.int64)
+    count = len(offsets) - 1
+    coarse = np.empty((count, grid.length // (FOLD * COARSE)), np.int8)
+    position = np.asarray(q, np.float32)
+    for start in range(0, count, _PER_TASK):
+        rows = np.arange(start, min(start + _PER_TASK, count))
+        drawn = coarsened(draw_roots(position, height, offsets, rows, grid))
+        scale = _LEVELS / np.maximum(drawn.max(axis=1, keepdims=True), 1e-12)
+        coarse[rows] = np.rint(drawn * scale)
+    return Prototypes(position, height, offsets, np.asarray(kind, np.int8), coarse, grid)
+
+
+def line_heights(q: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
+    """Returns integrated intensities amplitude^2 LP for Cu K-alpha, float32 `[M]`.
+
+    Lines that copper cannot reach get 0.
+    """
+    mean = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0
+    q, amplitude = np.asarray(q, np.float64), np.asarray(amplitude, np.float64)
+    reached = q < 0.99 * 4.0 * np.pi / mean
+    height = np.zeros(len(q), np.float32)
+    height[reached] = amplitude[reached] ** 2 * lorentz_polarization(
+        two_theta_from_q(q[reached], mean)
+    )
+    return height
+
+
+def draw_roots(
+    q: np.ndarray,
+    height: np.ndarray,
+    offsets: np.ndarray,
+    chosen: np.ndarray,
+    grid: Grid,
+    *,
+    size_nm: float = IDEAL_SIZE_NM,
+    fold: int = FOLD,
+) -> np.ndarray:
+    """Returns root patterns of some structures, float32 `[C, L / fold]`, each of norm 1.
+
+    Gaussian peaks of constant width in q (Scherrer), averaged over the points; one that has no
+    line on the grid is 0 everywhere.
+
+    Args:
+        q: see `Prototypes`, as the next two.
+        height: `[M]`.
+        offsets: `[N + 1]`.
+        chosen: which structures, int `[C]`.
+        grid: see `build_prototypes`.
+        size_nm: of the crystallites.
+        fold: points of the grid in one of the root pattern.
+    """
+    axis = log_axis(grid, fold)
+    points, step = len(axis), axis[1] - axis[0]
+    count = offsets[chosen + 1] - offsets[chosen]
+    owner = np.repeat(np.arange(len(chosen)), count)
+    line = np.arange(count.sum()) + np.repeat(offsets[chosen] - (np.cumsum(count) - count), count)
+    center = q[line].astype(np.float64)
+    place = (np.log(center) - axis[0]) / step
+    sigma = SIGMA_PER_FWHM * scherrer_fwhm(size_nm) / center / step
+    sigma = np.sqrt(sigma**2 + 1.0 / 12.0)  # a point is the mean over its cell
+    left = np.clip(np.ceil(place - _REACH * sigma), 0, points).astype(np.int64)
+    right = np.clip(np.floor(place + _REACH * sigma) + 1, 0, points).astype(np.int64)
+    width = np.maximum(right - left, 0)
+    peak = np.repeat(np.arange(len(line)), width)
+    point = np.arange(width.sum()) + np.repeat(left - (np.cumsum(width) - width), width)
+    offset = ((point - place[peak]) / sigma[peak]).astype(np.float32)
+    top = (height[line] / (sigma * center)).astype(np.float32)  # per unit of q
+    values = top[peak] * np.exp(np.float32(-0.5) * offset * offset)
+    flat = np.bincount(owner[peak] * points + point, values, len(chosen) * points)
+    return unit(smoothed(np.sqrt(flat.reshape(-1, points).astype(np.float32))))
+
+
+def draw_shifted(
+    prototypes: Prototypes, chosen: np.ndarray, shift: np.ndarray, *, fold: int = FOLD
+) -> np.ndarray:
+    """Returns root patterns of some prototypes with their lines moved, float32 `[C, L / fold]`.
+
+    Args:
+        prototypes: N of them.
+        chosen: which, int `[C]`.
+        shift: of ln q of each one's lines, `[C]`.
+        fold: see `draw_roots`.
+    """
+    parts = [slice(prototypes.offsets[i], prototypes.offsets[i + 1]) for i in chosen]
+    moved = [prototypes.q[own] * np.exp(by) for own, by in zip(parts, shift, strict=True)]
+    return draw_roots(
+        np.concatenate(moved).astype(np.float32),
+        np.concatenate([prototypes.height[own] for own in parts]),
+        np.concatenate([[0], np.cumsum([len(lines) for lines in moved])]),
+        np.arange(len(chosen)),
+        prototypes.grid,
+        fold=fold,
+    )
+
+
+def scan_roots(
+    patterns: np.ndarray, masks: np.ndarray, fold: int = FOLD
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns root patterns of scans and where they were measured.
+
+    Args:
+        patterns: of `on_grid`, `[n, L]`.
+        masks: bool `[n, L]`.
+        fold: points of the grid in one of the root pattern.
+
+    Returns:
+        (roots, masks), float32 of norm 1 and bool, `[n, L / fold]` each.
+    """
+    patterns = np.maximum(np.asarray(patterns, np.float32), 0.0)
+    folded = patterns.reshape(len(patterns), -1, fold).mean(axis=2)
+    measured = np.min(np.asarray(masks, bool).reshape(len(patterns), -1, fold), axis=2)
+    return unit(smoothed(np.sqrt(folded)) * measured), measured
+
+
+def coarsened(roots: np.ndarray) -> np.ndarray:
+    """Returns root patterns smoothed over and taken at every fourth point, float32 `[n, L / 8]`."""
+    blocks = roots.reshape(len(roots), -1, COARSE).mean(axis=2)
+    return uniform_filter1d(blocks, 2, axis=1, mode="constant")
+
+
+def smoothed(roots: np.ndarray) -> np.ndarray:
+    """Returns the running mean over 3 points, zero beyond the ends, `[n, L / 2]`."""
+    mean = uniform_filter1d(roots, SMOOTH, axis=1, mode="constant")
+    return np.maximum(mean, 0.0)  # its running sum leaves -1e-9 behind
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    """Returns rows of norm 1; those that are zero everywhere stay so."""
+    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows / np.where(norm > 0.0, norm, 1.0)
+
+
+def log_axis(grid: Grid, fold: int = FOLD) -> np.ndarray:
+    """Returns ln q at the points of a root pattern, float64 `[L / fold]`."""
+    return np.log(grid_q(grid)).reshape(-1, fold).mean(axis=1)

@@ -1,0 +1,170 @@
+"""Matching: how well each prototype explains a scan, and by which change of its cell.
+
+Belongs here: the coarse choice among all prototypes, the exact cosines of those chosen over shifts
+of ln q, and the figures by which `candidates` tells the best of them apart. A shift is positive
+where the scan's lines lie at larger q, its cell being smaller, than the prototype's; shifts are in
+natural logarithms of q here and in points inside.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammaln
+
+from imitation_refinement.phases.prototypes import Prototypes, coarsened, log_axis, unit
+
+CHOSEN = 600  # prototypes that the coarse patterns choose
+COARSE_SHIFTS = tuple(range(-12, 17, 4))  # points
+SHIFTS = tuple(range(-12, 19))  # points; one is 0.22 % of the cell's lengths
+_NEVER = -9.0  # score of what is not allowed
+_ROWS = 8192  # prototypes in one matrix product
+_SCANS = 16  # scans in one matrix product
+
+
+class Prior(NamedTuple):
+    """Student's t distribution of the right entry's shift in ln q, by kind of source, `[3]` each.
+
+    Heavy tails: cells that differ by more than two deviations are rare and still occur.
+    """
+
+    mean: tuple[float, float, float] = (0.0005, 0.0115, 0.006)
+    scale: tuple[float, float, float] = (0.003, 0.009, 0.009)
+    freedom: tuple[float, float, float] = (2.5, 4.0, 5.0)
+
+    def log(self, shift: np.ndarray, kind: np.ndarray) -> np.ndarray:
+        """Returns ln of the density at a shift over its largest value, same shape as `shift`."""
+        mean, scale, freedom = (np.asarray(values)[kind] for values in self)
+        return -0.5 * (freedom + 1.0) * np.log1p(((shift - mean) / scale) ** 2 / freedom)
+
+    def log_peak(self, kind: np.ndarray) -> np.ndarray:
+        """Returns ln of the largest density, `[...]`."""
+        _, scale, freedom = (np.asarray(values)[kind] for values in self)
+        constant = gammaln(0.5 * (freedom + 1.0)) - gammaln(0.5 * freedom)
+        return constant - 0.5 * np.log(np.pi * freedom) - np.log(scale)
+
+
+PRIOR = Prior()
+PRIOR_WEIGHT = 0.01  # of ln(prior) against a cosine
+
+
+def shifted(rows: np.ndarray, points: int) -> np.ndarray:
+    """Returns rows `[..., P]` read `points` further on, zero beyond the ends."""
+    moved = np.zeros_like(rows)
+    if points > 0:
+        moved[..., :-points] = rows[..., points:]
+    elif points < 0:
+        moved[..., -points:] = rows[..., :points]
+    else:
+        moved[...] = rows
+    return moved
+
+
+def coarse_choice(
+    roots: np.ndarray,
+    masks: np.ndarray,
+    prototypes: Prototypes,
+    *,
+    allowed: np.ndarray | None = None,
+    count: int = CHOSEN,
+    prior: Prior = PRIOR,
+) -> np.ndarray:
+    """Returns the prototypes that are most like each scan, seen coarsely, int64 `[n, count]`.
+
+    The cosine of coarse root patterns, the prototype's norm taken inside the scan's range, at its
+    best shift less the prior's penalty. In no particular order.
+
+    Args:
+        roots: of `scan_roots`, `[n, P]`.
+        masks: bool `[n, P]`.
+        prototypes: N of them.
+        allowed: bool `[N]` or `[n, N]`; others are chosen last.
+        count: at most N.
+        prior: on shifts.
+    """
+    size, count = prototypes.size, min(count, prototypes.size)
+    step = _step(prototypes)
+    found = np.empty((len(roots), count), np.int64)
+    penalty = np.stack(
+        [
+            PRIOR_WEIGHT * prior.log(np.full(3, points * step), np.arange(3))
+            for points in COARSE_SHIFTS
+        ]
+    ).astype(np.float32)
+    for first in range(0, len(roots), _SCANS):
+        part = slice(first, min(first + _SCANS, len(roots)))
+        moved = np.stack([coarsened(shifted(roots[part], points)) for points in COARSE_SHIFTS])
+        scans = unit(moved.reshape(-1, moved.shape[2])).T.copy()  # [P / 4, shifts n]
+        inside = coarsened(masks[part].astype(np.float32)).T.copy()
+        score = np.empty((moved.shape[1], size), np.float32)
+        for start in range(0, size, _ROWS):
+            rows = slice(start, min(start + _ROWS, size))
+            block = prototypes.coarse[rows].astype(np.float32)
+            product = (block @ scans).reshape(len(block), len(COARSE_SHIFTS), -1)
+            np.square(block, out=block)
+            norm = np.sqrt(np.maximum(block @ inside, 1.0))
+            product /= norm[:, None]
+            product += penalty[:, prototypes.kind[rows]].T[:, :, None]
+            score[:, rows] = product.max(axis=1).T
+        if allowed is not None:
+            score[
+                ~np.broadcast_to(allowed if allowed.ndim == 1 else allowed[part], score.shape)
+            ] = -9.0
+        found[part] = np.argpartition(-score, count - 1, axis=1)[:, :count]
+    return found
+
+
+def _step(prototypes: Prototypes) -> float:
+    axis = log_axis(prototypes.grid)
+    return float(axis[1] - axis[0])
+
+
+def exact_cosines(root: np.ndarray, mask: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Returns the cosine of a scan with drawn prototypes at each of `SHIFTS`, float32 `[C, S]`.
+
+    Both norms are taken inside the range that the scan and the shifted prototype share.
+
+    Args:
+        root: of `scan_roots`, `[P]`.
+        mask: bool `[P]`.
+        drawn: of `draw_roots`, `[C, P]`.
+    """
+    scans = np.stack([shifted(root, points) for points in SHIFTS])
+    inside = np.stack([shifted(mask.astype(np.float32), points) for points in SHIFTS])
+    return cosines(drawn, scans, inside)
+
+
+def cosines(drawn: np.ndarray, scans: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Returns the cosines of prototypes `[C, P]` with scans `[S, P]` of masks `[S, P]`, `[C, S]`.
+
+    The norm of a prototype is taken inside each mask.
+    """
+    product = drawn @ scans.T
+    norm = np.sqrt(np.maximum(np.square(drawn) @ inside.T, 1e-6))
+    own = np.sqrt(np.maximum(np.square(scans).sum(axis=1), 1e-12))
+    return product / norm / own
+
+
+def best_of(
+    root: np.ndarray,
+    mask: np.ndarray,
+    prototypes: Prototypes,
+    chosen: np.ndarray,
+    drawn: np.ndarray,
+    best: int,
+    prior: Prior = PRIOR,
+) -> np.ndarray:
+    """Returns the places in `chosen` of the largest cosines less the prior's penalty, int `[best]`.
+
+    Args:
+        root: of `scan_roots`, `[P]`.
+        mask: bool `[P]`.
+        prototypes: N of them.
+        chosen: of `coarse_choice`, int `[C]`.
+        drawn: of `draw_roots`, `[C, P]`.
+        best: how many, best first.
+        prior: on shifts.
+    """
+    shifts = _step(prototypes) * np.asarray(SHIFTS)
+    penalty = PRIOR_WEIGHT * prior.log(shifts, prototypes.kind[chosen].astype(np.int64)[:, None])
+    score = (exact_cosines(root, mask, drawn) + penalty).max(axis=1)
+    return np.argsort(-score, kind="stable")[:best]

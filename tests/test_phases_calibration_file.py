@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.model.model_file import read_model_file, write_model_file
+from imitation_refinement.phases.calibration_file import load_calibration, save_calibration
+from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.evidence import FEATURES
+from imitation_refinement.phases.posterior import Posterior, probabilities
+
+
+def some_calibration():
+    rng = np.random.default_rng(0)
+    figures, hidden, none = len(FEATURES), 4, 3
+    shapes = {
+        "mean": figures, "scale": figures, "linear": figures, "hidden": (figures, hidden),
+        "hidden_bias": hidden, "out": hidden, "vote_linear": figures, "vote_out": hidden,
+        "none_hidden": (3 * figures + 3, none), "none_bias": none, "none_out": none,
+        "none_offset": (),
+    }  # fmt: skip
+    weights = {name: 1.0 + rng.random(shape).astype(np.float32) for name, shape in shapes.items()}
+    return Calibration(Posterior(**weights), level=0.9, absent=0.4)
+
+
+def test_a_calibration_is_read_as_it_was_written(tmp_path):
+    written = some_calibration()
+    save_calibration(tmp_path / "phases.npz", written, "on nothing")
+    read = load_calibration(tmp_path / "phases.npz")
+    assert (read.level, read.absent) == (0.9, 0.4)
+    features = np.random.default_rng(1).normal(size=(2, 5, len(FEATURES)))
+    for a, b in zip(
+        probabilities(features, written.posterior), probabilities(features, read.posterior),
+        strict=True,
+    ):  # fmt: skip
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
+    path = tmp_path / "phases.npz"
+    with pytest.raises(UserError, match="cannot be read"):
+        load_calibration(path)
+    path.write_bytes(b"nothing")
+    with pytest.raises(UserError, match=r"phases\.npz"):
+        load_calibration(path)
+    save_calibration(path, some_calibration(), "on nothing")
+    header, arrays = read_model_file(path)
+    header.pop("format", None)
+    write_model_file(path, {**header, "features": ["cosine"]}, arrays)
+    with pytest.raises(UserError, match="fitted to other figures"):
+        load_calibration(path)
+    write_model_file(path, {**header, "kind": "xrd"}, arrays)
+    with pytest.raises(UserError, match="holds no calibration of phases"):
+        load_calibration(path)
+
+
+def test_the_shipped_calibration_suits_this_version():
+    calibration = load_calibration()
+    assert calibration.posterior.linear.shape == (len(FEATURES),)
+    assert 0.5 < calibration.level < 1.0
