@@ -143,11 +143,11 @@ def test_wavelength_of_a_doublet(lines, expected):
     assert k_alpha(*lines) == pytest.approx(expected)
 
 
-def test_the_wavelength_of_the_file_wins_and_a_note_says_so(tmp_path):
-    (scan,) = read(tmp_path, "a.raw", samples.bruker3(), "CoKa")
-    assert scan.wavelength == pytest.approx(MEAN)
-    assert any("the wavelength given, 1.79026, not used" in note for note in scan.notes)
+def test_a_wavelength_that_contradicts_the_file_is_refused_with_both_named(tmp_path):
+    with pytest.raises(UserError, match=r"1\.54187 angstrom and --wavelength says 1\.79026"):
+        read(tmp_path, "a.raw", samples.bruker3(), "CoKa")
     (scan,) = read(tmp_path, "a.raw", samples.bruker3(), "CuKa1")  # the same anode: no conflict
+    assert scan.wavelength == pytest.approx(MEAN)
     assert scan.notes == ()
 
 

@@ -102,9 +102,10 @@ def test_peak_table_of_the_scan(scans, tmp_path):
 
 
 def test_summary_and_results_say_the_same(scans, tmp_path):
+    (scans / "good.xy").write_text("# wavelength 1.54184\n" + (scans / "good.xy").read_text())
     (scans / "narrow.xy").write_text("# wavelength 0.71073\n" + scan_text(15.0, 30.0))
     out = tmp_path / "out"
-    assert refine_scans(FakeModel(), [str(scans)], out, "CuKa") == 0
+    assert refine_scans(FakeModel(), [str(scans)], out, None) == 0
     rows = summary(out)
     results = json.loads((out / "results.json").read_text())
     assert results["model"] == "fake model <1>" and results["classes"] == list(SYSTEMS)
@@ -112,7 +113,7 @@ def test_summary_and_results_say_the_same(scans, tmp_path):
     assert list(rows) == list(entries) == ["good", "narrow"]
     assert (rows["good"]["verdict"], rows["narrow"]["verdict"]) == ("confident", "ambiguous")
     assert float(rows["narrow"]["wavelength"]) == entries["narrow"]["wavelength"] == 0.71073
-    assert [rows[name]["wavelength_source"] for name in rows] == ["option", "file"]
+    assert [rows[name]["wavelength_source"] for name in rows] == ["file", "file"]
     for name, row in rows.items():
         entry = entries[name]
         assert row["system"] == entry["system"] in SYSTEMS

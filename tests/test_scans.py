@@ -200,12 +200,13 @@ def test_the_unit_of_counts_does_not_matter(factor):
 
 
 def test_impossible_values_are_dropped_and_angles_that_are_one_are_merged():
-    angles = np.append(np.linspace(10.0, 20.0, 50), [15.1234561, 15.1234562, 11.0001])
-    counts = np.append(np.full(50, 5.0), [10.0, 30.0, 1e300])
+    angles = np.sort(np.append(np.linspace(10.0, 20.0, 50), [15.1234561, 15.1234562, 11.0001]))
+    counts = np.full(len(angles), 5.0)
+    counts[np.searchsorted(angles, [15.1234561, 15.1234562, 11.0001])] = [6.0, 8.0, 1e300]
     scan = clean_scan(angles, counts, 1.5, "x")
-    assert scan.counts[np.searchsorted(scan.two_theta, 15.123)] == 20.0
-    assert scan.counts.max() == 20.0
-    assert scan.notes == ("1 points that are not numbers dropped", "1 repeated angles averaged")
+    assert scan.counts[np.searchsorted(scan.two_theta, 15.123)] == 7.0
+    assert scan.counts.max() == 7.0
+    assert scan.notes == ("1 repeated angles averaged", "1 points that are not numbers dropped")
 
 
 # --- writing ---------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ array that a network is given, and back.
 Angles are 2 theta in degrees, wavelengths in angstrom, q = 2 pi / d in 1/angstrom.
 """
 
-import re
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import uniform_filter1d
 
 from imitation_refinement.errors import UserError
@@ -19,29 +19,25 @@ from imitation_refinement.xrd.cells import cell_means, cell_noise
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.signal import missing_signal
+from imitation_refinement.xrd.validity import valid_points
+from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST, WAVELENGTHS, parse_wavelength
 
-# Angstrom; CuKa and the like are the means of the doublet weighted 2:1, CuKa1 its stronger line.
-# Customary values after J. A. Bearden, Rev. Mod. Phys. 39, 78 (1967).
-WAVELENGTHS = {
-    "CuKa": 1.54184,
-    "CuKa1": 1.54056,
-    "CoKa": 1.79026,
-    "MoKa": 0.71073,
-    "CrKa": 2.29100,
-    "FeKa": 1.93735,
-    "AgKa": 0.560885,
-}
-SHORTEST, LONGEST = 0.1, 5.0  # angstrom; what a powder diffractometer can use
+__all__ = ["LONGEST", "SHORTEST", "WAVELENGTHS", "parse_wavelength"]  # imported from here too
 
 MIN_POINTS = 20
 _MIN_DISTINCT = 0.1  # share of distinct angles; fewer: a decimal comma was read as a separator
 _DECIMALS = 6  # of angles; no goniometer is finer, and points closer than this are one
-_LARGEST, _SMALLEST = 1e30, 1e-30  # what lies beyond is no count; keeps squares within floats
-_GAP = 10.0  # a step this many times the median step is a hole in the scan, not a step
+_SMALLEST = 1e-30  # what is smaller is no count
+STRAY = 0.01  # share of points out of order that may be dropped
+_EVEN = 0.5  # share of the points that must lie about halfway between their neighbours
+_GAP = 10.0  # a step this many times the steps around is a hole in the scan, not a step
+_APART = 50.0  # steps that a first or last point may be away from its neighbour
+_NEAR = 15  # steps on either side that are the steps around
 _MIN_COVERED = 0.1  # share of the grid that a scan must cover
 _SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of counts does not matter
 _SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
 _FLOOR = 3.0  # standard deviations; what rises less above background is noise
+_TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
 
 
 class Scan(NamedTuple):
@@ -56,6 +52,8 @@ class Scan(NamedTuple):
         wavelength_source: `file` if the file states the wavelength, else `option`.
         k_alpha2: whether the second line of the doublet is in the pattern: `present`, `stripped`
             or `unknown`.
+        unmeasured: (first, last) angle in degrees of each stretch inside the scan in which the
+            detector did not measure; no point of it is among the angles.
     """
 
     two_theta: np.ndarray
@@ -65,6 +63,7 @@ class Scan(NamedTuple):
     notes: tuple[str, ...] = ()
     wavelength_source: str = "option"
     k_alpha2: str = "unknown"
+    unmeasured: tuple[tuple[float, float], ...] = ()
 
 
 class PlacedScan(NamedTuple):
@@ -86,36 +85,6 @@ class PlacedScan(NamedTuple):
     signal: str = ""
 
 
-def parse_wavelength(value: str | float | None) -> float:
-    """Returns a wavelength in angstrom, given by name (`CuKa`, `Co Kα`, `mo-ka`) or as a number.
-
-    There is no default: the wrong wavelength moves every peak and nothing would tell.
-
-    Raises:
-        UserError: not given, not a known name, or not between 0.1 and 5 angstrom.
-    """
-    known = ", ".join(WAVELENGTHS)
-    if value is None or not str(value).strip():
-        raise UserError(f"wavelength: not given; name one of {known} or a number in angstrom")
-    text = str(value).strip()
-    key = re.sub(r"[\s_-]", "", text.lower()).replace("alpha", "a").replace("α", "a")
-    for name, wavelength in WAVELENGTHS.items():
-        if key == name.lower():
-            return wavelength
-    try:
-        number = float(text)
-    except ValueError:
-        raise UserError(
-            f"wavelength: {text!r} is not known; name one of {known} or a number in angstrom"
-        ) from None
-    if not SHORTEST <= number <= LONGEST:
-        raise UserError(
-            f"wavelength: {number:g} is not between {SHORTEST:g} and {LONGEST:g} angstrom;"
-            " give it in angstrom"
-        )
-    return number
-
-
 # --- checking --------------------------------------------------------------------------------
 
 
@@ -128,7 +97,11 @@ def clean_scan(
     source: str = "",
     notes: list[str] | None = None,
 ) -> Scan:
-    """Returns a scan from raw columns: finite, sorted, one point per angle, no negative counts.
+    """Returns a scan from raw columns: angles that rise, one point each, and only measurements.
+
+    Angles must rise or fall as they stand: they are never sorted, as what is out of order is not
+    one scan (see `parts`). What is no measurement is left out, see `validity.valid_points`.
+    Negative intensities, as subtracting a background leaves them, are kept: all are raised.
 
     Args:
         two_theta: angles in degrees, float `[n]`.
@@ -139,13 +112,84 @@ def clean_scan(
         notes: what was mended before.
 
     Raises:
-        UserError: angles of 180 degrees or more, too few different ones, or all counts negative.
+        UserError: angles of 180 degrees or more, too few different ones, out of order or spaced as
+            in a list of peaks, or no count above zero.
     """
     source, notes = source or name, list(notes or [])
-    finite = np.isfinite(two_theta) & (np.abs(counts) <= _LARGEST)
+    two_theta, counts, dropped = _possible_angles(two_theta, counts, source)
+    notes += dropped
+    distinct = len(np.unique(two_theta))
+    if distinct < max(MIN_POINTS, _MIN_DISTINCT * two_theta.size):
+        raise UserError(
+            f"{source}: only {distinct} distinct angles in {two_theta.size} points; write"
+            " decimals with a point and 2 theta in the first column"
+        )
+    pieces = parts(two_theta)
+    if len(pieces) > 1:
+        longest = max(pieces, key=lambda piece: piece.stop - piece.start)
+        left = two_theta.size - (longest.stop - longest.start)
+        if left > STRAY * two_theta.size:
+            at = pieces[0].stop
+            raise UserError(
+                f"{source}: angles neither rise nor fall: {two_theta[at]:g} follows"
+                f" {two_theta[at - 1]:g} (point {at + 1}); the first column must be 2 theta of one"
+                " scan, in the order of measuring"
+            )
+        notes.append(f"{left} points out of order dropped")
+        two_theta, counts = two_theta[longest], counts[longest]
+    if two_theta[0] > two_theta[-1]:
+        two_theta, counts = two_theta[::-1], counts[::-1]
+    if not _is_even(np.unique(two_theta)):
+        raise UserError(
+            f"{source}: the angles are spaced as in a list of peaks, not as in a scan; give the"
+            " scan that the peaks were found in"
+        )
+    two_theta, counts, merged = _one_point_per_angle(two_theta, counts)
+    notes += merged
+    if not np.any(counts > 0) and np.any(counts < 0):
+        raise UserError(f"{source}: no count above zero; the second column must be counts")
+    valid = valid_points(two_theta, counts)
+    two_theta, counts = two_theta[valid.keep], counts[valid.keep]
+    notes += valid.notes
+    if len(two_theta) < MIN_POINTS:
+        raise UserError(
+            f"{source}: only {len(two_theta)} points have a count, at least {MIN_POINTS} are"
+            " needed; the second column must be counts"
+        )
+    if counts.min() < 0:
+        notes.append(
+            f"{np.count_nonzero(counts < 0)} negative intensities (a background was subtracted):"
+            f" all raised by {-counts.min():.4g}"
+        )
+        counts = counts - counts.min()
+    counts = np.where(counts < _SMALLEST, 0.0, counts)
+    return Scan(two_theta, counts, wavelength, name, tuple(notes), unmeasured=valid.stretches)
+
+
+def parts(two_theta: np.ndarray) -> list[slice]:
+    """Returns the stretches of points over which angles keep rising, or keep falling.
+
+    Equal neighbours do not end a stretch. A scan is one stretch; a second scan in the same columns
+    begins another.
+
+    Args:
+        two_theta: float64 `[n]`, in the order of the file.
+    """
+    steps = np.sign(np.diff(two_theta))
+    direction = 1.0 if np.count_nonzero(steps > 0) >= np.count_nonzero(steps < 0) else -1.0
+    edges = [0, *(np.flatnonzero(steps == -direction) + 1).tolist(), len(two_theta)]
+    return [slice(first, last) for first, last in zip(edges[:-1], edges[1:], strict=True)]
+
+
+def _possible_angles(
+    two_theta: np.ndarray, counts: np.ndarray, source: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Returns the points at finite angles between 0 and 180 degrees, and notes."""
+    notes = []
+    finite = np.isfinite(two_theta)
     if not finite.all():
         notes.append(f"{np.count_nonzero(~finite)} points that are not numbers dropped")
-    two_theta, counts = two_theta[finite], counts[finite]
+    two_theta, counts = np.asarray(two_theta)[finite], np.asarray(counts, np.float64)[finite]
     if two_theta.size and two_theta.max() >= 180:
         raise UserError(
             f"{source}: {two_theta.max():g} in the first column is no angle below 180 degrees;"
@@ -155,24 +199,39 @@ def clean_scan(
     forward = two_theta > 0
     if not forward.all():
         notes.append(f"{np.count_nonzero(~forward)} points at or below 0 degrees dropped")
-        two_theta, counts = two_theta[forward], counts[forward]
-    negative = counts < 0
-    if negative.any():
-        notes.append(f"{np.count_nonzero(negative)} negative counts set to 0")
-        counts = np.where(negative, 0.0, counts)
+    two_theta, counts = two_theta[forward], counts[forward]
+    step = np.abs(np.diff(two_theta))
+    for end in (0, -1):  # a line of the header or footer that looks like a point
+        if len(step) > MIN_POINTS and step[end] > _APART * np.median(step):
+            notes.append(f"a point at {two_theta[end]:g}, far from all others, dropped")
+            inside = slice(1, None) if end == 0 else slice(None, -1)
+            two_theta, counts, step = two_theta[inside], counts[inside], step[inside]
+    return two_theta, counts, notes
+
+
+def _one_point_per_angle(
+    two_theta: np.ndarray, counts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Returns rising angles, each once with the mean of its counts, and notes."""
     distinct, group = np.unique(two_theta, return_inverse=True)
-    if distinct.size < max(MIN_POINTS, _MIN_DISTINCT * two_theta.size):
-        raise UserError(
-            f"{source}: only {distinct.size} distinct angles in {two_theta.size} points; write"
-            " decimals with a point and 2 theta in the first column"
-        )
-    if distinct.size < two_theta.size:
-        notes.append(f"{two_theta.size - distinct.size} repeated angles averaged")
-    counts = np.bincount(group, weights=counts) / np.bincount(group)
-    if negative.all():
-        raise UserError(f"{source}: no count above zero; the second column must be counts")
-    counts[counts < _SMALLEST] = 0.0
-    return Scan(distinct, counts, wavelength, name, tuple(notes))
+    if distinct.size == two_theta.size:
+        return two_theta, counts, []
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = np.bincount(group, weights=counts) / np.bincount(group)
+    return distinct, mean, [f"{two_theta.size - distinct.size} repeated angles averaged"]
+
+
+def _is_even(two_theta: np.ndarray) -> bool:
+    """Returns whether most points lie about halfway between their neighbours, as in a scan.
+
+    In a list of peaks hardly any do. The last decimal place of the file may be rounded.
+    """
+    scaled = two_theta[:, None] * 10.0 ** np.arange(_DECIMALS + 1)
+    whole = np.all(np.abs(scaled - np.round(scaled)) < 1e-4, axis=0)
+    place = 10.0 ** -float(np.argmax(whole)) if whole.any() else 0.0
+    bend = np.abs(two_theta[:-2] - 2.0 * two_theta[1:-1] + two_theta[2:])
+    even = bend <= 0.15 * (two_theta[2:] - two_theta[:-2]) + min(2.01 * place, 0.021)
+    return bool(np.mean(even) >= _EVEN)
 
 
 # --- placing on the grid ---------------------------------------------------------------------
@@ -194,6 +253,10 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
     q = q_from_two_theta(scan.two_theta, scan.wavelength)
     cells = grid_q(grid)
     mask = _measured(q, cells)
+    for stretch in scan.unmeasured:
+        first, last = q_from_two_theta(np.array(stretch), scan.wavelength)
+        before, after = np.searchsorted(q, first) - 1, np.searchsorted(q, last)
+        mask &= ~((cells > q[max(before, 0)]) & (cells < q[min(after, len(q) - 1)]))
     if np.mean(mask) < _MIN_COVERED:
         raise UserError(
             f"{scan.name}: covers q from {q[0]:.2f} to {q[-1]:.2f} 1/angstrom and the model needs"
@@ -212,7 +275,7 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         )
         background[part] = snip(np.maximum(smooth, 0.0)) * (top / _SNIP_SCALE)
     excess = averaged - background
-    pattern = np.where(excess > _FLOOR * sigma, excess, 0.0) * mask
+    pattern = np.where(_significant(excess, sigma, q, cells), excess, 0.0) * mask
     inside = (q >= cells[0]) & (q <= cells[-1])
     signal = missing_signal(q[inside], scan.counts[inside], density[inside])
     scale = float(pattern.max() or top)
@@ -228,10 +291,31 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
 def _measured(q: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Returns which cell centers lie between two neighbouring points of the scan, bool `[L]`."""
     step = np.diff(q)
+    padded = np.pad(step, _NEAR, mode="edge")
+    around = np.median(sliding_window_view(padded, _NEAR), axis=1)
+    usual = np.maximum(around[: len(step)], around[_NEAR + 1 :])  # before it, after it
     right = np.searchsorted(q, cells, side="left")
     inside = (right > 0) & (right < len(q))
-    width = step[np.clip(right - 1, 0, len(step) - 1)]
-    return inside & (width <= _GAP * np.median(step))
+    at = np.clip(right - 1, 0, len(step) - 1)
+    return inside & (step[at] <= _GAP * usual[at])
+
+
+def _significant(
+    excess: np.ndarray, sigma: np.ndarray, q: np.ndarray, cells: np.ndarray
+) -> np.ndarray:
+    """Returns which cells rise above the noise and are not alone, bool `[L]`.
+
+    A peak spans several points of the scan, noise does not: what rises by `_FLOOR` standard
+    deviations counts if, together with its neighbours to both sides (a point of the scan or a cell
+    away, whichever is further), it rises by `_TOGETHER`. On generated scans with peaks of 0.15
+    degrees this leaves 1.1 cells of noise standing in place of 9.7, the highest at 1.2 % in place
+    of 4.2, and loses 8.5 % in place of 2.9 of peaks whose area is 4 to 9 standard deviations.
+    """
+    width = np.interp(cells, q, np.gradient(q)) / np.gradient(cells)
+    reach = np.maximum(1, np.ceil(width)).astype(int)
+    index, last = np.arange(len(cells)), len(cells) - 1
+    beside = excess[np.maximum(index - reach, 0)] + excess[np.minimum(index + reach, last)]
+    return (excess > _FLOOR * sigma) & (excess + beside > _TOGETHER * np.sqrt(3.0) * sigma)
 
 
 def _runs(mask: np.ndarray) -> list[slice]:

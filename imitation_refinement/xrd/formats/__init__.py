@@ -1,80 +1,109 @@
 """Files of measured powder patterns: which are read, and how.
 
-Belongs here: choosing the reader, the limits on files, and what holds for all formats: the
-wavelength, the names, and the check of what was read. Only this module opens files.
-
-| files | read by | wavelength in the file |
-| --- | --- | --- |
-| `.xy .xye .csv .txt .dat .asc .chi .ras .uxd` and other text | `text.py` | in a header line |
-| `.xrdml` (PANalytical), several scans too | `xrdml.py` | yes |
-| `.rasx` (Rigaku), several profiles too | `rasx.py` | yes |
-| `.raw`: Bruker and Siemens 1, 2, 3 (RAW1.01) and 4, several ranges too | `raw.py` | yes |
-| `.raw`: Stoe RAW_1.06 | `raw.py` | if it is a K alpha line |
-| `.raw`: Rigaku `FI` (after descriptions, no file to try was at hand) | `raw.py` | yes |
-| `.npz` with a matrix of patterns | `table.py` | array `wavelength` |
-| `.brml` (Bruker), GSAS (`.gsas .gsa .gda .fxye .xra .gss`) | geddes (extra `formats`) | no |
-
-The kind is found from the content where that has a mark, else from the ending.
+Belongs here: what holds for all formats: the wavelength, the names, scans that follow each other in
+the same columns, and the check of what was read. Which reader reads a file is in `readers`; only
+this module opens files. The table of formats is in `docs/formats.md`.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.columns import MAX_BYTES, Columns, angles
-from imitation_refinement.xrd.formats.rasx import read_rasx
-from imitation_refinement.xrd.formats.raw import read_raw
-from imitation_refinement.xrd.formats.table import read_npz_patterns
-from imitation_refinement.xrd.formats.text import read_text
-from imitation_refinement.xrd.formats.xrdml import read_xrdml
-from imitation_refinement.xrd.scans import (
-    LONGEST,
-    SHORTEST,
-    WAVELENGTHS,
-    Scan,
-    clean_scan,
-    parse_wavelength,
-)
+from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name, read_bytes
+from imitation_refinement.xrd.scans import MIN_POINTS, STRAY, Scan, clean_scan, parts
+from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST, WAVELENGTHS, parse_wavelength
 
-_TEXT = frozenset({".xy", ".xye", ".csv", ".txt", ".dat", ".asc", ".chi", ".ras", ".uxd"})
-_GEDDES = frozenset({".brml", ".gsas", ".gsa", ".gda", ".fxye", ".xra", ".gss"})
-SUFFIXES = _TEXT | _GEDDES | {".xrdml", ".rasx", ".raw", ".npz"}
-_AGREE = 5e-3  # relative; K alpha 1 and the mean of the doublet differ by less
+__all__ = ["SUFFIXES", "Record", "read_patterns", "read_records", "read_scan"]
+
+_AGREE = 3e-3  # relative; K alpha 1 and the mean of the doublet differ by less
 
 
-def read_patterns(path: str | Path, wavelength: str | float | None) -> list[Scan]:
-    """Reads all patterns of a file of any kind in the table above.
+class Record(NamedTuple):
+    """What became of one pattern of a file.
 
-    The wavelength that the file states is used; `wavelength` is for files that state none. Where
-    both are given and differ, the file wins and a note says so. Points are cleaned by `clean_scan`.
-    A pattern that cannot be used is left out with a note, if the file has others.
+    Attributes:
+        name: of the pattern: the file, and what tells it from the others of the file.
+        scan: None if it cannot be used.
+        reason: why not, one line that names file and place; empty if it can.
+        by_design: whether it was never a pattern over 2 theta (a tilt scan, a list of peaks): left
+            out rather than failed.
+    """
+
+    name: str
+    scan: Scan | None
+    reason: str = ""
+    by_design: bool = False
+
+
+def read_records(path: str | Path, wavelength: str | float | None) -> list[Record]:
+    """Reads a file of any known kind; every pattern of it gets its record, in order.
+
+    The wavelength that the file states is used; `wavelength` is for files that state none. Both
+    given, they must agree. Points are checked by `clean_scan`. Where one scan follows another in
+    the same columns (angles begin anew) each is a record.
 
     Args:
         path: the file.
         wavelength: see `parse_wavelength`; None if it is to come from the file.
 
     Returns:
+        At least one record; rows of a matrix keep their places.
+
+    Raises:
+        UserError: the file cannot be read, or is of no known kind.
+    """
+    path = Path(path)
+    given = None if wavelength is None else parse_wavelength(wavelength)
+    with np.errstate(all="ignore"):  # what overflows is no count; clean_scan finds it
+        found = read_bytes(_bytes(path), path.name, str(path))
+        return _checked(found, given, path)
+
+
+def _checked(found: list[Columns], given: float | None, path: Path) -> list[Record]:
+    """Returns the record of each pattern of a file.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not found:
+        raise UserError(f"{path}: no pattern in it")
+    records = []
+    for columns in found:
+        source = f"{path} ({columns.name})" if columns.name else str(path)
+        name = base_name(path.name) + (f"_{columns.name}" if columns.name else "")
+        if columns.left_out:
+            reason = f"{source}: {columns.left_out}"
+            records.append(Record(name, None, reason, columns.by_design))
+            continue
+        try:
+            records += _records(columns, given, name, source)
+        except UserError as error:
+            records.append(Record(name, None, str(error)))
+    return records
+
+
+def read_patterns(path: str | Path, wavelength: str | float | None) -> list[Scan]:
+    """Reads all patterns of a file; see `read_records`.
+
+    A pattern that cannot be used is left out with a note, if the file has others.
+
+    Returns:
         At least one scan, named by the file, and by the pattern where there are several.
 
     Raises:
         UserError: the file cannot be read, is of no known kind, has no pattern that can be used, or
-            states no wavelength and none is given.
+            states no wavelength and none is given, or one that contradicts the one given.
     """
-    path = Path(path)
-    given = None if wavelength is None else parse_wavelength(wavelength)
-    scans: list[Scan] = []
-    left_out: list[UserError] = []
-    for columns in _read(path):
-        source = f"{path} ({columns.name})" if columns.name else str(path)
-        try:
-            scans.append(_scan(columns, given, path, source))
-        except UserError as error:
-            left_out.append(error)
+    records = read_records(path, wavelength)
+    scans = [record.scan for record in records if record.scan is not None]
+    lost = [record.reason for record in records if record.scan is None]
     if not scans:
-        raise left_out[0] if left_out else UserError(f"{path}: no pattern in it")
-    if left_out:
-        note = f"{len(left_out)} patterns of the file left out (first: {left_out[0]})"
+        raise UserError(lost[0])
+    if lost:
+        note = f"{len(lost)} patterns of the file left out (first: {lost[0]})"
         scans[0] = scans[0]._replace(notes=(*scans[0].notes, note))
     return scans
 
@@ -91,56 +120,81 @@ def read_scan(path: str | Path, wavelength: str | float | None) -> Scan:
     return scans[0]
 
 
-def _scan(columns: Columns, given: float | None, path: Path, source: str) -> Scan:
-    """Returns a checked scan from raw columns and the wavelength that was given, if any."""
-    notes = list(columns.notes)
-    said = columns.wavelength
+def _records(columns: Columns, given: float | None, name: str, source: str) -> list[Record]:
+    """Returns the records of one pair of columns: one, or one for each scan in it."""
+    used, origin, notes = _wavelength(columns, given, source)
+    notes += columns.notes
+    if columns.unit != "two_theta":
+        notes.append(f"2 theta computed from {columns.unit}")
+    two_theta = angles(columns.x, columns.unit, used)
+    lost = np.count_nonzero(np.isfinite(columns.x) & ~np.isfinite(two_theta))
+    if lost > 0.1 * len(two_theta):
+        raise UserError(
+            f"{source}: {columns.unit} from {np.nanmin(columns.x):.4g} to"
+            f" {np.nanmax(columns.x):.4g} {'1/angstrom' if columns.unit == 'q' else 'angstrom'}"
+            f" cannot be diffracted at {used:g} angstrom; say the unit in the column's name, or"
+            " check the wavelength"
+        )
+    if lost:
+        notes.append(f"{lost} points beyond what {used:g} angstrom can diffract dropped")
+        there = np.isfinite(two_theta)
+        two_theta, columns = two_theta[there], columns._replace(counts=columns.counts[there])
+    pieces = _scans_in(two_theta)
+    records = []
+    for number, piece in enumerate(pieces, start=1):
+        several = len(pieces) > 1
+        part = f"{name}_part{number}" if several else name
+        said = f"{source} part {number}" if several else source
+        try:
+            scan = clean_scan(
+                two_theta[piece], columns.counts[piece], used, part, source=said, notes=notes
+            )
+        except UserError as error:
+            records.append(Record(part, None, str(error)))
+            continue
+        if several:
+            scan = scan._replace(
+                notes=(*scan.notes, f"scan {number} of {len(pieces)} in its columns")
+            )
+        records.append(
+            Record(part, scan._replace(wavelength_source=origin, k_alpha2=columns.k_alpha2))
+        )
+    return records
+
+
+def _scans_in(two_theta: np.ndarray) -> list[slice]:
+    """Returns the scans that follow each other in a column; the whole column if it is not so."""
+    finite = np.where(np.isfinite(two_theta), two_theta, 0.0)
+    pieces = [piece for piece in parts(finite) if piece.stop - piece.start >= MIN_POINTS]
+    inside = sum(piece.stop - piece.start for piece in pieces)
+    if len(pieces) < 2 or inside < (1.0 - STRAY) * len(two_theta):
+        return [slice(0, len(two_theta))]
+    return pieces
+
+
+def _wavelength(columns: Columns, given: float | None, source: str) -> tuple[float, str, list[str]]:
+    """Returns the wavelength to use, where it is from, and notes."""
+    said, notes = columns.wavelength, []
     if said is not None and not SHORTEST <= said <= LONGEST:
+        if given is None:
+            raise UserError(
+                f"{source}: states a wavelength of {said:g} angstrom, which is not between"
+                f" {SHORTEST:g} and {LONGEST:g}; name the right one with --wavelength"
+            )
         notes.append(f"wavelength {said:g} in the file not used, it must be in angstrom")
         said = None
+    if said is not None and given is not None and abs(said / given - 1.0) > _AGREE:
+        raise UserError(
+            f"{source}: the file states a wavelength of {said:g} angstrom and --wavelength says"
+            f" {given:g}; leave the option out for this file, or correct the file"
+        )
     used = said if said is not None else given
     if used is None:
         raise UserError(
             f"{source}: states no wavelength and none was given; name it with --wavelength, one of"
             f" {', '.join(WAVELENGTHS)} or a number in angstrom"
         )
-    if said is not None and given is not None and abs(said / given - 1.0) > _AGREE:
-        notes.append(f"the file says {said:g} angstrom; the wavelength given, {given:g}, not used")
-    if columns.unit != "two_theta":
-        notes.append(f"2 theta computed from {columns.unit}")
-    with np.errstate(over="ignore", invalid="ignore"):
-        scan = clean_scan(
-            angles(columns.x, columns.unit, used),
-            columns.counts,
-            used,
-            f"{path.stem}_{columns.name}" if columns.name else path.stem,
-            source=source,
-            notes=notes,
-        )
-    origin = "option" if said is None else "file"
-    return scan._replace(wavelength_source=origin, k_alpha2=columns.k_alpha2)
-
-
-def _read(path: Path) -> list[Columns]:
-    source, data, ending = str(path), _bytes(path), path.suffix.lower()
-    if not data:
-        raise UserError(f"{path}: empty")
-    if data.startswith((b"RAW", b"FI")) and b"\0" in data[:4096]:
-        return read_raw(data, source)
-    if data.startswith(b"PK\3\4") or ending in (".npz", ".rasx"):
-        return read_rasx(data, source) if ending == ".rasx" else _zipped(data, path)
-    head = data[:4096].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t")
-    if ending == ".xrdml" or (head.startswith(b"<") and b"xrdMeasurement" in head):
-        return read_xrdml(data, source)
-    if ending in _GEDDES or (head.find(b"\nBANK ") >= 0 and b" CONST " in head):
-        return _read_with_geddes(data, path)
-    return read_text(data, source)
-
-
-def _zipped(data: bytes, path: Path) -> list[Columns]:
-    if path.suffix.lower() == ".brml":
-        return _read_with_geddes(data, path)
-    return read_npz_patterns(data, str(path))
+    return used, "option" if said is None else "file", notes
 
 
 def _bytes(path: Path) -> bytes:
@@ -156,20 +210,3 @@ def _bytes(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from error
-
-
-def _read_with_geddes(data: bytes, path: Path) -> list[Columns]:
-    try:
-        import geddes
-    except ImportError as error:
-        raise UserError(
-            f"{path}: {path.suffix} files need geddes; pip install 'imitation-refinement[formats]'"
-        ) from error
-    name = path.name if path.suffix.lower() in _GEDDES else f"{path.stem}.gsas"
-    if path.suffix.lower() in (".xra", ".gss"):
-        name = f"{path.stem}.gsas"
-    try:
-        pattern = geddes.read_bytes(data, name)
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: {str(error).splitlines()[0]}; export it as text") from error
-    return [Columns(np.asarray(pattern.x, np.float64), np.asarray(pattern.y, np.float64))]

@@ -5,17 +5,16 @@ wavelengths that more than one reader needs. Reads no files.
 """
 
 import codecs
-import re
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.grid import two_theta_from_q
-from imitation_refinement.xrd.scans import LONGEST, SHORTEST, WAVELENGTHS
+from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST
 
 MAX_BYTES = 200_000_000  # of one file, unpacked; a powder pattern has some 100 kB
+INSTALL = "from the checkout: .venv/bin/pip install '.[formats]'"
 PRESENT, STRIPPED, UNKNOWN = "present", "stripped", "unknown"
 
 
@@ -29,7 +28,9 @@ class Columns(NamedTuple):
         wavelength: in angstrom, None where the file does not say it.
         k_alpha2: `present`, `stripped` (or never there) or `unknown`.
         name: of this pattern within its file; empty if the file has only one.
-        notes: what the reader left out, in sentences.
+        notes: what the reader did, in sentences.
+        left_out: why this is no pattern to use; empty if it is one.
+        by_design: whether what is left out was never a pattern (an error column, a tilt scan).
     """
 
     x: np.ndarray
@@ -39,6 +40,46 @@ class Columns(NamedTuple):
     k_alpha2: str = UNKNOWN
     name: str = ""
     notes: tuple[str, ...] = ()
+    left_out: str = ""
+    by_design: bool = False
+
+
+def left_out(name: str, reason: str, *, by_design: bool = False) -> Columns:
+    """Returns the place of a pattern that cannot be used, or is none by design."""
+    nothing = np.zeros(0)
+    return Columns(nothing, nothing, name=name, left_out=reason, by_design=by_design)
+
+
+def named(patterns: list[Columns], kind: str) -> list[Columns]:
+    """Returns patterns with names `<kind>1`, `<kind>2`, ... if there are several."""
+    if len(patterns) == 1:
+        return [patterns[0]._replace(name="")]
+    return [item._replace(name=f"{kind}{i}") for i, item in enumerate(patterns, start=1)]
+
+
+def fixed_slit(two_theta: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Returns counts of a variable divergence slit as a fixed slit would give them, float64 `[n]`.
+
+    A slit that keeps the irradiated length constant opens with sin(theta), and so does the
+    intensity. The scale is that of the strongest point.
+    """
+    sine = np.sin(np.deg2rad(0.5 * np.asarray(two_theta, np.float64)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return counts * (sine[int(np.nanargmax(counts))] / sine)
+
+
+SLIT_NOTE = "variable divergence slit: intensities brought to a fixed one (divided by sin theta)"
+
+
+def ramp(start: float, step: float, count: int) -> np.ndarray:
+    """Returns start, start + step, ..., after a check that this can be a scan.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not (0 < count < 10**7 and np.isfinite(start) and 1e-6 < abs(step) < 10.0):
+        raise ValueError(f"{count} points from {start:g} in steps of {step:g}")
+    return start + step * np.arange(count)
 
 
 def k_alpha(alpha1: float, alpha2: float, ratio: float | None) -> tuple[float | None, str]:
@@ -61,11 +102,6 @@ def k_alpha(alpha1: float, alpha2: float, ratio: float | None) -> tuple[float | 
     if not 0.0 < ratio <= 1.0:
         return alpha1, STRIPPED if ratio == 0.0 else UNKNOWN
     return (alpha1 + ratio * alpha2) / (1.0 + ratio), PRESENT
-
-
-def is_characteristic(wavelength: float) -> bool:
-    """Returns whether a wavelength is within 0.3 % of a K alpha line of a usual anode."""
-    return any(abs(wavelength / known - 1.0) < 3e-3 for known in WAVELENGTHS.values())
 
 
 def angles(x: np.ndarray, unit: str, wavelength: float) -> np.ndarray:
@@ -102,43 +138,3 @@ def decode(data: bytes, source: str) -> str:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin-1")
-
-
-# "Wavelength [A]: 1,5406", "_WL1 = 1.54056", "*MEAS_COND_XG_WAVE_LENGTH_ALPHA1 "1.540593""
-_SAYS_WAVELENGTH = re.compile(
-    r"(?:wave[\s_-]*length|wellenlänge|\blambda|λ|\b_?wl1?\b).{0,60}?(\d*[.,]\d{2,})"
-    r"\s*(nm|Å|A\b|ang)?",
-    re.IGNORECASE,
-)
-_SECOND_LINE = re.compile(r"(?:alpha|α|ka|k_a)[\s_-]*2|beta|β|\bwl[23]", re.IGNORECASE)
-_FIRST_LINE = re.compile(r"(?:alpha|α|ka|k_a)[\s_-]*1|\bwl1", re.IGNORECASE)
-_SAYS_ANODE = re.compile(
-    r"\b(Cu|Co|Mo|Cr|Fe|Ag)[\s_-]*K[\s_-]*(?:alpha|α|a)(?:[\s_-]*(1)(?!\d))?(?![\s_-]*2|[a-z])",
-    re.I,
-)
-_SAYS_STRIPPED = re.compile(
-    r"(?:alpha|α|ka|k_a)[\s_-]*2\W+(?:\w+\W+)?(?:stripped|removed|subtracted)", re.IGNORECASE
-)
-
-
-def wavelength_said(lines: Sequence[str]) -> tuple[float | None, str]:
-    """Returns the wavelength that header or comment lines state, and the state of K alpha 2.
-
-    A number after the word wavelength (or lambda, WL1) counts, else the name of a line such as
-    `Cu Ka1`, if only one is named. Numbers are in angstrom unless `nm` follows.
-    """
-    state = STRIPPED if any(_SAYS_STRIPPED.search(line) for line in lines) else UNKNOWN
-    for line in lines:
-        if _SECOND_LINE.search(line) and not _FIRST_LINE.search(line):
-            continue
-        if found := _SAYS_WAVELENGTH.search(line):
-            value = float(found[1].replace(",", "."))
-            value *= 10.0 if (found[2] or "").lower() == "nm" else 1.0
-            if SHORTEST <= value <= LONGEST:
-                return value, state
-    text = "\n".join(lines)
-    named = {(found[1].capitalize(), found[2] or "") for found in _SAYS_ANODE.finditer(text)}
-    if len(named) == 1:
-        anode, line = named.pop()
-        return WAVELENGTHS.get(f"{anode}Ka{line}", WAVELENGTHS[f"{anode}Ka"]), state
-    return None, state

@@ -19,11 +19,12 @@ from imitation_refinement.xrd.formats.columns import (
     Columns,
     decode,
     k_alpha,
+    left_out,
 )
+from imitation_refinement.xrd.formats.names import goniometer_axis
 from imitation_refinement.xrd.formats.xrdml import parse_xml
 
 _PROFILE = re.compile(r"(?:^|/)Data(\d+)/Profile(\d+)\.txt$")
-_TWO_THETA_AXES = ("TwoTheta", "2Theta")  # TwoThetaTheta, TwoThetaOmega, ... too
 
 
 def unzip(data: bytes, source: str, pattern: str) -> dict[str, bytes]:
@@ -61,15 +62,16 @@ def read_rasx(data: bytes, source: str) -> list[Columns]:
         UserError: damaged, or no profile over 2 theta in it.
     """
     members = unzip(data, source, r"\.(txt|xml)$")
-    found, notes = [], []
+    found: list[Columns] = []
     for name, profile in members.items():
         if not (match := _PROFILE.search(name)):
             continue
         folder = name.rpartition("/")[0]
         conditions = members.get(f"{folder}/MesurementConditions{match[2]}.xml")
         axis, wavelength, k_alpha2 = _conditions(conditions, f"{source}: {folder}")
-        if axis and not axis.startswith(_TWO_THETA_AXES):
-            notes.append(f"{name} left out: measured over {axis}")
+        if goniometer_axis(axis).kind != "two_theta":
+            reason = f"{name} left out: measured over {axis}"
+            found.append(left_out(folder, reason, by_design=True))
             continue
         try:
             rows = [line.split() for line in decode(profile, source).splitlines() if line.strip()]
@@ -80,12 +82,11 @@ def read_rasx(data: bytes, source: str) -> list[Columns]:
             raise UserError(f"{source}: {name} has no two columns; export it again")
         counts = table[:, 1] * (table[:, 2] if table.shape[1] > 2 else 1.0)
         found.append(Columns(table[:, 0], counts, "two_theta", wavelength, k_alpha2, folder))
-    if not found:
-        reason = notes[0] if notes else "no profile in it"
+    if all(item.left_out for item in found):
+        reason = found[0].left_out if found else "no profile in it"
         raise UserError(f"{source}: {reason}; export it as text")
     if len(found) == 1:
         found = [found[0]._replace(name="")]
-    found[0] = found[0]._replace(notes=tuple(notes))
     return found
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, is_characteristic, k_alpha
+from imitation_refinement.xrd.formats.columns import Columns, k_alpha, ramp
+from imitation_refinement.xrd.wavelengths import WAVELENGTHS, is_characteristic
 
 # Scan types of RAW1.01 that move 2 theta: locked coupled, unlocked coupled, detector scan, PSD.
 _RAW3_TWO_THETA = (0, 1, 2, 129, 130)
@@ -56,15 +57,32 @@ def read_raw(data: bytes, source: str) -> list[Columns]:
     return [item._replace(name=f"range{i}") for i, item in enumerate(found, start=1)]
 
 
+def read_rd(data: bytes, source: str) -> list[Columns]:
+    """Reads Philips `.rd` and `.sd` (versions 3 and 5): packed counts, the wavelength by the anode.
+
+    After the description in xylib: anode at 85; step, start and end at 214; counts from 250 or 810,
+    each as ten times the root. No file to try was at hand.
+
+    Raises:
+        UserError: cut short, or its header makes no scan.
+    """
+    try:
+        step, start, end = _unpack("3d", data, 214)
+        count = (
+            round((end - start) / step) + 1 if np.isfinite([step, start, end]).all() and step else 0
+        )
+        x = ramp(start, step, count)
+        counts = np.floor(
+            _values(data, 250 if data[:2] == b"V3" else 810, count, "<u2", 2) ** 2 / 100
+        )
+    except (struct.error, ValueError, OverflowError) as error:
+        raise UserError(f"{source}: damaged or cut short ({error}); export it as text") from error
+    anode = ("Cu", "Mo", "Fe", "Cr")[data[85]] if data[85] < 4 else ""
+    return [Columns(x, counts, wavelength=WAVELENGTHS.get(f"{anode}Ka"))]
+
+
 def _unpack(form: str, data: bytes, offset: int) -> tuple[Any, ...]:
     return struct.unpack_from("<" + form, data, offset)
-
-
-def _ramp(start: float, step: float, count: int) -> np.ndarray:
-    """Returns start, start + step, ..., after a check that this can be a scan."""
-    if not (0 < count < 10**7 and np.isfinite(start) and 1e-6 < abs(step) < 10.0):
-        raise ValueError(f"{count} points from {start:g} in steps of {step:g}")
-    return start + step * np.arange(count)
 
 
 def _values(
@@ -94,7 +112,7 @@ def _bruker1(data: bytes) -> list[Columns]:
         (more,) = _unpack("I", data, offset + 152)
         wavelength, state = k_alpha(alpha1, alpha2, None)
         counts = _values(data, offset + 156, count)
-        found.append(Columns(_ramp(start, step, count), counts, "two_theta", wavelength, state))
+        found.append(Columns(ramp(start, step, count), counts, "two_theta", wavelength, state))
         offset += 156 + 4 * count
     return found
 
@@ -111,7 +129,7 @@ def _bruker2(data: bytes) -> list[Columns]:
         header, count = _unpack("2H", data, offset)
         step, start = _unpack("2f", data, offset + 12)
         counts = _values(data, offset + header, count)
-        found.append(Columns(_ramp(start, step, count), counts, "two_theta", wavelength, state))
+        found.append(Columns(ramp(start, step, count), counts, "two_theta", wavelength, state))
         offset += header + 4 * count
     return found
 
@@ -139,7 +157,7 @@ def _bruker3(data: bytes) -> list[Columns]:
             x = (
                 _values(data, first, count, "<f8", record, skip=4)
                 if measured
-                else _ramp(start, step, count)
+                else ramp(start, step, count)
             )
             found.append(Columns(x, counts, "two_theta", wavelength, state))
         offset = first + record * count
@@ -170,7 +188,7 @@ def _bruker4(data: bytes) -> list[Columns]:
         counts = _values(data, first, count, stride=record)
         if any(word in scan for word in _RAW4_TWO_THETA):
             start = _drive(data, offset + 160, first, "2theta", start)
-            x = _ramp(start, step, count)
+            x = ramp(start, step, count)
             found.append(Columns(x, counts, "two_theta", wavelength, state))
         offset = first + record * count
     return found
@@ -200,7 +218,7 @@ def _stoe(data: bytes) -> list[Columns]:
     start, _, end, _, step, _ = _unpack("6f", data, first - 0x1D4)
     least, most = _unpack("2I", data, first - 0x188)
     counts = _values(data, first, count, "<u4")
-    x = _ramp(start, step, count)
+    x = ramp(start, step, count)
     if abs(x[-1] - end) > 0.5 * step or (most and (counts.min(), counts.max()) != (least, most)):
         raise ValueError("its header and its counts do not agree")
     alpha1, alpha2 = _unpack("2f", data, 0x142)
@@ -225,7 +243,7 @@ def _rigaku(data: bytes) -> list[Columns]:
         if values < 0:
             break
         (count,) = _unpack("I", data, values + 16)
-        x = _ramp(start, step, count)
+        x = ramp(start, step, count)
         if abs(x[-1] - end) > 0.5 * step:
             raise ValueError("its header and its counts do not agree")
         counts = _values(data, values + 20, count)

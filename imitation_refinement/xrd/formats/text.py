@@ -1,16 +1,15 @@
 """Text files with columns of numbers.
 
-Belongs here: finding the rows, the separator and the meaning of the columns in text that nobody
-specified. Works on bytes; opens no files.
+Belongs here: finding the rows, the separator and the decimals in text that nobody specified. Works
+on bytes; opens no files. What the columns mean is in `layout`, what headers say in `headers`, and
+text formats with a layout of their own in `vendor_text`, `listed` and `pdcif`.
 
 A row is a line with the commonest count of numbers, at least two. Columns are separated by
-semicolons, blanks, tabs or commas; where it is not ambiguous decimals may have a comma. What stands
-before the first row is a header: it may state the wavelength and name the columns. Without names
-the first column is 2 theta in degrees, the second the counts, and further ones are ignored; with
-names, q or d may stand for 2 theta and several intensities are several patterns. Twenty columns or
-more are a matrix: angles in the first row (then each row is a pattern) or in the first column.
+semicolons, blanks, tabs or commas; where it is not ambiguous decimals may have a comma, and
+thousands a comma, a point or an apostrophe. What stands before the first row is a header.
 """
 
+import itertools
 import re
 import warnings
 from collections import Counter
@@ -18,7 +17,12 @@ from collections import Counter
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, decode, wavelength_said
+from imitation_refinement.xrd.formats.columns import Columns, decode
+from imitation_refinement.xrd.formats.headers import read_header, with_header
+from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of
+from imitation_refinement.xrd.formats.listed import read_listed
+from imitation_refinement.xrd.formats.pdcif import is_cif, read_pdcif
+from imitation_refinement.xrd.formats.vendor_text import read_vendor_text
 from imitation_refinement.xrd.scans import MIN_POINTS
 
 MAX_LINES = 3_000_000  # a scan has some 10,000
@@ -26,17 +30,10 @@ _MAX_SKIPPED = 0.1  # share of the lines after the first data line that may be u
 _COMMENT = "#!%*;'\"/"
 _HEADER_LINES = 2000  # a header is not longer
 _SURE = 50  # lines with the same count of numbers are rows
-_MATRIX = 20  # columns; a table with so many is a matrix of patterns
-
-_ANGLE = re.compile(r"2[\s_*-]*(th|θ|ϑ)|two[\s_-]*th|tth|ttheta|^angle|^°|^deg|^winkel", re.I)
-_Q = re.compile(r"^q(?![a-z])|^s?cattering vector", re.I)
-_D = re.compile(r"^d$|^d[\s_-]?(sp|val)|^d[\s_]*[\[(]", re.I)
-_NO_INTENSITY = re.compile(
-    r"sig|err|esd|std|unc|weight|calc|fit|back|bkg|bgr|diff|resid|time|hkl|phase|theta|θ|energy|"
-    r"^(no|nr|n|#|index|point|q|d|h|k|l)\.?$",
-    re.I,
-)
-_INTENSITY = re.compile(r"int|count|cps|obs|signal|^y|^i$|^i[\s_(\[]|det|psd", re.I)
+_THOUSANDS = {
+    mark: re.compile(rf"[-+]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:[{other}]\d+)?")
+    for mark, other in ((",", "."), (".", ","))
+}
 
 
 def read_text(data: bytes, source: str) -> list[Columns]:
@@ -47,7 +44,7 @@ def read_text(data: bytes, source: str) -> list[Columns]:
         source: what to name in errors.
 
     Raises:
-        UserError: too long, no text, or not enough rows of numbers.
+        UserError: too long, no text, not enough rows of numbers, or not a scan.
     """
     if max(data.count(b"\n"), data.count(b"\r")) > MAX_LINES:
         raise UserError(
@@ -55,24 +52,46 @@ def read_text(data: bytes, source: str) -> list[Columns]:
             " file into one per pattern"
         )
     lines = decode(data, source).splitlines()
+    if is_cif(lines):
+        return read_pdcif(lines, source)
+    for read in (read_vendor_text, read_listed):
+        if (found := read(lines, source)) is not None:
+            return found
+    blocks = _spec_scans(lines)
+    if len(blocks) < 2:
+        return read_table(lines, source)
+    found = [item._replace(name=f"{name}_{item.name}" if item.name else name)
+             for name, block in blocks for item in read_table(block, source)]  # fmt: skip
+    return found
+
+
+def read_table(lines: list[str], source: str) -> list[Columns]:
+    """Returns the patterns of one table with what stands before it; see `read_text`."""
     first, width = _first_row(lines)
     head = lines[:first]
     table = _fast_rows(lines[first:]) if width else None
     notes: list[str] = []
+    labels: list[str] = []
     if table is None:
-        table, notes = _slow_rows(lines, source)
+        table, notes, labels = _slow_rows(lines, source)
+    names = find_names(head[-_HEADER_LINES:], table.shape[1], len(table)) if len(table) else []
     if max(table.shape) < MIN_POINTS:
         raise UserError(
             f"{source}: {len(table)} lines with two numbers, at least {MIN_POINTS} are needed;"
             " export the scan as text with two columns, 2 theta in degrees and counts"
         )
-    wavelength, k_alpha2 = wavelength_said(head[:_HEADER_LINES])
-    found = _patterns(table, _names(head, table.shape[1]))
-    if head and head[0].startswith("*RAS") and table.shape[1] > 2:  # Rigaku: the attenuation
-        found = [item._replace(counts=item.counts * table[:, 2]) for item in found[:1]]
+    _check_decimals(table, lines[first : first + 200], source)
+    header = read_header(head[:_HEADER_LINES])
+    found = patterns_of(table, names, source, header.axis, labels)
+    return [with_header(item, header, tuple(notes), source) for item in found]
+
+
+def _spec_scans(lines: list[str]) -> list[tuple[str, list[str]]]:
+    """Returns (name, lines) of each scan of a SPEC file; nothing for other files."""
+    starts = [i for i, line in enumerate(lines) if re.match(r"#S \d+", line)]
     return [
-        item._replace(wavelength=wavelength, k_alpha2=k_alpha2, notes=(*notes, *item.notes))
-        for item in found
+        (f"scan{lines[a].split()[1]}", lines[a:b])
+        for a, b in itertools.pairwise([*starts, len(lines)])
     ]
 
 
@@ -84,7 +103,7 @@ def _first_row(lines: list[str]) -> tuple[int, int]:
     first: dict[int, int] = {}
     seen = Counter[int]()
     for index, line in enumerate(lines[:_HEADER_LINES]):
-        width = len(_numbers(line))
+        width = len(_fields(line))
         if width >= 2:
             first.setdefault(width, index)
             seen[width] += 1
@@ -111,20 +130,33 @@ def _fast_rows(lines: list[str]) -> np.ndarray | None:
     return table if table.shape[1] >= 2 else None
 
 
-def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str]]:
-    """Returns the rows among lines of any kind, float64 `[n, columns]`, and notes."""
-    numbers = {
-        number: _numbers(line)
-        for number, line in enumerate(lines, start=1)
-        if line.strip() and line.strip()[0] not in _COMMENT
+def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], list[str]]:
+    """Returns the rows among lines of any kind, float64 `[n, columns]`, notes and labels."""
+    fields = {
+        at: _fields(line)
+        for at, line in enumerate(lines, start=1)
+        if line.strip() and (line.strip()[0] not in _COMMENT or line.strip()[0] in "\"'")
     }
-    widths = Counter(len(values) for values in numbers.values() if len(values) >= 2)
+    widths = Counter(len(values) for values in fields.values() if len(values) >= 2)
     if not widths:
-        return np.zeros((0, 2)), []
+        return np.zeros((0, 2)), [], []
     width = widths.most_common(1)[0][0]
-    rows = [values for values in numbers.values() if len(values) == width]
-    first = next(number for number, values in numbers.items() if len(values) == width)
-    skipped = [n for n, values in numbers.items() if n > first and len(values) != width]
+    first = next(at for at, values in fields.items() if len(values) == width)
+    longer = [at for at, values in fields.items() if at > first and len(values) > width]
+    if longer and sum(widths.values()) >= MIN_POINTS:
+        comma = "," in lines[longer[0] - 1] and not re.search(r"[;\t]", lines[longer[0] - 1])
+        hint = "a comma for thousands or decimals between columns that commas separate?"
+        raise UserError(
+            f"{source}: line {longer[0]} has {len(fields[longer[0]])} numbers where others have"
+            f" {width} ({hint if comma else 'columns missing elsewhere?'}); export the scan with"
+            " tabs or semicolons between columns"
+        )
+    rows = [at for at, values in fields.items() if len(values) == width]
+    short = [at for at, values in fields.items() if at > first and 2 <= len(values) < width]
+    padded = [at for at in short if re.search("[,;\t]", lines[at - 1])]
+    if width >= 4 and padded:  # pairs of columns of different lengths
+        rows = sorted(rows + padded)
+    skipped = [at for at in fields if at > first and at not in set(rows)]
     if len(skipped) > _MAX_SKIPPED * len(rows) and len(rows) >= MIN_POINTS:
         raise UserError(
             f"{source}: {len(skipped)} lines among the data are not {width} numbers (first: line"
@@ -133,99 +165,94 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str]]:
     notes = []
     if skipped:
         notes.append(f"{len(skipped)} unreadable lines skipped (first: line {skipped[0]})")
-    return np.array(rows, np.float64), notes
-
-
-def _numbers(line: str) -> list[float]:
-    """Returns the numbers of a line, empty if it is a comment or has anything else."""
-    line = line.strip()
-    if not line or line[0] in _COMMENT:
-        return []
-    try:
-        return [float(field) if field else np.nan for field in _fields(line)]
-    except ValueError:
-        return []
+    text = [fields[at] + [""] * (width - len(fields[at])) for at in rows]
+    labels = []
+    if width >= MATRIX and any(row[0] and not _is_number(row[0]) for row in text):
+        labels = [row[0] for row in text]
+        text = [["", *row[1:]] for row in text]
+    return _decimals(text, source), notes, labels
 
 
 def _fields(line: str) -> list[str]:
-    """Splits a line at semicolons, else at blanks, else at commas.
+    """Returns the numbers of a line as text, empty if it is a comment or has anything else.
 
-    In the first two cases a comma left inside a field is a decimal comma. Empty fields count,
-    except at the end.
+    Splits at semicolons, else at tabs and blanks, else at commas; a comma inside a field is left
+    for `_decimals`. Empty fields count, except at the end. In a row of a matrix the first field may
+    be a name.
     """
+    line = re.sub(r"\"([^\"]*)\"", lambda found: _unquoted(found[1]), line.strip().rstrip(", "))
+    if not line or line[0] in _COMMENT:
+        return []
     if ";" in line:
         fields = [field.strip() for field in line.split(";")]
     else:
-        fields = re.sub(r",\s+|\s+,", " ", line).split()
-        if len(fields) == 1:
-            fields = line.split(",")
-            while fields and not fields[-1]:
-                fields.pop()
-            return fields
+        blanks = re.split(r"\t", line) if re.search(r"\t\s*\t|^\t", line) else None
+        fields = [f.strip() for f in blanks] if blanks else re.sub(r",\s+|\s+,", " ", line).split()
+        if len(fields) == 1 or (line.count(",") >= MATRIX and "\t" not in line):
+            fields = [field.strip() for field in line.split(",")]
     while fields and not fields[-1]:
         fields.pop()
-    return [field.replace(",", ".") for field in fields]
+    numbers = fields[1:] if len(fields) >= MATRIX else fields
+    return fields if all(not field or _is_number(field) for field in numbers) else []
 
 
-# --- columns ---------------------------------------------------------------------------------
+def _unquoted(text: str) -> str:
+    return text.replace(",", "") if _THOUSANDS[","].fullmatch(text) else text
 
 
-def _names(head: list[str], width: int) -> list[str]:
-    """Returns the names of the columns if the last line of the header has them, else nothing."""
-    for line in reversed(head[-5:]):
-        line = line.strip().lstrip("#!%;*/").strip()
-        if not line:
-            continue
-        for separator in (r"[;\t]", ",", r"\s{2,}", r"\s+"):
-            names = [name.strip(" \"'") for name in re.split(separator, line)]
-            if len(names) == width and any(_axis(name) for name in names):
-                return names
-        return []
-    return []
+def _is_number(field: str) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return bool(re.fullmatch(r"[-+]?[\d.,']*\d[\d.,']*(?:[eE][-+]?\d+)?", field))
+    return True
 
 
-def _axis(name: str) -> str:
-    """Returns the unit of an axis of this name: two_theta, q or d; empty if it is none."""
-    if _ANGLE.search(name):
-        return "two_theta"
-    return "q" if _Q.search(name) else "d" if _D.search(name) else ""
+def _decimals(rows: list[list[str]], source: str) -> np.ndarray:
+    """Returns the numbers of rows of text, float64 `[n, columns]`: decimal commas and thousands.
+
+    Raises:
+        UserError: commas and points contradict each other.
+    """
+    flat = [re.sub(r"(?<=\d)'(?=\d{3})", "", field) for row in rows for field in row]
+    commas = [field for field in flat if "," in field]
+    points = [field for field in flat if "." in field]
+    thousands = ""
+    if commas:
+        first = [row[0] for row in rows]
+        if all(_THOUSANDS[","].fullmatch(field) for field in commas):
+            if points and not any("," in field for field in first):
+                thousands = ","
+            elif not any("," in field for field in first):
+                raise UserError(
+                    f"{source}: {commas[0]} may be {commas[0].replace(',', '')} or"
+                    f" {commas[0].replace(',', '.')}; write decimals with a point and no thousands"
+                )
+        if not thousands and points:
+            european = not any("." in field for field in first)
+            if not european or not all(_THOUSANDS["."].fullmatch(field) for field in points):
+                raise UserError(
+                    f"{source}: decimals with a comma ({commas[0]}) and with a point ({points[0]});"
+                    " write decimals with a point"
+                )
+            thousands = "."
+    if thousands:
+        flat = [field.replace(thousands, "") for field in flat]
+    try:
+        values = [float(field.replace(",", ".")) if field else np.nan for field in flat]
+    except ValueError as error:
+        raise UserError(f"{source}: {error}; write decimals with a point") from error
+    return np.array(values, np.float64).reshape(len(rows), -1)
 
 
-def _patterns(table: np.ndarray, names: list[str]) -> list[Columns]:
-    """Returns the patterns in a table of numbers `[n, columns]`, by the names of its columns."""
-    width = table.shape[1]
-    if not names:
-        if width < _MATRIX:
-            notes = (f"{width - 2} further columns ignored",) if width > 2 else ()
-            return [Columns(table[:, 0], table[:, 1], notes=notes)]
-        if _is_axis(table[0]) and not _is_axis(table[:, 0]):
-            return [
-                Columns(table[0], row, name=f"row{i}") for i, row in enumerate(table[1:], start=1)
-            ]
-        return [Columns(table[:, 0], table[:, i], name=f"column{i + 1}") for i in range(1, width)]
-    units = [_axis(name) for name in names]
-    at = next(units.index(unit) for unit in ("two_theta", "q", "d") if unit in units)
-    scale = 0.1 if units[at] == "q" and "nm" in names[at].lower() else 1.0
-    if units[at] == "d" and "nm" in names[at].lower():
-        scale = 10.0
-    others = [i for i in range(width) if not units[i] and not _NO_INTENSITY.search(names[i])]
-    intensities = [i for i in others if _INTENSITY.search(names[i])] or others
-    if not intensities:
-        intensities = [i for i in range(width) if i != at][:1]
-    left = [names[i] for i in range(width) if i != at and i not in intensities]
-    notes = (f"columns ignored: {', '.join(left)}",) if left else ()
-    several = len(intensities) > 1
-    return [
-        Columns(
-            scale * table[:, at],
-            table[:, i],
-            units[at],
-            name=(names[i] or f"column{i + 1}") if several else "",
-            notes=notes,
+def _check_decimals(table: np.ndarray, lines: list[str], source: str) -> None:
+    """Raises UserError if a comma stands for the decimals and between the columns: `15,2,61`."""
+    text = "".join(lines)
+    if "," not in text or re.search(r"[.;\t]", text) or not 3 <= table.shape[1] <= 4:
+        return
+    repeats = np.count_nonzero(np.diff(table[:, 0]) == 0)
+    if repeats >= 0.3 * len(table) and np.array_equal(table, np.round(table)):
+        raise UserError(
+            f"{source}: a decimal comma in columns that commas separate ({lines[0].strip()}); write"
+            " decimals with a point, or separate columns by tabs or semicolons"
         )
-        for i in intensities
-    ]
-
-
-def _is_axis(values: np.ndarray) -> bool:
-    return bool(np.all(np.diff(values) > 0) and values[0] >= 0 and values[-1] < 180)

@@ -11,7 +11,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import STRIPPED, Columns, decode, k_alpha
+from imitation_refinement.xrd.formats.columns import (
+    SLIT_NOTE,
+    STRIPPED,
+    Columns,
+    decode,
+    fixed_slit,
+    k_alpha,
+    left_out,
+    named,
+)
 
 
 def read_xrdml(data: bytes, source: str) -> list[Columns]:
@@ -25,23 +34,27 @@ def read_xrdml(data: bytes, source: str) -> list[Columns]:
         UserError: not well formed (a file cut short, say), or no scan over 2 theta in it.
     """
     root = parse_xml(data, source)
-    found, notes = [], []
+    found: list[Columns] = []
     for measurement in _all(root, "xrdMeasurement"):
         wavelength, k_alpha2 = _radiation(measurement)
+        variable = _variable_slit(measurement)
         for scan in _all(measurement, "scan"):
             points = next(_all(scan, "dataPoints"), None)
             try:
-                x, counts = _points(points)
+                x, counts, notes = _points(points)
             except ValueError as error:
-                notes.append(f"a scan left out: {error}")
+                over = scan.get("scanAxis", "")
+                reason = f"a scan left out: {error}{f' (a scan over {over})' if over else ''}"
+                found.append(left_out("", reason, by_design="does not change" in str(error)))
                 continue
-            found.append(Columns(x, counts, wavelength=wavelength, k_alpha2=k_alpha2))
-    if not found:
-        raise UserError(f"{source}: {notes[0] if notes else 'no scan in it'}; export it again")
-    if len(found) > 1:
-        found = [item._replace(name=f"scan{i}") for i, item in enumerate(found, start=1)]
-    found[0] = found[0]._replace(notes=tuple(notes))
-    return found
+            if variable:
+                counts, notes = fixed_slit(x, counts), (*notes, SLIT_NOTE)
+            found.append(Columns(x, counts, wavelength=wavelength, k_alpha2=k_alpha2, notes=notes))
+    if all(item.left_out for item in found):
+        raise UserError(
+            f"{source}: {found[0].left_out if found else 'no scan in it'}; export it again"
+        )
+    return named(found, "scan")
 
 
 def parse_xml(data: bytes, source: str) -> ElementTree.Element:
@@ -88,8 +101,20 @@ def _radiation(measurement: ElementTree.Element) -> tuple[float | None, str]:
     return wavelength, state
 
 
-def _points(points: ElementTree.Element | None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns angles and intensities of a scan; ValueError says why there are none."""
+def _variable_slit(measurement: ElementTree.Element) -> bool:
+    """Returns whether the divergence slit keeps the irradiated length constant."""
+    return any(
+        any(value.startswith("automatic") for value in slit.attrib.values())
+        or _number(slit, "irradiatedLength") is not None
+        for slit in _all(measurement, "divergenceSlit")
+    )
+
+
+def _points(
+    points: ElementTree.Element | None,
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Returns angles and intensities of a scan, and notes; ValueError says why there are none."""
+    notes: tuple[str, ...] = ()
     counts = _list(points, "intensities")
     if counts is None and (counts := _list(points, "counts")) is not None:
         factors = _list(points, "beamAttenuationFactors")
@@ -97,16 +122,20 @@ def _points(points: ElementTree.Element | None) -> tuple[np.ndarray, np.ndarray]
             counts = counts * factors
     if points is None or counts is None or not len(counts):
         raise ValueError("it has no intensities")
+    times = _list(points, "countingTimes")
+    if times is not None and len(times) == len(counts) and np.all(times > 0) and np.ptp(times):
+        counts = counts * (np.median(times) / times)
+        notes = ("counting time varies: intensities brought to one time",)
     for positions in _all(points, "positions"):
         if positions.get("axis") != "2Theta":
             continue
         if (angles := _list(positions, "listPositions")) is not None:
             if len(angles) != len(counts):
                 raise ValueError(f"{len(angles)} angles for {len(counts)} intensities")
-            return angles, counts
+            return angles, counts, notes
         start, end = _number(positions, "startPosition"), _number(positions, "endPosition")
         if start is not None and end is not None:
-            return np.linspace(start, end, len(counts)), counts
+            return np.linspace(start, end, len(counts)), counts, notes
     raise ValueError("2 theta does not change in it")
 
 

@@ -1,0 +1,287 @@
+"""Naming phases: a library, its prototypes and their calibration, asked about placed scans.
+
+Belongs here: what a caller needs to have and to say, and the answer in words of the library. The
+numbers come from `match` and `candidates`; files are `library`'s and `calibration_file`'s.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from absl import logging
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.phases.calibration_file import load_calibration
+from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
+from imitation_refinement.phases.formulas import elements
+from imitation_refinement.phases.library import Library, concatenate, load_library
+from imitation_refinement.phases.match import BEST, Match, match, match_residual
+from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
+from imitation_refinement.runtime.generate import cached_arrays
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.formula import SYMBOLS
+from imitation_refinement.xrd.scans import PlacedScan
+
+SHOWN = 10  # candidates of each scan that are told
+LEAST = 1e-3  # probability below which a candidate is not worth a line
+MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
+FURTHER = 2  # phases that are proposed beside the first
+
+
+class Elements(NamedTuple):
+    """What is known of a sample's composition.
+
+    Attributes:
+        may: elements besides which none occurs; None for any.
+        must: elements that occur.
+        must_not: elements that do not.
+    """
+
+    may: frozenset[str] | None = None
+    must: frozenset[str] = frozenset()
+    must_not: frozenset[str] = frozenset()
+
+
+class Named(NamedTuple):
+    """A candidate phase of a scan, in words.
+
+    Attributes:
+        candidate: see `candidates.Candidate`; its entry is an index into the library.
+        formula, mineral: of its likeliest structure; the mineral may be ''.
+        space_group_number: as the source states it.
+        system: crystal system.
+        source, source_id: where the structure is from.
+        members: identifiers of the structures that no powder pattern tells from it.
+        cosine, explained, missing, left_over: see `match.Match`.
+        shift: change of the cell's lengths from the library to the scan, a fraction.
+        displacement: of the sample over the goniometer's radius.
+    """
+
+    candidate: Candidate
+    formula: str
+    mineral: str
+    space_group_number: int
+    system: str
+    source: str
+    source_id: str
+    members: tuple[str, ...]
+    cosine: float
+    explained: float
+    missing: float
+    left_over: float
+    shift: float
+    displacement: float
+
+
+class Identified(NamedTuple):
+    """What the library says of one scan.
+
+    Attributes:
+        answer: verdict, crystal systems, space groups.
+        candidates: likeliest first.
+        further: for a scan that no one phase explains, the likeliest phases of what the first
+            leaves, and of what these two leave; one list each.
+    """
+
+    answer: Answer
+    candidates: tuple[Named, ...]
+    further: tuple[tuple[Named, ...], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Phases:
+    """Structures that scans are compared with.
+
+    Attributes:
+        library: N entries.
+        prototypes: of them.
+        calibration: what the evidence for them means.
+    """
+
+    library: Library
+    prototypes: Prototypes
+    calibration: Calibration
+
+    def describe(self) -> str:
+        """Returns in a line what the library holds."""
+        measured = int(np.count_nonzero(self.library.computed == 0))
+        return f"{len(self.library):,} structures, {measured:,} of them measured"
+
+    @cached_property
+    def _bits(self) -> np.ndarray:
+        """Which elements each entry has, bool `[N, len(SYMBOLS)]`."""
+        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
+        bits = np.zeros((len(self.library), len(SYMBOLS)), bool)
+        texts = zip(self.library.composition, self.library.formula, strict=True)
+        for row, (composition, formula) in enumerate(texts):
+            own = elements(str(composition) or str(formula))
+            bits[row, [number[symbol] for symbol in own if symbol in number]] = True
+        return bits
+
+    def allowed(self, known: Elements) -> np.ndarray:
+        """Returns which entries agree with what is known of the composition, bool `[N]`."""
+        kept = np.ones(len(self.library), bool)
+        columns = {symbol: self._bits[:, z] for z, symbol in enumerate(SYMBOLS)}
+        for symbol, has in columns.items():
+            if symbol in known.must:
+                kept &= has
+            outside = known.may is not None and symbol not in known.may | known.must
+            if symbol in known.must_not or outside:
+                kept &= ~has
+        return kept
+
+    def identify(
+        self, placed: Sequence[PlacedScan], known: Sequence[Elements | None] | None = None
+    ) -> list[Identified]:
+        """Returns what the library says of some scans.
+
+        Args:
+            placed: of `on_grid` on `prototypes.GRID`, not empty.
+            known: composition of each; None for any.
+        """
+        patterns = np.stack([one.pattern for one in placed])
+        masks = np.stack([one.mask for one in placed])
+        signal = np.array([not one.signal for one in placed])
+        allowed = None
+        if known is not None and any(one is not None for one in known):
+            of_each = {one: self.allowed(one or Elements()) for one in set(known)}
+            allowed = np.stack([of_each[one] for one in known])
+        patterns = patterns * signal[:, None]
+        found = match(
+            patterns, masks, self.prototypes, self.calibration.posterior, allowed=allowed,
+            best=min(BEST, len(self.library)),
+        )  # fmt: skip
+        told = self._told(found, signal)
+        mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
+        if mixed:
+            self._add_further(told, mixed, patterns, masks, found, allowed)
+        return told
+
+    def _add_further(
+        self,
+        told: list[Identified],
+        rows: list[int],
+        patterns: np.ndarray,
+        masks: np.ndarray,
+        found: Match,
+        allowed: np.ndarray | None,
+    ) -> None:
+        """Proposes phases for what is left of some scans."""
+        left, masks = patterns[rows], masks[rows]
+        found = Match(*(column[rows] for column in found))
+        allowed = None if allowed is None else allowed[rows]
+        for _ in range(FURTHER):
+            left, found = match_residual(
+                left, masks, self.prototypes, self.calibration.posterior, found, allowed=allowed
+            )
+            for row, more in zip(
+                rows, self._told(found, np.asarray(left.any(axis=1))), strict=True
+            ):
+                if more.candidates:
+                    further = (*told[row].further, more.candidates)
+                    told[row] = told[row]._replace(further=further)
+
+    def _told(self, found: Match, signal: np.ndarray) -> list[Identified]:
+        library = self.library
+        of_each = answers(
+            found, self.prototypes, library.space_group, library.crystal_system, library.formula,
+            self.calibration, signal,
+        )  # fmt: skip
+        return [
+            Identified(
+                answer,
+                tuple(
+                    self._named(found, row, candidate)
+                    for candidate in answer.candidates[:SHOWN]
+                    if signal[row] and candidate.probability >= LEAST
+                ),
+            )
+            for row, answer in enumerate(of_each)
+        ]
+
+    def _named(self, found: Match, row: int, candidate: Candidate) -> Named:
+        library, entry, place = self.library, candidate.entry, (row, candidate.place)
+        return Named(
+            candidate,
+            str(library.composition[entry]) or str(library.formula[entry]),
+            str(library.mineral[entry]),
+            candidate.space_group,
+            CRYSTAL_SYSTEMS[candidate.system],
+            library.sources[int(library.source[entry])].name,
+            str(library.source_id[entry]),
+            tuple(str(library.source_id[other]) for other in candidate.members),
+            float(found.cosine[place]),
+            float(found.explained[place]),
+            float(found.missing[place]),
+            float(found.left_over[place]),
+            float(np.expm1(-found.shift[place])),
+            float(found.displacement[place]),
+        )
+
+
+def _is_mixed(one: Identified) -> bool:
+    return bool(one.candidates) and one.candidates[0].left_over >= MIXED
+
+
+def load_phases(
+    paths: Sequence[str | PathLike[str]] = (), cache_dir: str | PathLike[str] | None = None
+) -> Phases:
+    """Loads a library and what is needed to match scans with it.
+
+    Args:
+        paths: library files whose entries are taken together; the shipped one without any.
+        cache_dir: where the coarse patterns of a library are kept, which take some seconds to draw.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    library = concatenate([load_library(path) for path in paths]) if paths else load_library()
+    return Phases(library, cached_prototypes(library, cache_dir), load_calibration())
+
+
+def cached_prototypes(library: Library, cache_dir: str | PathLike[str] | None) -> Prototypes:
+    """Returns the prototypes of a library; coarse patterns are drawn once for each content."""
+    lines = library.q, library.amplitude, library.offsets
+    if cache_dir is None:
+        return build_prototypes(*lines, library.computed, GRID)
+    digest = hashlib.sha256()
+    for array in lines:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    key = {"lines": digest.hexdigest(), "grid": list(GRID)}
+
+    def build() -> dict[str, np.ndarray]:
+        logging.info("preparing %s structures, once for this library", f"{len(library):,}")
+        return {"coarse": build_prototypes(*lines, library.computed, GRID).coarse}
+
+    coarse = cached_arrays(Path(cache_dir), "prototypes", key, build)["coarse"]
+    return build_prototypes(*lines, library.computed, GRID, coarse=coarse)
+
+
+def parse_elements(text: str) -> Elements:
+    """Returns what `Ca C O` (no others), `+Fe` (must occur) and `-Cl` (must not) say together.
+
+    Symbols are separated by spaces or commas. Without any plain symbol the others may occur.
+
+    Raises:
+        UserError: a word is no element, or one both must and must not occur.
+    """
+    groups: dict[str, set[str]] = {"": set(), "+": set(), "-": set()}
+    for word in re.split(r"[\s,;]+", text.strip()):
+        sign, symbol = (word[0], word[1:]) if word[:1] in "+-" and word else ("", word)
+        if symbol not in SYMBOLS[1:]:
+            raise UserError(
+                f"elements: {word!r} is no element; write symbols such as 'Ca C O', +Fe for one "
+                "that must occur, -Cl for one that must not"
+            )
+        groups[sign].add(symbol)
+    both = sorted(groups["-"] & (groups["+"] | groups[""]))
+    if both:
+        raise UserError(f"elements: {both[0]} is named both as present and as absent")
+    may = frozenset(groups[""]) if groups[""] else None
+    return Elements(may, frozenset(groups["+"]), frozenset(groups["-"]))

@@ -1,0 +1,245 @@
+"""Text formats that list counts between a start and an end: FullProf, JCAMP-DX, GSAS.
+
+Belongs here: FullProf's `INS` 0 and those that begin alike, JCAMP-DX (all forms of ordinates), GSAS
+(`BANK` lines, all banks; constant wavelength). Recognised by content. Works on lines; opens no
+files.
+
+Sources: FullProf manual, appendix on data files; R. S. McDonald and P. A. Wilks, Appl. Spectrosc.
+42, 151 (1988), for JCAMP-DX 4.24; GSAS manual, section on powder data files.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from imitation_refinement.errors import UserError
+from imitation_refinement.xrd.formats.columns import Columns, left_out, named, ramp
+from imitation_refinement.xrd.formats.headers import read_header, with_header
+from imitation_refinement.xrd.formats.layout import over_axis
+from imitation_refinement.xrd.formats.names import axis_of
+from imitation_refinement.xrd.formats.vendor_text import listed, numbers
+from imitation_refinement.xrd.scans import MIN_POINTS
+
+_NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
+_RANGE = re.compile(rf"\s*({_NUMBER})[\s,]+({_NUMBER})[\s,]+({_NUMBER})(?![\d.])")
+_MOST_REPEATS = 1e5  # of one value in JCAMP-DX
+_HEAD = 12  # lines in which the range of a FullProf file may stand
+
+
+def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
+    """Returns the patterns of a file in one of these formats, None for other files.
+
+    Raises:
+        UserError: damaged, cut short, or no scan in it.
+    """
+    if any(re.match(r"\s*##(TITLE|JCAMP-?DX)", line, re.I) for line in lines[:20]):
+        read: Callable[[Sequence[str], str], list[Columns] | None] = _jcamp
+    elif any(re.match(r"BANK\s+\d", line) for line in lines[:200]):
+        read = _gsas
+    else:
+        read = _fullprof
+    try:
+        return read(lines, source)
+    except (ValueError, KeyError, IndexError, OverflowError) as error:
+        reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
+        raise UserError(f"{source}: damaged or cut short ({reason}); export it again") from error
+
+
+# --- FullProf --------------------------------------------------------------------------------
+
+
+def _fullprof(lines: Sequence[str], source: str) -> list[Columns] | None:
+    """Start, step and end on one line, then as many counts (and perhaps their errors after them).
+
+    The count decides: what does not fit is another format, unless the lines are plainly a list.
+    """
+    for at, line in enumerate(lines[:_HEAD]):
+        found = _RANGE.match(line)
+        if not found:
+            continue
+        first, second, third = (float(value) for value in found.groups())
+        for start, step, stop in ((first, second, third), (first, third, second)):
+            if not (0 < step < 5 and step < stop - start and -180 <= start < stop <= 180):
+                continue
+            count = (stop - start) / step + 1
+            if count < MIN_POINTS or abs(count - round(count)) > 0.1:
+                continue
+            counts = _listed_values(lines[at + 1 :], round(count))
+            if counts is not None:
+                header = read_header(lines[: at + 1])._replace(axis=None)
+                item = Columns(ramp(start, step, round(count)), counts)
+                return [with_header(item, header, (), source)]
+            wide = [len(text.split()) for text in lines[at + 1 : at + 40]]
+            if wide and min(wide[:-1] or wide) >= 5 and len(set(wide[:-1])) <= 1:
+                there = sum(len(text.split()) for text in lines[at + 1 :])
+                raise ValueError(f"{round(count)} points announced, {there} there")
+    return None
+
+
+def _listed_values(lines: Sequence[str], count: int) -> np.ndarray | None:
+    """Returns the counts if the lines have just that many, float64 `[count]`, else None."""
+    for split in (None, 8, 7, 6):
+        try:
+            if split is None:
+                values = numbers(lines)
+            else:
+                fields = [line[i : i + split] for line in lines for i in range(0, len(line), split)]
+                values = np.array([field for field in fields if field.strip()], np.float64)
+        except ValueError:
+            continue
+        if len(values) in (count, 2 * count):
+            return values[:count]
+    return None
+
+
+# --- JCAMP-DX --------------------------------------------------------------------------------
+
+_SQZ = {c: str(d) for d, c in enumerate("@ABCDEFGHI")} | {
+    c: f"-{d}" for d, c in enumerate("abcdefghi", start=1)
+}
+_DIF = {c: str(d) for d, c in enumerate("%JKLMNOPQR")} | {
+    c: f"-{d}" for d, c in enumerate("jklmnopqr", start=1)
+}
+_DUP = {c: str(d) for d, c in enumerate("STUVWXYZs", start=1)}
+# An exponent has its sign: E alone is a squeezed 5.
+_ORDINATE = re.compile(r"([@A-Ia-i%J-Rj-rS-Zs]|[-+])?\s*(\d*\.?\d*(?:E[-+]\d+)?)")
+
+
+def _jcamp(lines: Sequence[str], source: str) -> list[Columns]:
+    found: list[Columns] = []
+    head: list[str] = []
+    labels: dict[str, str] = {}
+    data: list[str] | None = None
+    form = ""
+    for line in [*lines, "##END="]:
+        text = line.split("$$")[0].rstrip()
+        match = re.match(r"\s*##([^=]*)=(.*)", text)
+        if not match:
+            if data is not None and text.strip():
+                data.append(text)
+            continue
+        if data is not None:
+            found.append(_jcamp_data(form, data, labels, head, source))
+            data = None
+        label = re.sub(r"[\s_/-]", "", match[1]).upper()
+        if label == "TITLE":
+            labels, head = {}, []
+        if label in ("XYDATA", "XYPOINTS", "PEAKTABLE", "PEAKASSIGNMENTS", "DATATABLE"):
+            data, form = [], label + "".join(match[2].split()).upper()
+        else:
+            labels[label] = match[2].strip()
+            head.append(f"{match[1].strip(' $')} = {match[2].strip()}")
+    if not found:
+        raise ValueError("no XYDATA in it")
+    usable = [item for item in found if not item.left_out]
+    if not usable:
+        raise UserError(f"{source}: {found[0].left_out}; export the scan itself")
+    return named(found, "block")
+
+
+def _jcamp_data(
+    form: str, data: list[str], labels: dict[str, str], head: list[str], source: str
+) -> Columns:
+    if form.startswith("PEAK"):
+        return left_out("", "a list of peaks, not a scan")
+    x_factor, y_factor = (float(labels.get(f"{axis}FACTOR", "1")) for axis in "XY")
+    if "X++" in form:
+        values = y_factor * _ordinates(data)
+        first, last = float(labels["FIRSTX"]), float(labels["LASTX"])
+        count = int(float(labels.get("NPOINTS", len(values))))
+        if count != len(values):
+            raise ValueError(f"{count} points announced, {len(values)} there")
+        x = np.linspace(first, last, count)
+        ramp(first, (last - first) / max(count - 1, 1), count)
+    else:
+        table = numbers(data).reshape(-1, 2)
+        x, values = x_factor * table[:, 0], y_factor * table[:, 1]
+    unit = labels.get("XUNITS", "2THETA")
+    axis = axis_of(unit)
+    if axis is None:
+        raise UserError(f"{source}: XUNITS={unit} is no axis of a powder pattern")
+    x, notes = over_axis(x, axis, f"XUNITS={unit}", source)
+    header = read_header([line for line in head if not line.lower().startswith("xunits")])
+    return with_header(Columns(x, values, axis.kind), header, tuple(notes), source)
+
+
+def _ordinates(data: list[str]) -> np.ndarray:
+    """Returns the ordinates of `(X++(Y..Y))`: plain, packed, squeezed, differences, repeats."""
+    values: list[float] = []
+    differences = False  # whether the last line ended in a difference: then one value is a check
+    for line in data:
+        abscissa = re.match(r"\s*[-+]?\d*\.?\d+(?:E[-+]\d+)?", line)
+        rest = line[abscissa.end() :] if abscissa else line
+        last = 0.0
+        for number, (mark, digits) in enumerate(_ORDINATE.findall(rest.replace(",", " "))):
+            if not mark and not digits:
+                continue
+            if mark in _DUP and mark:
+                repeats = float(_DUP[mark] + digits)
+                if not repeats < _MOST_REPEATS:
+                    raise ValueError(f"{line.strip()[:20]!r} repeats a value {repeats:g} times")
+                for _ in range(int(repeats) - 1):
+                    values.append(values[-1] + last if differences else values[-1])
+                continue
+            if mark in _DIF and mark:
+                last = float(_DIF[mark] + digits)
+                values.append(values[-1] + last)
+                differences = True
+                continue
+            value = float((_SQZ[mark] if mark in _SQZ else mark.replace("+", "")) + digits)
+            if differences and not number:
+                if value != values[-1]:
+                    raise ValueError(f"check of ordinates failed at {line.strip()[:20]!r}")
+            else:
+                values.append(value)
+            differences = False
+    return np.array(values, np.float64)
+
+
+# --- GSAS ------------------------------------------------------------------------------------
+
+
+def _gsas(lines: Sequence[str], source: str) -> list[Columns]:
+    starts = [i for i, line in enumerate(lines) if re.match(r"BANK\s+\d", line)]
+    header = read_header(lines[: starts[0]])._replace(axis=None)
+    found = []
+    for first, last in zip(starts, [*starts[1:], len(lines)], strict=True):
+        words = lines[first].split()
+        if len(words) < 7:
+            raise ValueError(f"line {first + 1} has no range of angles")
+        count, binning = int(float(words[2])), words[4].upper()
+        form = words[-1].upper() if not re.fullmatch(_NUMBER, words[-1]) else "STD"
+        if not binning.startswith("CONS"):
+            found.append(left_out("", f"a bank in time of flight ({binning}), not over 2 theta"))
+            continue
+        rows = [line for line in lines[first + 1 : last] if not line.startswith("#")]
+        x, counts = _bank(rows, form, count, *(0.01 * float(word) for word in words[5:7]))
+        found.append(with_header(Columns(x, counts), header, (), source))
+    if all(item.left_out for item in found):
+        raise UserError(f"{source}: {found[0].left_out}; give a scan at one wavelength")
+    return named(found, "bank")
+
+
+def _bank(
+    rows: list[str], form: str, count: int, start: float, step: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns 2 theta and counts of a bank; in the file angles are in hundredths of a degree."""
+    if form in ("FXY", "FXYE"):
+        columns = len(form) - 1
+        values = numbers(rows)
+        table = values[: columns * (values.size // columns)].reshape(-1, columns)[:count]
+        if len(table) < count:
+            raise ValueError(f"{count} points announced, {len(table)} there")
+        scale = 1.0 if abs(table[0, 0] - start) < 0.5 * step else 0.01
+        return scale * table[:, 0], table[:, 1]
+    if form not in ("STD", "ESD"):
+        raise ValueError(f"bank of the form {form}, not STD, ESD, FXY or FXYE")
+    fields = [line[i : i + 8] for line in rows for i in range(0, min(len(line.rstrip()), 80), 8)]
+    if form == "STD":
+        values = np.array([field[2:] for field in fields if field[2:].strip()], np.float64)
+    else:
+        values = np.array([field for field in fields if field.strip()], np.float64)[::2]
+    if len(values) < count:
+        raise ValueError(f"{count} points announced, {len(values)} there")
+    return listed(values[:count], start, None, step), values[:count]

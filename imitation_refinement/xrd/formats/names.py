@@ -1,0 +1,223 @@
+"""What names of axes and columns say: one grammar for all formats.
+
+Belongs here: names and units of axes, roles of columns and scales of intensity. Pure functions of
+strings; what they do not know they leave to the caller, who must not guess.
+"""
+
+import re
+import unicodedata
+from collections.abc import Sequence
+from typing import NamedTuple
+
+
+def plain(text: str) -> str:
+    """Returns text in lower case, with one spelling for theta, angstrom, powers and signs."""
+    text = unicodedata.normalize("NFKC", text).lower()
+    text = re.sub(r"\\aa(?![a-z])", "angstrom", text)
+    for old, new in (("θ", "theta"), ("ϑ", "theta"), ("å", "angstrom"), ("−", "-"), ("μ", "u")):
+        text = text.replace(old, new)
+    return re.sub(r"[$\\{}\"']", "", text).strip()
+
+
+# --- axes ------------------------------------------------------------------------------------
+
+
+class Axis(NamedTuple):
+    """What the numbers of an axis are.
+
+    Attributes:
+        kind: `two_theta`, `q` or `d`; else the name of what it is, which no pattern is drawn over.
+        scale: factor to degrees, 1/angstrom or angstrom.
+        said: whether the name or its unit says the unit.
+    """
+
+    kind: str
+    scale: float = 1.0
+    said: bool = True
+
+    @property
+    def usable(self) -> bool:
+        """Whether a pattern over this axis can be used."""
+        return self.kind in ("two_theta", "q", "d")
+
+
+_TWO_THETA = re.compile(
+    r"(?<![a-z0-9.])2[\s_*-]*th(eta|(?![a-z]))|two[\s_-]*th|^tth|ttheta|^\W*(diffraction "
+    r"|scattering |bragg )?angle(?![a-df-z])|^\W*deg(?![a-qs-z])|^winkel|beugungswinkel|^°|"
+    r"^pos(ition|\b)|^2t$"
+)
+_NAMES = (  # the first that matches counts
+    ("time of flight", re.compile(r"(?<![a-z])tof(?![a-z])|time[\s_-]*of[\s_-]*flight")),
+    ("q squared", re.compile(r"^q\s*(\^|\*\*)?\s*2(?![a-z0-9])")),
+    ("a power of d", re.compile(r"^(d\s*\*|d[\s_-]*star|d\s*(\^|\*\*)?\s*2(?![a-z0-9]))")),
+    ("sin(theta)/lambda", re.compile(r"^sin\W*theta\W*(/|over)\W*(lambda|λ)")),
+    ("1/d", re.compile(r"^1\s*/\s*d(?![a-z])")),
+    ("two_theta", _TWO_THETA),
+    ("another angle than 2 theta", re.compile(
+        r"^(omega|ω|chi|χ|phi|φ|psi|ψ|kappa|κ|eta|η|rocking|azimuth)(?![a-z])")),
+    ("theta", re.compile(r"^(theta|th)(?![a-z])")),
+    ("q", re.compile(
+        r"^\|?q\|?(?![a-z0-9])|momentum[\s_-]*transfer|scattering[\s_-]*vector|"
+        r"wave[\s_-]*vector|^q[\s_-]*(vector|range|values?)")),
+    ("d", re.compile(
+        r"^d(?![a-z*])([\s_-]*(spacings?|sp|values?|val|hkl))?\.?[\s_]*($|[\[(,/]|in\b|a$|angstrom|"
+        r"nm)|^d[\s_-]?(sp|val)|interplanar|lattice spacing|netzebenen")),
+    ("energy", re.compile(r"^(photon |x-?ray )?energy(?![a-z])|^e[\s_]*[\[(,/]?\s*k?ev(?![a-z])")),
+    ("a radius on the detector", re.compile(
+        r"^(r|radius|(radial )?distance)[\s_]*[\[(,/]?\s*(mm|um|px|pixel)")),
+    ("a distance r in real space", re.compile(
+        r"^r(?![a-z])[\s_]*($|[\[(,/]|angstrom|a$|nm)|^(radius|(radial )?distance)(?![a-z])")),
+    ("a channel of the detector", re.compile(r"^(ch|channel|pixel|strip|bin|mca)s?(?![a-z])")),
+    ("a row number", re.compile(r"^(no|nr|n|#|index|idx|point|pt|row|line|step)s?\.?$")),
+    ("time", re.compile(r"^(elapsed[\s_]*)?(time|t|epoch)(?![a-z])[\s_]*($|[\[(,/])")),
+    ("temperature", re.compile(r"^temp(erature)?(?![a-z])")),
+    ("two_theta", re.compile(r"^x[\s_-]?(values?|axis|data)?$")),
+)  # fmt: skip
+_RADIANS = {"rad": 57.29577951308232, "mrad": 0.05729577951308232}
+
+
+def axis_of(name: str) -> Axis | None:
+    """Returns what a column of this name (with its unit, if it has one) is as an axis, or None.
+
+    `2Theta (rad)`, `Q [1/nm]`, `q_A^-1`, `d-spacing (nm)`, `TOF(ms)`, `momentum transfer (1/A)`.
+    """
+    text = plain(name)
+    if re.match(r"(log10|log|ln|lg)(?![a-z])", text):
+        inner = axis_of(re.sub(r"^(log10|log|ln|lg)\W*", "", text))
+        return None if inner is None else Axis("a logarithm")
+    kind = next((kind for kind, pattern in _NAMES if pattern.search(text)), None)
+    if kind is None:
+        return None
+    if kind in ("two_theta", "theta"):
+        unit = re.search(r"(?<![a-z])(m?rad)(ian)?s?(?![a-z])", text)
+        if re.search(r"(?<![a-z])(mm|um|px|pixels?)(?![a-z])", text):
+            return Axis("a length on the detector")
+        if re.search(r"ev\b", text):
+            return Axis("energy")
+        scale = _RADIANS[unit[1]] if unit else 1.0
+        if kind == "theta":
+            return Axis("two_theta", 2.0 * scale)
+        return Axis("two_theta", scale, bool(unit) or "deg" in text or "°" in text)
+    nano = bool(re.search(r"nm(?![a-z])|nano", text))
+    said = nano or bool(re.search(r"(?<![a-z])a(?![a-z])|ang", re.sub(r"^[qd]", "", text)))
+    if kind == "d":
+        return Axis("d", 10.0 if nano else 1.0, said)
+    if kind in ("q", "sin(theta)/lambda", "1/d"):
+        factor = {"q": 1.0, "1/d": 6.283185307179586}.get(kind, 12.566370614359172)
+        return Axis("q", factor * (0.1 if nano else 1.0), said)
+    return Axis(kind)
+
+
+_GONIOMETER = re.compile(
+    r"^(gonio|coupled|locked|unlocked|theta/theta|th/th|theta-theta|detector scan|psd|2t|tt)|2-?th|"
+    r"twotheta"
+)
+
+
+def goniometer_axis(name: str) -> Axis:
+    """Returns the axis that an instrument calls by this name: `Gonio`, `2-Theta/Theta`, `Omega`."""
+    text = plain(name)
+    if not text or _GONIOMETER.search(text) or _TWO_THETA.search(text):
+        return Axis("two_theta")
+    return axis_of(name) or Axis(f"{name.strip()!r}")
+
+
+# --- columns of intensity --------------------------------------------------------------------
+
+OBSERVED, CALCULATED, DIFFERENCE, ERROR, BACKGROUND, OTHER = (
+    "observed", "calculated", "difference", "error", "background", "no intensity",
+)  # fmt: skip
+_UNIT = re.compile(r"[\[(](?!obs|calc|meas)[^\])]*[\])]|,?\s*(counts|cps|cts|a\.?u\.?|%)$")
+_SIGNAL = r"(y|i|int|intens|intensity|counts?|pattern|profile|curve|data|signal|yo?)"
+_ROLES = (
+    (DIFFERENCE, r"diff|difference|delta|residuals?|resid|"
+     r"[yif]?_?o(bs(erved)?)?\s*-\s*[yif]?_?c(al(c(ulated)?)?)?"),
+    (CALCULATED, r"calc|calculated|cal|fit|fitted|model|simulated|simulation|sim"),
+    (ERROR, r"sigma|sig|σ|err|error|errors|errorbar|uncertainty|unc|esd|e\.s\.d\.|std|stddev|"
+     r"std\.? ?dev|standard deviation|weights?|w|variance|var"),
+    (BACKGROUND, r"background|backgr|backgd|back|bkgr?|bckgr?|bckg|bgr?|bgd"),
+    (OBSERVED, r"obs|observed|exp|experimental|measured|meas|raw"),
+)  # fmt: skip
+_ROLE = [
+    (role, re.compile(rf"^(?:{_SIGNAL}[\s_.(\[-]*)?(?:{words})[\s_.)\]-]*{_SIGNAL}?[\])]?$"))
+    for role, words in _ROLES
+]
+_LAST = [(role, re.compile(rf"^(.+?)[\s_.-]+(?:{words})$")) for role, words in _ROLES[:4]]
+_INTENSITY = re.compile(
+    r"^(i|y|int|intens|intensity|intensit[aä]t|intensité|counts?|cps|cts|impulse?|signal|yobs|iobs|"
+    r"det(ector)?|psd|lynxeye|xe-?t|apd|height|intensities)(?![a-z0-9])|intensity$|counts$|"
+    r"^(observed|measured|raw|normali[sz]ed|sum|mean|total) (intensity|counts|signal)"
+)
+_OTHER = re.compile(
+    r"^(h|k|l|hkl|phase|mult(iplicity)?|monitor|mon|seconds|epoch|live ?time|count ?time|time|"
+    r"step ?time|temp(erature)?|attenuat\w*|npix\w*|no\.? of \w+)([\s_]*[\[(].*)?$"
+)
+
+
+def role_of(name: str, others: Sequence[str] = ()) -> str:
+    """Returns the role of a column, empty if its name tells none (a sample's name, for example).
+
+    A role is the whole name but for a unit and a word for intensity (`Ycalc`, `I (calc)`, `sigma`),
+    or stands after the name of another column (`Fe10`, `Fe10 err`). A word that only begins like
+    one (Calcite, Ferrite, Sierra) says nothing.
+
+    Args:
+        name: of the column.
+        others: names of the columns beside it.
+    """
+    text = _without_unit(name)
+    if re.fullmatch(r"d\s?[iy]", text):
+        return ERROR
+    for role, pattern in _ROLE:
+        if pattern.fullmatch(text):
+            return role
+    stems = {_without_unit(other) for other in others if other != name}
+    for role, pattern in _LAST:
+        found = pattern.fullmatch(text)
+        if found and any(stem and stem.startswith(found[1]) for stem in stems):
+            return role
+    if scale_of(name) or _INTENSITY.search(text):
+        return OBSERVED
+    return OTHER if _OTHER.search(plain(name)) else ""
+
+
+def _without_unit(name: str) -> str:
+    text = plain(name)
+    return _UNIT.sub("", text).strip(" :.") or text
+
+
+_SCALES = (
+    ("log10", r"log_?10(?![\d.])|\blg ?[(\[]|log base 10|decadic log"),
+    ("ln", r"^ln(?![a-z])|[(\[]ln[)\]]|natural log|^log_?e\b"),
+    ("log", r"^log(?![a-z])|[(\[]log( ?scale|arithmic)?[)\]]|^logarithm"),
+    ("square root", r"sqrt|√|square[ -]?root|^root(?![a-z])|[a-z)] ?\^ ?\(?(0?\.5|1/2)\)?"),
+)
+
+
+def scale_of(name: str) -> str:
+    """Returns `log10`, `ln`, `log` (of an unknown base) or `square root`; empty if it is linear."""
+    text = plain(name)
+    return next((scale for scale, pattern in _SCALES if re.search(pattern, text)), "")
+
+
+_NOT_A_PATTERN = (
+    (
+        "a pair distribution function over r in real space",
+        re.compile(r"^[gd]\(r\)|^g\s*[(\[]\s*angstrom|^r\(r\)"),
+    ),
+    ("a structure function", re.compile(r"^[sf]\(q\)")),
+)
+
+
+def no_pattern(names: Sequence[str]) -> str:
+    """Returns what the columns of these names are if they are certainly no scan, else nothing."""
+    texts = [plain(name) for name in names]
+    for what, pattern in _NOT_A_PATTERN:
+        if any(pattern.search(text) for text in texts):
+            return what
+    bare = {re.sub(r"\W.*", "", text) for text in texts}
+    peaks = ("fwhm", "rel", "mult", "multiplicity", "hkl", "area", "integral", "breadth")
+    hints = {"h", "k", "l"} <= bare or bool(bare & set(peaks))
+    if hints or any(re.search(r"\(h ?k ?l\)|rel\. ?int|i/i(0|max)|\bhkl\b", t) for t in texts):
+        return "a list of peaks"
+    return ""
