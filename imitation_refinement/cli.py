@@ -5,7 +5,7 @@ import logging as standard_logging
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 # Before JAX is imported: XLA prints a screenful at each program that it takes from the compilation
 # cache, about processor features that are its own scheduling hints (prefer-no-gather), as an error.
@@ -17,14 +17,17 @@ from ml_collections import config_flags
 from imitation_refinement.config import MAY_DIFFER, first_difference, parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime import devices
-from imitation_refinement.runtime.files import read_json
+from imitation_refinement.runtime.files import read_json, user_cache
 from imitation_refinement.runtime.loop import Interrupted
+
+if TYPE_CHECKING:
+    from imitation_refinement.phases.identify import Elements, Phases
 
 # Each imports what it needs when it runs: using a model takes no training code.
 STAGES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report")
 OUTPUTS = {
     "refine": "refined", "benchmark": "benchmark", "unmix": "unmixed", "export": "exported",
-    "save": "model.npz",
+    "save": "model.npz", "library": "library.npz",
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
@@ -35,7 +38,8 @@ _MODE = flags.DEFINE_enum(
     "What to do. The first eight train: each runs what it needs and has not been done; `train` is "
     "classifier, judge and refiner. The others use a model: `refine` cleans and classifies the "
     "patterns of --input, `benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
-    "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file.",
+    "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file. "
+    "`library` makes a library of phases from structure files.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default: runs/<config and preset>."
@@ -60,6 +64,17 @@ _WAVELENGTH = flags.DEFINE_string(
     "wavelength",
     None,
     "refine, unmix: such as CuKa, or in angstrom, for files that do not state theirs.",
+)
+_ELEMENTS = flags.DEFINE_string(
+    "elements",
+    None,
+    "refine: what is known of the composition: 'Ca C O' (no others), +Fe (must), -Cl (must not).",
+)
+_LIBRARY = flags.DEFINE_multi_string(
+    "library",
+    [],
+    "refine: libraries of phases to compare with, files of --mode=library or folders of CIF files; "
+    "`shipped` is the one of the package, which is the default; `none` for none.",
 )
 _CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
 _COMPONENTS = flags.DEFINE_integer(
@@ -121,12 +136,17 @@ def _use_model(mode: str) -> int:
     from imitation_refinement.model.find import load_model
     from imitation_refinement.model.portable import save_model
 
-    if mode in ("refine", "benchmark", "unmix") and not _INPUT.value:
-        example = "manifest.csv" if mode == "benchmark" else "'scans/*.xy'"
+    if mode in ("refine", "benchmark", "unmix", "library") and not _INPUT.value:
+        example = {"benchmark": "manifest.csv", "library": "cifs/"}.get(mode, "'scans/*.xy'")
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
     if mode == "benchmark" and len(_INPUT.value) > 1:
         raise UserError("--input: --mode=benchmark takes one manifest")
     output = Path(_OUTPUT.value or OUTPUTS[mode]).expanduser()
+    if mode == "library":
+        from imitation_refinement.phases.build import make_library
+
+        make_library(_INPUT.value, output, os.cpu_count() or 1)
+        return 0
     place = _model_place()
     if mode == "save" and place is None:
         raise UserError("--mode=save needs --workdir of a finished run")
@@ -136,7 +156,12 @@ def _use_model(mode: str) -> int:
         from imitation_refinement.commands.refine_scans import refine_scans
 
         cif = Path(_CIF.value) if _CIF.value else None
-        return refine_scans(model, _INPUT.value, output, _WAVELENGTH.value, cif)
+        phases, elements = _phases(), _elements()
+        if elements and not phases:
+            raise UserError("--elements: says nothing without a library of phases")
+        return refine_scans(
+            model, _INPUT.value, output, _WAVELENGTH.value, cif, phases=phases, elements=elements
+        )
     if mode == "benchmark":
         from imitation_refinement.commands.benchmark import run_benchmark
 
@@ -153,6 +178,25 @@ def _use_model(mode: str) -> int:
         save_model(model, output)
     logging.info("written: %s", output)
     return 0
+
+
+def _phases() -> Phases | None:
+    """Returns the phases of --library; None if there is none."""
+    from imitation_refinement.phases.identify import load_phases
+    from imitation_refinement.phases.library import shipped_library
+
+    named = _LIBRARY.value or (["shipped"] if shipped_library().is_file() else ["none"])
+    if "none" in named:
+        return None
+    phases = load_phases(named, user_cache("phases"))
+    logging.info("library: %s", phases.describe())
+    return phases
+
+
+def _elements() -> Elements | None:
+    from imitation_refinement.phases.identify import parse_elements
+
+    return parse_elements(_ELEMENTS.value) if _ELEMENTS.value else None
 
 
 def _model_place() -> Path | None:

@@ -22,6 +22,9 @@ from imitation_refinement.commands.scan_results import (
     runs,
     thinned,
 )
+from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
+from imitation_refinement.phases.identify import Named, Phases
+from imitation_refinement.phases.prototypes import draw_shifted
 from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
@@ -29,10 +32,11 @@ from imitation_refinement.xrd.scans import q_per_radian
 
 PLOTS = 200  # patterns that can be looked into; about 40 kB each
 ROWS = 2000  # rows of the table; more make a browser slow
-_ATTENTION = ("ambiguous", NOT_RECOGNISED, FAILED)  # these first, then what is sure
+_ATTENTION = ("ambiguous", NOT_IN_LIBRARY, NOT_RECOGNISED, FAILED)  # these first, then what is sure
 _POINTS = 2000  # of the measured curve, twice: the smallest and the largest of each stretch
 _PEAKS = 40
 _STICKS = 300
+_CANDIDATES, _FURTHER = 5, 3  # that are drawn; that are named of what a phase leaves
 _LEVELS = 65535  # of a 16-bit number
 
 
@@ -53,9 +57,10 @@ class BatchPage:
         self._rows: list[tuple[tuple, dict[str, Any]]] = []
         self._plots: dict[int, dict[str, Any]] = {}
         self._counts: dict[str, int] = {}
+        self.left_out: Sequence[tuple[Path, str]] = ()
 
-    def add(self, result: Refined | Failed) -> None:
-        """Takes one record."""
+    def add(self, result: Refined | Failed, phases: Phases | None = None) -> None:
+        """Takes one record, and the phases that its candidates are of."""
         verdict = result.verdict if isinstance(result, Refined) else FAILED
         number = sum(self._counts.values())
         self._counts[verdict] = self._counts.get(verdict, 0) + 1
@@ -64,7 +69,7 @@ class BatchPage:
         key = (urgency, confidence, number)
         self._rows.append((key, {"number": number, **table_row(result)}))
         if isinstance(result, Refined):
-            self._plots[number] = plot_data(result, self._grid)
+            self._plots[number] = plot_data(result, self._grid, phases)
         if len(self._rows) > 2 * ROWS or len(self._plots) > 2 * PLOTS:
             self._prune()
 
@@ -85,6 +90,7 @@ class BatchPage:
             shown=shown,
             plots=self._plots,
             hidden=total - shown,
+            left_out=[(str(path), reason) for path, reason in self.left_out],
             without_plot=total - self._counts.get(FAILED, 0) - len(self._plots),
             data={
                 "classes": self._classes,
@@ -130,8 +136,21 @@ def table_row(result: Refined | Failed) -> dict[str, Any]:
     if result.system:
         row["system"] = result.system
         row["confidence"] = _rounded(result.confidence, 4)
-        row["second"] = result.class_names[first_two[1]]
-        row["secondProbability"] = _rounded(result.probabilities[first_two[1]], 4)
+        row["second"] = result.answer_names[first_two[1]]
+        row["secondProbability"] = _rounded(result.answer[first_two[1]], 4)
+        row["spaceGroup"] = result.space_group_number
+    if result.identified:
+        row["systems"] = [_rounded(p, 4) for p in result.answer]
+        row["notInLibrary"] = _rounded(result.identified.answer.not_in_library, 4)
+        row["candidates"] = [_candidate(one) for one in result.candidates]
+        row["further"] = [
+            [_candidate(one) for one in phase[:_FURTHER]]
+            for phase in (result.identified.further if result.system else ())
+        ]
+    if result.candidates:
+        row["formula"] = result.candidates[0].formula
+        row["mineral"] = result.candidates[0].mineral
+        row["phaseProbability"] = _rounded(result.candidates[0].candidate.probability, 4)
     if result.matches:
         row["match"] = {
             "name": result.matches[0].name, "score": _rounded(result.matches[0].score, 3),
@@ -139,7 +158,24 @@ def table_row(result: Refined | Failed) -> dict[str, Any]:
     return row
 
 
-def plot_data(result: Refined, grid: Grid) -> dict[str, Any]:
+def _candidate(one: Named) -> dict[str, Any]:
+    """What the page tells of a candidate."""
+    return {
+        "formula": one.formula,
+        "mineral": one.mineral,
+        "spaceGroup": one.space_group_number,
+        "system": one.system,
+        "source": f"{one.source} {one.source_id}",
+        "members": len(one.members),
+        "probability": _rounded(one.candidate.probability, 4),
+        "explained": _rounded(one.explained, 3),
+        "missing": _rounded(one.missing, 3),
+        "leftOver": _rounded(one.left_over, 3),
+        "shift": _rounded(100.0 * one.shift, 2),
+    }
+
+
+def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict[str, Any]:
     """Returns the curves of a pattern, packed: measured and background in counts, the rest in %.
 
     The model's input and the refined pattern are intensities per degree, per cent of the largest
@@ -171,6 +207,19 @@ def plot_data(result: Refined, grid: Grid) -> dict[str, Any]:
             if (strong := np.sort(np.argsort(-match.intensity, kind="stable")[:_STICKS])).size
         ],
     }
+    plot["candidates"] = []
+    if phases and result.candidates:
+        shown = result.candidates[:_CANDIDATES]
+        lines = [candidate_lines(one, phases, grid) for one in shown]
+        fitted = candidate_patterns(shown, phases, grid, result.refined * result.placed.mask)
+        plot["candidates"] = [
+            {
+                "q": packed_floats(q),
+                "intensity": packed(intensity),
+                "pattern": packed(percent * pattern[mask] * per_degree),
+            }
+            for (q, intensity), pattern in zip(lines, fitted, strict=True)
+        ]
     order = np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS]
     plot["peaks"] = [
         [
@@ -184,6 +233,36 @@ def plot_data(result: Refined, grid: Grid) -> dict[str, Any]:
     ]
     plot["allPeaks"] = len(result.peaks.two_theta)
     return plot
+
+
+def candidate_lines(one: Named, phases: Phases, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """Returns q and intensity (per cent) of a candidate's strongest lines, moved to the scan."""
+    prototypes, entry = phases.prototypes, one.candidate.entry
+    own = slice(prototypes.offsets[entry], prototypes.offsets[entry + 1])
+    q, height = prototypes.q[own] / (1.0 + one.shift), prototypes.height[own]
+    inside = (q >= grid.q_min) & (q <= grid.q_max)
+    q, height = q[inside], height[inside]
+    strong = np.sort(np.argsort(-height, kind="stable")[:_STICKS])
+    return q[strong], 100.0 * height[strong] / max(height.max(initial=0.0), 1e-30)
+
+
+def candidate_patterns(
+    candidates: Sequence[Named], phases: Phases, grid: Grid, refined: np.ndarray
+) -> np.ndarray:
+    """Returns the candidates' patterns on the grid, each scaled to fit the refined one, `[c, L]`.
+
+    Args:
+        candidates: c of them.
+        phases: that they are of.
+        grid: of the refined pattern.
+        refined: 0 where nothing was measured, `[L]`.
+    """
+    entry = np.array([one.candidate.entry for one in candidates])
+    shift = np.array([-np.log1p(one.shift) for one in candidates])
+    drawn = phases.prototypes._replace(grid=grid)
+    patterns = np.square(draw_shifted(drawn, entry, shift, fold=1).astype(np.float64))
+    scale = (patterns @ refined) / np.maximum(np.square(patterns).sum(axis=1), 1e-30)
+    return scale[:, None] * patterns
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:

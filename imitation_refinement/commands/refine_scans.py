@@ -1,44 +1,60 @@
 """Measured scans through a model, batch by batch: files in; patterns, tables and a page out.
 
-Belongs here: which files an input names, the order of the work, progress, and going on after a bad
-file. Reading is `formats`'s, the model's answer `model.Model.assess`'s, writing `scan_outputs`' and
-`batch_page`'s. Never more than one batch of patterns is held.
+Belongs here: the order of the work, progress, and going on after a bad file. Which files an input
+names is in `inputs`, reading them in `formats`; the model's answer is `model.Model.assess`'s, the
+phases are `phases.identify`'s, writing is `scan_outputs`' and `batch_page`'s. Never more than one
+batch of patterns is held.
 """
 
-import contextlib
-import glob
 import itertools
-import os
-import shlex
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher, Match
+from imitation_refinement.commands.inputs import Input, LeftOut, exit_status, list_inputs
 from imitation_refinement.commands.peak_table import peak_table
-from imitation_refinement.commands.scan_outputs import ENDINGS, BatchTables, write_patterns
+from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
 from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.commands.scan_results import Failed, Names, Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
+from imitation_refinement.phases.identify import Elements, Identified, Phases
+from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.runtime.files import writing
-from imitation_refinement.xrd.formats import SUFFIXES, read_patterns
-from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid, parse_wavelength
+from imitation_refinement.runtime.workdir import command
+from imitation_refinement.xrd.formats import read_records
+from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid
+from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 BATCH = 256  # patterns that go through the model together
-PICTURES = 200  # patterns that get a PNG; drawing one takes longer than all the rest
-ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
+PICTURES = 200  # patterns that get a PNG and CIF files; drawing takes longer than all the rest
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _BETWEEN_REPORTS = 10.0  # seconds
 _FULL = 0.99  # share of the grid from which on nothing is said of what is missing
 
-Placed = tuple[Path, Scan, PlacedScan]
+
+class _Read(NamedTuple):
+    """One pattern of a file, or why there is none.
+
+    Attributes:
+        input: the file.
+        name: of the pattern.
+        scan, placed: as read, and on the model's grid; None if it cannot be used.
+        error: why not.
+    """
+
+    input: Input
+    name: str
+    scan: Scan | None = None
+    placed: PlacedScan | None = None
+    error: str = ""
 
 
 def refine_scans(
@@ -47,55 +63,67 @@ def refine_scans(
     output: Path,
     wavelength: str | float | None,
     cif: Path | None = None,
+    *,
+    phases: Phases | None = None,
+    elements: Elements | None = None,
 ) -> int:
-    """Refines and classifies measured patterns and writes what was found.
+    """Refines and classifies measured patterns, names their phases, and writes what was found.
 
-    For each pattern the files of `scan_outputs.ENDINGS`, the picture for the first PICTURES; for
-    all, `summary.csv` and `results.json` with one record of each, failed ones too, and
-    `report.html`. An input that cannot be used is named in the log and in these, and the others go
-    on.
+    For each pattern the files of `scan_outputs.ENDINGS`, picture and CIF files of the likeliest
+    phases for the first PICTURES; for all, `summary.csv`, `candidates.csv` and `results.json` with
+    one record of each, failed ones too, and `report.html`. An input that cannot be used is named
+    in the log and in these, and the others go on.
 
     Args:
         model: what refines and classifies.
-        inputs: files, folders (all files in them that look like patterns) and glob patterns.
+        inputs: files, folders, glob patterns and manifests; see `inputs.list_inputs`.
         output: folder for the results; created.
-        wavelength: for files that do not say theirs; see `scans.parse_wavelength`.
+        wavelength: for files that do not say theirs; see `wavelengths.parse_wavelength`.
         cif: a CIF file or a folder of them to compare with; see `cif_match.CifMatcher`.
+        phases: known structures. With them verdict, crystal system and confidence are theirs;
+            without, the model's.
+        elements: what is known of the composition of all samples.
 
     Returns:
         Exit status: 0 if all inputs could be used, 3 if some could, 1 if none could.
 
     Raises:
-        UserError: the wavelength or `cif` is wrong, or the output cannot be written.
+        UserError: the wavelength, a manifest or `cif` is wrong, or the output cannot be written.
     """
     if wavelength is not None:
         parse_wavelength(wavelength)
     matcher = CifMatcher(model.grid, cif)
-    files = find_files(inputs)
+    files, left = list_inputs(inputs, wavelength, elements)
     names, done, started = Names(), Counter[str](), _Progress(len(files))
     header = {
         "model": model.describe(),
+        "library": phases.describe() if phases else None,
         "classes": list(model.class_names),
-        "command": shlex.join(["python", *sys.argv]),
+        "command": command(),
     }
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
     interrupted, draw = False, ScanPicture()
     page = BatchPage(model.grid, model.class_names, header)
     with BatchTables(output, model.class_names, header) as tables:
-        stream = _placed(files, model, wavelength, started)
+        stream = _read(files, model, left, started)
         try:
             for batch in _chunks(stream, BATCH):
-                for result in _assessed(model, batch, matcher, names):
+                for result in _assessed(model, batch, matcher, names, phases):
                     written: list[str] = []
                     if isinstance(result, Refined):
-                        pen = draw if done.total() < PICTURES else None
-                        written = write_patterns(output, result, model.grid, pen)
+                        few = done.total() < PICTURES
+                        written = write_patterns(output, result, model.grid, draw if few else None)
+                        if few and phases:
+                            written += write_candidates(output, result, phases.library)
                     tables.add(result, written)
-                    page.add(result)
+                    page.add(result, phases)
                     done[result.verdict if isinstance(result, Refined) else "failed"] += 1
         except KeyboardInterrupt:
             interrupted = True
+        for path, reason in left:
+            logging.info("left out: %s: %s", path, reason)
+        tables.left_out = page.left_out = left
     page.write(output / "report.html")
     counts = ", ".join(f"{count} {verdict}" for verdict, count in done.most_common())
     logging.info("%s; look at %s", counts or "nothing was done", output / "report.html")
@@ -103,43 +131,6 @@ def refine_scans(
         logging.warning("stopped after %d patterns; what was finished is written", done.total())
         return _INTERRUPTED
     return exit_status(done.total() - done["failed"], done["failed"])
-
-
-def exit_status(worked: int, failed: int) -> int:
-    """Returns 0 if all inputs worked, 3 if some did and 1 if none did."""
-    if not worked:
-        return NONE_WORKED
-    return SOME_FAILED if failed else ALL_WORKED
-
-
-def find_files(inputs: Sequence[str]) -> list[Path]:
-    """Returns the files that paths, folders and glob patterns name, each once, in order.
-
-    What names nothing is returned as it stands, for its own line of error. Of a folder, and of a
-    glob pattern, the files that this program writes are left out.
-    """
-    found: dict[Path, None] = {}
-    for name in inputs:
-        # os.path answers where Path.exists raises: no permission, a name that is too long.
-        if os.path.isdir(name):
-            with contextlib.suppress(OSError):
-                files = [file for file in sorted(Path(name).iterdir()) if _is_pattern(file)]
-                found |= dict.fromkeys(files or [Path(name)])
-                continue
-        matches = []
-        if glob.has_magic(name) and not os.path.lexists(name):
-            matches = [Path(match) for match in sorted(glob.glob(name, recursive=True))]
-            matches = [file for file in matches if _not_ours(file) and not file.is_dir()]
-        found |= dict.fromkeys(matches or [Path(name)])
-    return list(found)
-
-
-def _is_pattern(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file() and _not_ours(path)
-
-
-def _not_ours(path: Path) -> bool:
-    return not path.name.endswith(ENDINGS) and path.name != "summary.csv"
 
 
 class _Progress:
@@ -164,24 +155,48 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _placed(
-    files: Sequence[Path], model: Model, wavelength: str | float | None, progress: _Progress
-) -> Iterator[Placed | tuple[Path, str, UserError]]:
-    """Reads files one by one and places their patterns on the grid; errors take their place."""
-    for number, path in enumerate(files, start=1):
+def _read(
+    files: Sequence[Input], model: Model, left: list[LeftOut], progress: _Progress
+) -> Iterator[_Read]:
+    """Reads files one by one and places their patterns on the grid; errors take their place.
+
+    What is left out by design, such as a tilt scan beside a pattern, is added to `left`.
+    """
+    for number, one in enumerate(files, start=1):
         try:
-            if path.is_dir():
-                raise UserError(f"{path}: no file in this folder looks like a pattern")
-            scans = read_patterns(path, wavelength)
-        except UserError as error:
-            yield path, path.stem, error
+            if one.path.is_dir():
+                raise UserError(f"{one.path}: no file in this folder looks like a pattern")
+            records = read_records(one.path, one.wavelength)
+        except Exception as error:  # whatever it is, it is this file's trouble alone
+            reason = _in_a_line(one.path, error)
+            if one.sure:
+                yield _Read(one, one.path.stem, error=reason)
+            else:
+                left.append(LeftOut(one.path, reason.removeprefix(f"{one.path}: ")))
             continue
-        for scan in scans:
-            try:
-                yield path, scan, on_grid(scan, model.grid)
-            except UserError as error:
-                yield path, scan.name, error
+        for record in records:
+            if record.by_design:
+                left.append(LeftOut(one.path, record.reason.removeprefix(f"{one.path}: ")))
+            elif record.scan is None:
+                yield _Read(one, record.name, error=record.reason)
+            else:
+                yield _on_model_grid(one, record.scan, model)
         progress(number)
+
+
+def _on_model_grid(one: Input, scan: Scan, model: Model) -> _Read:
+    try:
+        return _Read(one, scan.name, scan, on_grid(scan, model.grid))
+    except Exception as error:
+        return _Read(one, scan.name, error=_in_a_line(one.path, error))
+
+
+def _in_a_line(path: Path, error: Exception) -> str:
+    """What went wrong, naming the file; what nobody foresaw is said to be the program's fault."""
+    if isinstance(error, UserError):
+        return str(error)
+    said = " ".join(str(error).split())
+    return f"{path}: {type(error).__name__} ({said}); please report this file"
 
 
 def _chunks(items: Iterator, size: int) -> Iterator[list]:
@@ -190,20 +205,23 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
 
 
 def _assessed(
-    model: Model, batch: list, matcher: CifMatcher, names: Names
+    model: Model, batch: list[_Read], matcher: CifMatcher, names: Names, phases: Phases | None
 ) -> Iterator[Refined | Failed]:
     """Puts a batch through the model; yields one record for each item, in order."""
-    good: list[Placed] = [item for item in batch if not isinstance(item[2], UserError)]
+    good = [(one.scan, one.placed) for one in batch if one.scan and one.placed]
+    identified: list[Identified | None] = [None] * len(good)
     if good:
-        raw = np.stack([placed.pattern for _, _, placed in good])
-        silent = np.array([bool(placed.signal) for _, _, placed in good])
-        raw[silent] = 0.0
-        answer = model.assess(raw[..., None], np.stack([placed.mask for _, _, placed in good]))
+        raw = np.stack([placed.pattern * (not placed.signal) for _, placed in good])
+        answer = model.assess(raw[..., None], np.stack([placed.mask for _, placed in good]))
+        if phases:
+            known = [one.input.elements for one in batch if one.scan]
+            identified = list(phases.identify(_on_phase_grid(good, model), known))
     index = 0
-    for path, scan, placed in batch:
-        if isinstance(placed, UserError):
-            logging.warning("left out: %s", placed)
-            yield Failed(names(scan), path, str(placed))
+    for one in batch:
+        scan, placed = one.scan, one.placed
+        if scan is None or placed is None:
+            logging.warning("left out: %s", one.error)
+            yield Failed(names(one.name), one.input.path, one.error)
             continue
         refined = answer.refined[index, :, 0]
         if placed.signal:  # a refiner may make something out of nothing
@@ -211,10 +229,12 @@ def _assessed(
         matches: tuple[Match, ...] = ()
         trouble: tuple[str, ...] = ()
         if np.any(refined[placed.mask] > 0):
-            matches, trouble = matcher(path, refined, placed.mask, scan.wavelength)
+            matches, trouble = matcher(one.input.path, refined, placed.mask, scan.wavelength)
+        own = identified[index]
+        told = own.answer if own else None
         yield Refined(
             name=names(scan.name),
-            path=path,
+            path=one.input.path,
             scan=scan,
             placed=placed,
             class_names=model.class_names,
@@ -222,15 +242,23 @@ def _assessed(
             raw_probabilities=answer.raw_probabilities[index],
             probabilities=answer.probabilities[index],
             distances=answer.distances[index],
-            confidence=float(answer.confidence[index]),
-            verdict=str(answer.verdict[index]),
-            reason=placed.signal or str(answer.reason[index]),
+            confidence=float(told.systems.max() if told else answer.confidence[index]),
+            verdict=told.verdict if told else str(answer.verdict[index]),
+            reason=placed.signal or (told.reason if told else str(answer.reason[index])),
             change=float(answer.change[index]),
             peaks=peak_table(refined, raw[index], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=(*scan.notes, *_coverage(placed.mask), *trouble),
+            identified=own,
         )
         index += 1
+
+
+def _on_phase_grid(good: list[tuple[Scan, PlacedScan]], model: Model) -> list[PlacedScan]:
+    """The scans on the grid of the prototypes, which the shipped model shares."""
+    if model.grid == GRID:
+        return [placed for _, placed in good]
+    return [on_grid(scan, GRID) for scan, _ in good]
 
 
 def _coverage(mask: np.ndarray) -> tuple[str, ...]:

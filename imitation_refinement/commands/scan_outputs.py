@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -20,12 +20,15 @@ from imitation_refinement.commands.scan_results import (
     Curves,
     Failed,
     Refined,
+    candidate_record,
     columns,
     entry,
     on_input_points,
     row,
     thinned,
 )
+from imitation_refinement.phases.cif_text import cif_text
+from imitation_refinement.phases.library import Library
 from imitation_refinement.runtime.files import atomic_file, writing
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import write_refined
@@ -34,6 +37,12 @@ ENDINGS = (
     ".refined.xy", ".refined_input_points.xy", ".background.xy", ".residual.xy", ".peaks.csv",
     ".png",
 )  # fmt: skip
+CANDIDATE_COLUMNS = (
+    "name", "rank", "formula", "space_group_number", "system", "mineral", "source", "source_id",
+    "probability", "cosine", "explained", "missing", "left_over", "cell_change", "displacement",
+    "members",
+)  # fmt: skip
+_CIFS = 3  # of the candidates of a pattern
 _PICTURE_POINTS = 2000  # stretches of the measured curve; more than the picture has pixels
 
 
@@ -88,6 +97,21 @@ def write_patterns(
     return sorted(names)
 
 
+def write_candidates(folder: Path, result: Refined, library: Library) -> list[str]:
+    """Writes the likeliest phases of a pattern as CIF files, as they stand in the library.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    names = []
+    for rank, one in enumerate(result.candidates[:_CIFS], start=1):
+        names.append(f"{result.name}.candidate-{rank}.cif")
+        path = folder / names[-1]
+        with writing(path):
+            path.write_text(cif_text(library, one.candidate.entry), encoding="utf-8")
+    return names
+
+
 def peaks_csv(peaks: PeakTable) -> str:
     """Returns a peak table as CSV with a header."""
     text = io.StringIO()
@@ -113,7 +137,9 @@ def picture(result: Refined, curves: Curves, draw: ScanPicture) -> bytes:
 
 
 class BatchTables:
-    """`summary.csv` and `results.json` of a batch, one record at a time, whole at the end.
+    """`summary.csv`, `candidates.csv` and `results.json` of a batch, record by record.
+
+    They are whole at the end; `left_out` is to be set before.
 
     Args:
         folder: where to write.
@@ -125,30 +151,39 @@ class BatchTables:
         self._folder, self._columns, self._header = folder, columns(class_names), header
         self._files = ExitStack()
         self._separator = ""
+        self.left_out: Sequence[tuple[Path, str]] = ()
 
     def __enter__(self) -> "BatchTables":
         self._summary = self._files.enter_context(atomic_file(self._folder / "summary.csv"))
         self._results = self._files.enter_context(atomic_file(self._folder / "results.json"))
-        self._write_row(dict(zip(self._columns, self._columns, strict=True)))
+        self._candidates = self._files.enter_context(atomic_file(self._folder / "candidates.csv"))
+        self._write_row(self._summary, self._columns)
+        self._write_row(self._candidates, CANDIDATE_COLUMNS)
         self._results.write(json.dumps(self._header)[:-1].encode() + b', "results": [')
         return self
 
     def __exit__(self, *exception: Any) -> None:
         if exception[0] is None:
-            self._results.write(b"\n]}\n")
+            left = [{"input": str(path), "reason": reason} for path, reason in self.left_out]
+            self._results.write(b'\n], "left_out": ' + json.dumps(left).encode() + b"}\n")
         self._files.__exit__(*exception)
 
     def add(self, result: Refined | Failed, files: Sequence[str] = ()) -> None:
         """Appends one record."""
-        self._write_row(row(result))
+        values = row(result)
+        self._write_row(self._summary, [values.get(name, "") for name in self._columns])
+        if isinstance(result, Refined):
+            for rank, one in enumerate(result.candidates, start=1):
+                record = {"name": result.name} | candidate_record(rank, one)
+                self._write_row(self._candidates, [record[name] for name in CANDIDATE_COLUMNS])
         text = json.dumps(entry(result, files), allow_nan=False)
         self._results.write(f"{self._separator}\n{text}".encode())
         self._separator = ","
 
-    def _write_row(self, values: Mapping[str, Any]) -> None:
+    def _write_row(self, file: IO[bytes], values: Sequence[Any]) -> None:
         text = io.StringIO()
-        csv.DictWriter(text, self._columns, lineterminator="\n").writerow(values)
-        self._summary.write(text.getvalue().encode(errors="surrogateescape"))
+        csv.writer(text, lineterminator="\n").writerow(values)
+        file.write(text.getvalue().encode(errors="surrogateescape"))
 
 
 def _columns(header: str, two_theta: np.ndarray, counts: np.ndarray) -> bytes:

@@ -13,6 +13,8 @@ import numpy as np
 
 from imitation_refinement.commands.cif_match import Match
 from imitation_refinement.commands.peak_table import PeakTable
+from imitation_refinement.phases.identify import Identified, Named
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
 from imitation_refinement.xrd.scans import PlacedScan, Scan, q_per_radian
 
@@ -41,6 +43,7 @@ class Refined(NamedTuple):
         peaks: of the refined pattern.
         matches: crystals compared with it, best first.
         notes: what a user should know about this pattern, sentences.
+        identified: what a library of phases says of it; None without one.
     """
 
     name: str
@@ -59,6 +62,7 @@ class Refined(NamedTuple):
     peaks: PeakTable
     matches: tuple[Match, ...]
     notes: tuple[str, ...]
+    identified: Identified | None = None
 
     @property
     def has_pattern(self) -> bool:
@@ -66,14 +70,36 @@ class Refined(NamedTuple):
         return bool(np.any(self.refined[self.placed.mask] > 0))
 
     @property
+    def answer_names(self) -> tuple[str, ...]:
+        """What the answer is one of: crystal systems with a library, else the model's classes."""
+        return CRYSTAL_SYSTEMS if self.identified else self.class_names
+
+    @property
+    def answer(self) -> np.ndarray:
+        """Probability of each of `answer_names`."""
+        return self.identified.answer.systems if self.identified else self.probabilities
+
+    @property
     def likely(self) -> list[int]:
-        """The classes, most probable first."""
-        return [int(k) for k in np.argsort(-self.probabilities, kind="stable")]
+        """The answers, most probable first."""
+        return [int(k) for k in np.argsort(-self.answer, kind="stable")]
 
     @property
     def system(self) -> str:
         """The answer; empty where there is none."""
-        return "" if self.verdict == NOT_RECOGNISED else self.class_names[self.likely[0]]
+        return "" if self.verdict == NOT_RECOGNISED else self.answer_names[self.likely[0]]
+
+    @property
+    def space_group_number(self) -> int | None:
+        """The likeliest space group; None without a library, or an answer."""
+        if not self.identified or not self.system or not self.identified.answer.space_groups:
+            return None
+        return self.identified.answer.space_groups[0][0]
+
+    @property
+    def candidates(self) -> tuple[Named, ...]:
+        """Phases that it may be, likeliest first."""
+        return self.identified.candidates if self.identified and self.system else ()
 
 
 class Failed(NamedTuple):
@@ -150,6 +176,7 @@ def columns(class_names: Sequence[str]) -> list[str]:
     ]
     return [
         "name", "input", "verdict", "system", "confidence", "second_system", "second_probability",
+        "space_group_number", "formula", "mineral", "phase_probability",
         "reason", "change", "peaks", "wavelength", "wavelength_source", "k_alpha2",
         "two_theta_min", "two_theta_max", "covered", "cif", "cif_match", *per_class, "notes",
         "error",
@@ -182,8 +209,13 @@ def row(result: Refined | Failed) -> dict[str, Any]:
     }
     if result.system:
         values["confidence"] = f"{result.confidence:.4f}"
-        values["second_system"] = result.class_names[second]
-        values["second_probability"] = f"{result.probabilities[second]:.4f}"
+        values["second_system"] = result.answer_names[second]
+        values["second_probability"] = f"{result.answer[second]:.4f}"
+        values["space_group_number"] = result.space_group_number or ""
+    if result.candidates:
+        first = result.candidates[0]
+        values["formula"], values["mineral"] = first.formula, first.mineral
+        values["phase_probability"] = f"{first.candidate.probability:.4f}"
     if result.matches:
         values["cif"] = result.matches[0].name
         values["cif_match"] = f"{result.matches[0].score:.4f}"
@@ -218,6 +250,7 @@ def entry(result: Refined | Failed, files: Sequence[str]) -> dict[str, Any]:
         "reason": result.reason,
         "system": result.system or None,
         "confidence": _finite(result.confidence) if result.system else None,
+        **_phases(result),
         "probabilities": {
             kind: {n: _finite(p) for n, p in zip(result.class_names, values, strict=True)}
             for kind, values in (
@@ -249,6 +282,46 @@ def entry(result: Refined | Failed, files: Sequence[str]) -> dict[str, Any]:
         "cif_matches": [{"cif": m.name, "score": round(m.score, 4)} for m in result.matches],
         "notes": list(result.notes),
         "files": list(files),
+    }
+
+
+def _phases(result: Refined) -> dict[str, Any]:
+    """What `results.json` says of the phases, where a library was asked."""
+    if not result.identified:
+        return {}
+    answer = result.identified.answer
+    return {
+        "space_group_number": result.space_group_number,
+        "not_in_library": _finite(answer.not_in_library),
+        "systems": {n: _finite(p) for n, p in zip(CRYSTAL_SYSTEMS, answer.systems, strict=True)},
+        "candidates": [
+            candidate_record(rank, one) for rank, one in enumerate(result.candidates, start=1)
+        ],
+        "further_phases": [
+            [candidate_record(rank, one) for rank, one in enumerate(phase, start=1)]
+            for phase in (result.identified.further if result.system else ())
+        ],
+    }
+
+
+def candidate_record(rank: int, one: Named) -> dict[str, Any]:
+    """Returns a candidate as plain numbers and text, the columns of `candidates.csv`."""
+    return {
+        "rank": rank,
+        "formula": one.formula,
+        "space_group_number": one.space_group_number,
+        "system": one.system,
+        "mineral": one.mineral,
+        "source": one.source,
+        "source_id": one.source_id,
+        "probability": _finite(one.candidate.probability),
+        "cosine": _finite(one.cosine),
+        "explained": _finite(one.explained),
+        "missing": _finite(one.missing),
+        "left_over": _finite(one.left_over),
+        "cell_change": _finite(one.shift),
+        "displacement": _finite(one.displacement),
+        "members": " ".join(one.members),
     }
 
 

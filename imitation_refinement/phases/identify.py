@@ -17,6 +17,7 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.phases.build import make_library
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
 from imitation_refinement.phases.formulas import elements
@@ -229,27 +230,47 @@ def _is_mixed(one: Identified) -> bool:
     return bool(one.candidates) and one.candidates[0].left_over >= MIXED
 
 
-def load_phases(
-    paths: Sequence[str | PathLike[str]] = (), cache_dir: str | PathLike[str] | None = None
-) -> Phases:
-    """Loads a library and what is needed to match scans with it.
+def load_phases(names: Sequence[str | PathLike[str]], cache_dir: str | PathLike[str]) -> Phases:
+    """Loads libraries, taken together, and what is needed to match scans with them.
 
     Args:
-        paths: library files whose entries are taken together; the shipped one without any.
-        cache_dir: where the coarse patterns of a library are kept, which take some seconds to draw.
+        names: library files, `shipped` for that of the package, or structures as `build` reads
+            them (a folder of CIF files), of which a library is made once for their content.
+        cache_dir: where such libraries are kept, and the coarse patterns of all, which take some
+            seconds to draw.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: a file is missing or damaged, or holds no structure.
     """
-    library = concatenate([load_library(path) for path in paths]) if paths else load_library()
+    libraries = [_library_of(str(name), Path(cache_dir)) for name in names]
+    library = libraries[0] if len(libraries) == 1 else concatenate(libraries)
+    if not len(library):
+        raise UserError(f"--library={', '.join(map(str, names))}: holds no structure")
     return Phases(library, cached_prototypes(library, cache_dir), load_calibration())
 
 
-def cached_prototypes(library: Library, cache_dir: str | PathLike[str] | None) -> Prototypes:
+def _library_of(name: str, cache_dir: Path) -> Library:
+    if name == "shipped":
+        return load_library()
+    path = Path(name).expanduser()
+    if path.suffix == ".npz":
+        return load_library(path)
+    if not path.exists():
+        raise UserError(f"--library={name}: there is no such file or folder")
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(str(file.relative_to(path.parent)).encode())
+            digest.update(file.read_bytes())
+    made = cache_dir / "libraries" / f"{digest.hexdigest()[:32]}.npz"
+    if made.exists():
+        return load_library(made)
+    return make_library([path], made).library
+
+
+def cached_prototypes(library: Library, cache_dir: str | PathLike[str]) -> Prototypes:
     """Returns the prototypes of a library; coarse patterns are drawn once for each content."""
     lines = library.q, library.amplitude, library.offsets
-    if cache_dir is None:
-        return build_prototypes(*lines, library.computed, GRID)
     digest = hashlib.sha256()
     for array in lines:
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -6,6 +6,8 @@ of ln q as the grid, on which a larger cell is a shift. Two resolutions: a coars
 structures, which chooses some hundreds for a scan, and the exact one, drawn for these alone.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -55,7 +57,13 @@ class Prototypes(NamedTuple):
 
 
 def build_prototypes(
-    q: np.ndarray, amplitude: np.ndarray, offsets: np.ndarray, kind: np.ndarray, grid: Grid
+    q: np.ndarray,
+    amplitude: np.ndarray,
+    offsets: np.ndarray,
+    kind: np.ndarray,
+    grid: Grid,
+    *,
+    coarse: np.ndarray | None = None,
 ) -> Prototypes:
     """Returns the prototypes of some line lists.
 
@@ -65,6 +73,7 @@ def build_prototypes(
         offsets: where the lines of each begin, `[N + 1]`.
         kind: of the source, `[N]`.
         grid: of the patterns to be matched, uniform in ln q.
+        coarse: what this gave before for the same lines and grid; drawn if not given.
 
     Raises:
         ValueError: the grid is not uniform in ln q or its length is no multiple of 8.
@@ -76,15 +85,26 @@ def build_prototypes(
         )
     height = line_heights(q, amplitude)
     offsets = np.asarray(offsets, np.int64)
+    position = np.asarray(q, np.float32)
+    if coarse is None:
+        coarse = _coarse(position, height, offsets, grid)
+    return Prototypes(position, height, offsets, np.asarray(kind, np.int8), coarse, grid)
+
+
+def _coarse(q: np.ndarray, height: np.ndarray, offsets: np.ndarray, grid: Grid) -> np.ndarray:
+    """The coarse root patterns of all structures, in threads: most of it is NumPy's."""
     count = len(offsets) - 1
     coarse = np.empty((count, grid.length // (FOLD * COARSE)), np.int8)
-    position = np.asarray(q, np.float32)
-    for start in range(0, count, _PER_TASK):
+
+    def draw(start: int) -> None:
         rows = np.arange(start, min(start + _PER_TASK, count))
-        drawn = coarsened(draw_roots(position, height, offsets, rows, grid))
+        drawn = coarsened(draw_roots(q, height, offsets, rows, grid))
         scale = _LEVELS / np.maximum(drawn.max(axis=1, keepdims=True), 1e-12)
         coarse[rows] = np.rint(drawn * scale)
-    return Prototypes(position, height, offsets, np.asarray(kind, np.int8), coarse, grid)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        list(threads.map(draw, range(0, count, _PER_TASK)))
+    return coarse
 
 
 def line_heights(q: np.ndarray, amplitude: np.ndarray) -> np.ndarray:

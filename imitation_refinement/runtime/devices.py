@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec, Sharding
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.runtime.files import user_cache
 
 Tree = Any
 DATA_AXIS = "data"
@@ -169,8 +170,7 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
     Raises:
         UserError: a folder was named and cannot be written.
     """
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    folder = Path(directory or Path(base, "imitation_refinement", "jax")).expanduser().absolute()
+    folder = Path(directory or user_cache("jax")).expanduser().absolute()
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not os.access(folder, os.W_OK | os.X_OK):

@@ -119,3 +119,9 @@ def _json_default(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def user_cache(name: str) -> Path:
+    """Returns a folder of the user's cache: XDG_CACHE_HOME, else ~/.cache; it need not exist."""
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base, "imitation_refinement", name).expanduser()

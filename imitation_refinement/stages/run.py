@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import BatchIndices, Example, batch_stream, padded_rows
+from imitation_refinement.runtime.files import user_cache
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.tasks import Task
 
@@ -114,5 +115,4 @@ def local_rows(examples: Tree, rows: np.ndarray) -> Tree:
 
 def cache_folder(config: ConfigDict) -> Path:
     """Returns where generated data are kept: `config.run.cache_dir` or the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(config.run.cache_dir or Path(base, "imitation_refinement", "data")).expanduser()
+    return Path(config.run.cache_dir or user_cache("data")).expanduser()

@@ -1,0 +1,169 @@
+"""What a batch is given: files, folders, globs and manifests, and what of them is left out and why.
+
+Belongs here: from the words of --input to a list of files with what is known of each. Every file
+that was named ends in this list or among those that are left out; reading them is `formats`'s.
+"""
+
+import contextlib
+import csv
+import glob
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from imitation_refinement.commands.scan_outputs import ENDINGS
+from imitation_refinement.errors import UserError
+from imitation_refinement.phases.identify import Elements, parse_elements
+from imitation_refinement.xrd.formats.readers import SUFFIXES
+from imitation_refinement.xrd.wavelengths import parse_wavelength
+
+ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
+MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the first must be there
+_OURS = "written by this program"
+_TABLES = ("summary.csv", "candidates.csv", "results.json")
+
+
+class Input(NamedTuple):
+    """A file to read.
+
+    Attributes:
+        path: of the file.
+        wavelength: for it, where it does not say its own; see `scans.parse_wavelength`.
+        elements: what is known of its composition; None for nothing.
+        sure: whether it was named, or has the ending of a pattern; one that is not and cannot be
+            read is left out rather than failed.
+    """
+
+    path: Path
+    wavelength: str | float | None = None
+    elements: Elements | None = None
+    sure: bool = True
+
+
+class LeftOut(NamedTuple):
+    """Something that was named and is not read.
+
+    Attributes:
+        path: what.
+        reason: why, in words.
+    """
+
+    path: Path
+    reason: str
+
+
+def list_inputs(
+    names: Sequence[str],
+    wavelength: str | float | None = None,
+    elements: Elements | None = None,
+) -> tuple[list[Input], list[LeftOut]]:
+    """Returns the files that paths, folders, glob patterns and manifests name, each once, in order.
+
+    Files of a folder come in natural order (scan_2 before scan_10), folders below it are not
+    entered. What names nothing is returned as it stands, for its own line of error.
+
+    Args:
+        names: as given.
+        wavelength: for all but those of manifests that state one.
+        elements: likewise.
+
+    Raises:
+        UserError: a manifest has a row that cannot be understood.
+    """
+    inputs: dict[Path, Input] = {}
+    left: dict[Path, LeftOut] = {}
+    for path, reason in _named(names):
+        if reason:
+            left.setdefault(path, LeftOut(path, reason))
+            continue
+        sure = bool(path.suffix) or str(path) in names
+        for one in _manifest(path) or [Input(path, sure=sure)]:
+            full = one._replace(
+                wavelength=one.wavelength or wavelength, elements=one.elements or elements
+            )
+            inputs.setdefault(one.path, full)
+    return list(inputs.values()), [one for path, one in left.items() if path not in inputs]
+
+
+def exit_status(worked: int, failed: int) -> int:
+    """Returns 0 if all inputs worked, 3 if some did and 1 if none did."""
+    if not worked:
+        return NONE_WORKED
+    return SOME_FAILED if failed else ALL_WORKED
+
+
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """Returns a key by which scan_2 comes before scan_10."""
+    parts = re.split(r"(\d+)", path.name.casefold())
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def _named(names: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """Yields each file that is named and why it is left out, or ''."""
+    for name in names:
+        # os.path answers where Path.exists raises: no permission, a name that is too long.
+        if os.path.isdir(name):
+            with contextlib.suppress(OSError):
+                files = sorted(Path(name).iterdir(), key=natural)
+                told = [(file, _why_not(file)) for file in files]
+                yield from told
+                if not any(not reason for _, reason in told):
+                    yield Path(name), ""
+                continue
+        matches: list[Path] = []
+        if glob.has_magic(name) and not os.path.lexists(name):
+            matches = [Path(match) for match in glob.glob(name, recursive=True)]
+        if not matches:
+            yield Path(name), ""
+        for file in sorted(matches, key=lambda file: (file.parent, natural(file))):
+            yield file, _OURS if _is_ours(file) else "a folder" if file.is_dir() else ""
+
+
+def _why_not(path: Path) -> str:
+    """Why a file of a folder is not read; '' if it is."""
+    if path.is_dir():
+        return "a folder in the folder; name it by itself"
+    if _is_ours(path):
+        return _OURS
+    name = path.name.lower()
+    for packed in (".gz", ".xz", ".bz2"):
+        name = name.removesuffix(packed)
+    if Path(name).suffix not in (*SUFFIXES, ""):
+        return f"{path.suffix} is no ending of a pattern; name the file by itself to have it read"
+    return ""
+
+
+def _is_ours(path: Path) -> bool:
+    written = path.name.endswith(ENDINGS) or re.search(r"\.candidate-\d+\.cif$", path.name)
+    return bool(written) or path.name in _TABLES
+
+
+def _manifest(path: Path) -> list[Input] | None:
+    """Returns the rows of a manifest; None if a file is none."""
+    if path.suffix.lower() != ".csv":
+        return None
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = [str(name).strip() for name in reader.fieldnames or ()]
+            if MANIFEST[0] not in columns or not set(columns) & set(MANIFEST[1:]):
+                return None
+            reader.fieldnames = columns
+            rows = list(reader)
+    except (OSError, UnicodeDecodeError, csv.Error):
+        return None  # its reader says what is wrong with it
+    found = []
+    for number, row in enumerate(rows, start=2):
+        name, wavelength, known = ((row.get(column) or "").strip() for column in MANIFEST)
+        if not name:
+            raise UserError(f"{path}: line {number}: column 'file' is empty")
+        try:
+            elements = parse_elements(known) if known else None
+            if wavelength:
+                parse_wavelength(wavelength)
+        except UserError as error:
+            raise UserError(f"{path}: line {number}: {error}") from error
+        found.append(Input(path.parent / name, wavelength or None, elements))
+    return found
