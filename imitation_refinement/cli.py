@@ -180,7 +180,7 @@ def _use_model(mode: str) -> int:
     return 0
 
 
-def _phases() -> Phases | None:
+def _phases() -> "Phases | None":
     """Returns the phases of --library; None if there is none."""
     from imitation_refinement.phases.identify import load_phases
     from imitation_refinement.phases.library import shipped_library
@@ -193,7 +193,7 @@ def _phases() -> Phases | None:
     return phases
 
 
-def _elements() -> Elements | None:
+def _elements() -> "Elements | None":
     from imitation_refinement.phases.identify import parse_elements
 
     return parse_elements(_ELEMENTS.value) if _ELEMENTS.value else None

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitation_refinement.commands.inputs import list_inputs
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import Record, read_records
 from imitation_refinement.xrd.formats.readers import base_name
