@@ -123,6 +123,8 @@ SAMPLES: dict[str, bytes] = {
     "ranges.uxd": (2 * (UXD + "_2THETACOUNTS\n" + rows("{:.3f} {}", ANGLES, INTEGERS))).encode(),
     "scan.udf": ("Anode,Cu ,/\nDataAngleRange,10.0,39.5,/\nScanStepSize,0.5,/\nRawScan\n" + lines(INTEGERS, 8, "{:7d}", ",") + "/\n").encode(),  # noqa: E501
     "ins0.dat": ("{:8.3f}{:8.3f}{:8.3f} title\n".format(*SPAN) + lines(INTEGERS, 10, "{:8d}")).encode(),  # noqa: E501
+    "jade.mdi": ("made up\n10.0 0.5 1.0 Cu 1.5406 39.5 60\n" + lines(INTEGERS, 8, "{:7d}")).encode(),  # noqa: E501
+    "sietronics.cpi": ("SIETRONICS XRD SCAN\n10.0\n39.5\n0.5\nCu\n1.5406\n1-1-2020\n0.5\nmade up\nSCANDATA\n" + lines(INTEGERS, 1, "{}")).encode(),  # noqa: E501
     "plain.dx": jcamp("".join(f"{ANGLES[i]:.2f} " + " ".join(map(str, INTEGERS[i : i + 8])) + "\n" for i in range(0, 60, 8))),  # noqa: E501
     "squeezed.dx": squeezed(),
     "differences.dx": differences(),

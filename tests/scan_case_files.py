@@ -89,6 +89,10 @@ PEAKS = np.cumsum(np.random.default_rng(3).uniform(0.3, 4, 42)) + 15
 # The wavelength of peaks is that of the option or of the file.
 ONE_P, ONE_F = [("", PRIMITIVE)], [("", FACE_CENTRED)]
 CASES: dict[str, tuple[str, str | None, list | str]] = {
+    "q-json.dat": ('# {"wavelength": 1.54184e-10, "unit": "q_nm^-1"}\n' + rows("{:.6f} {:.2f}", 10 * Q, P), None, ONE_P),  # noqa: E501
+    "fortran.dat": (rows("{:.3E} {:.5E}", ANGLE, P).replace("E", "D"), "CuKa", ONE_P),
+    "quoted-names.csv": ('"2Theta, deg","Intensity, counts",\n' + rows("{:.3f},{:.0f},", ANGLE, P), "CuKa", ONE_P),  # noqa: E501
+    "gsas-ii.csv": ('"# made up"\n"x","y_obs","weight","y_calc","y_bkg","Q",\n' + rows("{:.3f},{:.0f},0.1,{:.1f},60.0,{:.5f},", ANGLE, P, O, Q), "CuKa", ONE_P),  # noqa: E501
     "metres.dat": (PYFAI + "#   2th_deg   I\n" + rows(" {:.6e} {:.6e}", ANGLE, P), None, ONE_P),
     "q-nm.chi": (f"x.tif\n Q (Inverse Nanometres)\n Intensity\n {len(Q)}\n" + rows("{:.7E} {:.7E}", 10 * Q, P), "CuKa", ONE_P),  # noqa: E501
     "q-pyfai.dat": (PYFAI + "#  q_nm^-1  I  sigma\n" + rows("{:.6e} {:.6e} 3", 10 * Q, P), None, ONE_P),  # noqa: E501

@@ -56,6 +56,21 @@ def test_jcamp_reads_the_same(name):
     np.testing.assert_allclose(other["x"], ANGLES, atol=1e-6)
 
 
+def test_jcamp_by_its_step(tmp_path):
+    data = SAMPLES["plain.dx"].replace(b"##LASTX=39.5\n", b"##DELTAX=0.5\n")
+    (scan,) = read(tmp_path, "a.dx", data)
+    np.testing.assert_allclose(scan.two_theta, ANGLES)
+
+
+def test_two_lines_of_a_powder_cif_give_their_mean_by_weight(tmp_path):
+    one = b"_diffrn_radiation_wavelength 1.5406\n"
+    tag = b"_diffrn_radiation_wavelength"
+    two = b"loop_\n%b\n%b_wt\n1.5406 1.0\n1.5444 0.5\n" % (tag, tag)
+    (scan,) = read(tmp_path, "a.cif", SAMPLES["powder.cif"].replace(one, two))
+    assert scan.wavelength == pytest.approx((1.5406 + 0.5 * 1.5444) / 1.5)
+    np.testing.assert_allclose(scan.counts, INTEGERS)
+
+
 @pytest.mark.parametrize("form", ["STD", "ESD", "FXYE"])
 def test_geddes_reads_the_same_gsas_file(tmp_path, form):
     geddes = pytest.importorskip("geddes")

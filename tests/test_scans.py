@@ -11,14 +11,8 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.cells import cell_means, cell_noise
 from imitation_refinement.xrd.formats import read_scan
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
-from imitation_refinement.xrd.scans import (
-    WAVELENGTHS,
-    clean_scan,
-    on_grid,
-    parse_wavelength,
-    q_per_radian,
-    write_refined,
-)
+from imitation_refinement.xrd.scans import clean_scan, on_grid, q_per_radian, write_refined
+from imitation_refinement.xrd.wavelengths import WAVELENGTHS, parse_wavelength
 
 # --- wavelength ------------------------------------------------------------------------------
 
@@ -36,13 +30,26 @@ def test_wavelengths_agree_with_pymatgen():
         assert wavelength == pytest.approx(table[name], abs=2e-5)
 
 
+@pytest.mark.parametrize("value", ["0.154056 nm", "1.54056 A", "1.54056e-10 m", "154.056 pm"])
+def test_wavelength_with_a_unit(value):
+    assert parse_wavelength(value) == pytest.approx(1.54056)
+
+
+def test_wavelength_by_energy():
+    # 12.39841984 keV angstrom
+    assert parse_wavelength("12.39841984 keV") == pytest.approx(1.0)
+    assert parse_wavelength("24796.83968 eV") == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_wavelength_has_no_default(value):
     with pytest.raises(UserError, match="wavelength: not given.*CuKa.*angstrom"):
         parse_wavelength(value)
 
 
-@pytest.mark.parametrize("value", ["Kα", "XyKa", "nan", "0", "-1.5", "154.056", "inf"])
+@pytest.mark.parametrize(
+    "value", ["Kα", "XyKa", "nan", "0", "-1.5", "154.056", "inf", "0.04", "3.1", "1.5 mm", "0 keV"]
+)
 def test_wrong_wavelengths_are_refused(value):
     with pytest.raises(UserError, match="^wavelength: "):
         parse_wavelength(value)

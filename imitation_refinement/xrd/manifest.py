@@ -23,7 +23,8 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formats import read_scan
 from imitation_refinement.xrd.formats.columns import Columns, angles
 from imitation_refinement.xrd.formats.table import read_npz_patterns
-from imitation_refinement.xrd.scans import Scan, clean_scan, parse_wavelength
+from imitation_refinement.xrd.scans import Scan, clean_scan
+from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 KINDS = ("labelled", "mixture", "unlabelled")
 

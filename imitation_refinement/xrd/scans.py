@@ -20,9 +20,7 @@ from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_th
 from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.signal import missing_signal
 from imitation_refinement.xrd.validity import valid_points
-from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST, WAVELENGTHS, parse_wavelength
-
-__all__ = ["LONGEST", "SHORTEST", "WAVELENGTHS", "parse_wavelength"]  # imported from here too
+from imitation_refinement.xrd.wavelengths import parse_wavelength as parse_wavelength
 
 MIN_POINTS = 20
 _MIN_DISTINCT = 0.1  # share of distinct angles; fewer: a decimal comma was read as a separator

@@ -36,6 +36,7 @@ _ANGSTROM = {
     "nanometer": 10.0, "nanometre": 10.0, "nanometers": 10.0, "pm": 0.01, "m": 1e10, "meter": 1e10,
     "metre": 1e10, "meters": 1e10, "metres": 1e10, "um": 1e4,
 }  # fmt: skip
+_OTHER_UNITS = {"s", "sec", "seconds", "ms", "min", "h", "mm", "cm", "kv", "ma", "k", "hz", "deg"}
 _KEV = {"kev": 1.0, "ev": 1e-3}
 _ANODES = {name.removesuffix("Ka").lower() for name in WAVELENGTHS if name.endswith("Ka")}
 _QUALIFIERS = {
@@ -73,6 +74,7 @@ _SLIT = re.compile(
     r"(?:divergence|div\.?)[\s_-]*slit.{0,20}?[\s:=,;\"']+(?:automatic|auto\b|variable|prog|v\d)"
     r"|automatic divergence slit|variable divergence slit"
 )
+_PYFAI_UNIT = re.compile(r"units?\s*[:=]\s*(2th_(?:deg|rad)|q_(?:nm|a)\^-1|r_m?m|d\*2_\S+|chi_\w+)")
 _STATES_AXIS = re.compile(
     r"^\W*(?:meas_)?(x[\s_-]*units?|x[\s_-]*axis|x[\s_-]*label|abscissa|unit|axis|scan[\s_]*axis"
     r"(?:_x)?)\s*[:=,\t\"]+\s*(.+)$"
@@ -204,6 +206,8 @@ def _value(text: str) -> tuple[float | None, str, str]:
             follows = after[0]["word"] if after else None
             if follows in _ANGSTROM or follows in _KEV:
                 return number(token["number"]), follows, passed
+            if follows in _OTHER_UNITS:
+                return None, "", passed
             attached = tokens[at + 1 : at + 2]
             if attached and attached[0].start() == token.end() and attached[0]["word"]:
                 return None, "", passed
@@ -256,7 +260,10 @@ def _anode(lines: Sequence[str], texts: Sequence[str]) -> float | None:
 
 
 def _stated_axis(line: str) -> Axis | None:
-    found = _STATES_AXIS.match(plain(line).lstrip("#!;*_ "))
+    text = plain(line)
+    if found := _PYFAI_UNIT.search(text):
+        return axis_of(found[1])
+    found = _STATES_AXIS.match(text.lstrip("#!;*_ "))
     if not found:
         return None
     if found[1].startswith("scan"):

@@ -5,6 +5,7 @@ spreadsheets and any other table. What names say is in `names`; values only tell
 a row number, pairs of columns, a matrix.
 """
 
+import csv
 import re
 from collections.abc import Sequence
 
@@ -83,7 +84,7 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
         return [lines[-3].strip(), lines[-2].strip()]
     units: list[str] = []
     for line in reversed(lines[-8:]):
-        bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip()
+        bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip(" \t\r,;").replace("\0", "")
         states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare)
         for fields in _splits(bare):
             if len(fields) != width or not any(fields):
@@ -100,7 +101,8 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
 
 def _splits(line: str) -> list[list[str]]:
     """Returns the ways to split a line into names."""
-    ways = [re.split(pattern, line) for pattern in (r"[;\t]", ",", r"\s*\|\s*", r"\s{2,}", r"\s+")]
+    ways = [re.split(r"[;\t]", line), next(csv.reader([line], skipinitialspace=True))]
+    ways += [re.split(pattern, line) for pattern in (r"\s*\|\s*", r"\s{2,}", r"\s+")]
     ways.append(re.findall(r"[^\s\[(]+(?:\s*[\[(][^\])]*[\])])?", line))
     return [[field.strip().strip("\"'").strip() for field in way] for way in ways]
 

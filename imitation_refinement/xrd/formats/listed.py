@@ -1,8 +1,8 @@
-"""Text formats that list counts between a start and an end: FullProf, JCAMP-DX, GSAS.
+"""Text formats that list counts between a start and an end: FullProf, JADE, JCAMP-DX, GSAS.
 
-Belongs here: FullProf's `INS` 0 and those that begin alike, JCAMP-DX (all forms of ordinates), GSAS
-(`BANK` lines, all banks; constant wavelength). Recognised by content. Works on lines; opens no
-files.
+Belongs here: FullProf's `INS` 0 and those that begin alike, JADE's `.mdi`, Sietronics' `.cpi`,
+JCAMP-DX (all forms of ordinates), GSAS (`BANK` lines, all banks; constant wavelength). Recognised
+by content. Works on lines; opens no files.
 
 Sources: FullProf manual, appendix on data files; R. S. McDonald and P. A. Wilks, Appl. Spectrosc.
 42, 151 (1988), for JCAMP-DX 4.24; GSAS manual, section on powder data files.
@@ -23,6 +23,10 @@ from imitation_refinement.xrd.scans import MIN_POINTS
 
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
 _RANGE = re.compile(rf"\s*({_NUMBER})[\s,]+({_NUMBER})[\s,]+({_NUMBER})(?![\d.])")
+_MDI = re.compile(
+    rf"\s*({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}\s+([A-Za-z]{{2}})\s+({_NUMBER})\s+({_NUMBER})\s+"
+    r"(\d+)\s*"
+)
 _MOST_REPEATS = 1e5  # of one value in JCAMP-DX
 _HEAD = 12  # lines in which the range of a FullProf file may stand
 
@@ -37,6 +41,10 @@ def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
         read: Callable[[Sequence[str], str], list[Columns] | None] = _jcamp
     elif any(re.match(r"BANK\s+\d", line) for line in lines[:200]):
         read = _gsas
+    elif any(line.strip().upper() == "SCANDATA" for line in lines[:60]):
+        read = _cpi
+    elif any(_MDI.fullmatch(line.rstrip()) for line in lines[:5]):
+        read = _mdi
     else:
         read = _fullprof
     try:
@@ -93,6 +101,30 @@ def _listed_values(lines: Sequence[str], count: int) -> np.ndarray | None:
     return None
 
 
+# --- JADE and Sietronics ----------------------------------------------------------------------
+
+
+def _mdi(lines: Sequence[str], source: str) -> list[Columns]:
+    """JADE `.mdi`: start, step, time, anode, wavelength, end and count on one line, then counts."""
+    at, found = next(
+        (i, match) for i, line in enumerate(lines[:5]) if (match := _MDI.fullmatch(line.rstrip()))
+    )
+    start, step, wavelength, stop = (float(found[group]) for group in (1, 2, 4, 5))
+    counts = numbers(lines[at + 1 :])
+    if len(counts) != int(found[6]):
+        raise ValueError(f"{found[6]} points announced, {len(counts)} there")
+    return [Columns(listed(counts, start, stop, step), counts, wavelength=wavelength)]
+
+
+def _cpi(lines: Sequence[str], source: str) -> list[Columns]:
+    """Sietronics `.cpi`: title, start, end, step, anode, wavelength; then `SCANDATA` and counts."""
+    at = next(i for i, line in enumerate(lines) if line.strip().upper() == "SCANDATA")
+    start, stop, step = (float(line) for line in lines[1:4])
+    counts = numbers(lines[at + 1 :])
+    x = listed(counts, start, stop, step)
+    return [Columns(x, counts, wavelength=float(lines[5]))]
+
+
 # --- JCAMP-DX --------------------------------------------------------------------------------
 
 _SQZ = {c: str(d) for d, c in enumerate("@ABCDEFGHI")} | {
@@ -146,8 +178,9 @@ def _jcamp_data(
     x_factor, y_factor = (float(labels.get(f"{axis}FACTOR", "1")) for axis in "XY")
     if "X++" in form:
         values = y_factor * _ordinates(data)
-        first, last = float(labels["FIRSTX"]), float(labels["LASTX"])
-        count = int(float(labels.get("NPOINTS", len(values))))
+        first, count = float(labels["FIRSTX"]), int(float(labels.get("NPOINTS", len(values))))
+        step = float(labels.get("DELTAX", "nan"))
+        last = float(labels.get("LASTX", first + step * (count - 1)))
         if count != len(values):
             raise ValueError(f"{count} points announced, {len(values)} there")
         x = np.linspace(first, last, count)

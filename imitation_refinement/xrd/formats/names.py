@@ -127,7 +127,11 @@ def goniometer_axis(name: str) -> Axis:
 OBSERVED, CALCULATED, DIFFERENCE, ERROR, BACKGROUND, OTHER = (
     "observed", "calculated", "difference", "error", "background", "no intensity",
 )  # fmt: skip
-_UNIT = re.compile(r"[\[(](?!obs|calc|meas)[^\])]*[\])]|,?\s*(counts|cps|cts|a\.?u\.?|%)$")
+_WORDS = (
+    r"(?:counts?|cps|cts|a\.? ?u\.?|arb[a-z.]*(?: ?u[a-z.]*)?|%|counts ?/ ?s(?:ec)?|s\^?-1|"
+    r"log10|ln|-)"
+)
+_UNIT = re.compile(rf"\s*[\[(]\s*{_WORDS}\s*[\])]|[,\s]\s*{_WORDS}$")
 _SIGNAL = r"(y|i|int|intens|intensity|counts?|pattern|profile|curve|data|signal|yo?)"
 _ROLES = (
     (DIFFERENCE, r"diff|difference|delta|residuals?|resid|"
@@ -189,7 +193,7 @@ def _without_unit(name: str) -> str:
 _SCALES = (
     ("log10", r"log_?10(?![\d.])|\blg ?[(\[]|log base 10|decadic log"),
     ("ln", r"^ln(?![a-z])|[(\[]ln[)\]]|natural log|^log_?e\b"),
-    ("log", r"^log(?![a-z])|[(\[]log( ?scale|arithmic)?[)\]]|^logarithm"),
+    ("log", r"^log(?![a-z])|[(\[]log(arithmic)?[)\]]|^logarithm|log[- ]?scale"),
     ("square root", r"sqrt|√|square[ -]?root|^root(?![a-z])|[a-z)] ?\^ ?\(?(0?\.5|1/2)\)?"),
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, named
+from imitation_refinement.xrd.formats.columns import Columns, k_alpha, named
 from imitation_refinement.xrd.formats.layout import over_axis
 from imitation_refinement.xrd.formats.names import Axis
 from imitation_refinement.xrd.scans import MIN_POINTS
@@ -46,9 +46,7 @@ def read_pdcif(lines: Sequence[str], source: str) -> list[Columns]:
     found: list[Columns] = []
     wavelength, blocks = None, list(_blocks(lines))
     for name, items in blocks:
-        said = _value(items, "_diffrn_radiation_wavelength") or _value(
-            items, "_diffrn_radiation_wavelength_value"
-        )
+        said = _wavelength(items)
         wavelength = said or wavelength
         try:
             item = _pattern(items, source)
@@ -119,6 +117,17 @@ def _tokens(lines: Sequence[str]) -> Iterator[str]:
 
 def _value(items: dict[str, list[str]], tag: str) -> float | None:
     values = _numbers(items.get(tag, []))
+    return float(values[0]) if values.size and np.isfinite(values[0]) else None
+
+
+def _wavelength(items: dict[str, list[str]]) -> float | None:
+    """Returns the wavelength of a block; of two lines their mean by weight."""
+    tag = "_diffrn_radiation_wavelength"
+    values = _numbers(items.get(tag) or items.get(f"{tag}_value") or [])
+    weights = _numbers(items.get(f"{tag}_wt") or [])
+    if values.size == 2 and np.isfinite(values).all():
+        ratio = weights[1] / weights[0] if weights.size == 2 and weights[0] > 0 else None
+        return k_alpha(values[0], values[1], None if ratio is None else float(ratio))[0]
     return float(values[0]) if values.size and np.isfinite(values[0]) else None
 
 

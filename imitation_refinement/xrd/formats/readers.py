@@ -25,8 +25,8 @@ from imitation_refinement.xrd.formats.xrdml import read_xrdml
 
 _TEXT = frozenset({
     ".xy", ".xye", ".xyd", ".xyn", ".csv", ".tsv", ".txt", ".dat", ".asc", ".chi", ".ras", ".uxd",
-    ".udf", ".prn", ".dx", ".jdx", ".jcamp", ".spec", ".gsas", ".gsa", ".gda", ".fxye", ".xra",
-    ".gss", ".gr",
+    ".udf", ".mdi", ".cpi", ".prn", ".dx", ".jdx", ".jcamp", ".spec", ".gsas", ".gsa", ".gda",
+    ".fxye", ".xra", ".gss", ".gr",
 })  # fmt: skip
 _SHEETS = frozenset({".xlsx", ".xlsm", ".xls", ".ods"})
 _HDF5 = frozenset({".h5", ".hdf5", ".nxs", ".nx", ".hdf"})

@@ -183,6 +183,7 @@ def _fields(line: str) -> list[str]:
     line = re.sub(r"\"([^\"]*)\"", lambda found: _unquoted(found[1]), line.strip().rstrip(", "))
     if not line or line[0] in _COMMENT:
         return []
+    line = re.sub(r"(?<=[\d.])[dD](?=[-+]\d)", "e", line)  # Fortran's double precision
     if ";" in line:
         fields = [field.strip() for field in line.split(";")]
     else:
