@@ -201,6 +201,11 @@ def test_operations_win_over_a_name_and_it_is_said():
         (SALT.replace("_cell_length_a 5.64", "_cell_length_a 1e200"), "cell vector of 1e+200"),
         (SALT.replace("_cell_length_a 5.64", "_cell_length_a 1e-30"), "cubic angstrom"),
         (SALT.replace("_cell_angle_gamma 90", "_cell_angle_gamma 1e-9"), "no cell has the angles"),
+        (cif((90,) * 6, ["H 0.1 0.2 0.3"] * 4001, columns=(SITES[0], *SITES[2:5])), "too many"),
+        (
+            cif((90,) * 6, ["H 0.11 0.23 0.37"] * 30, FCC, columns=(SITES[0], *SITES[2:5])),
+            "too many",
+        ),
         (cif(CUBIC, ["Na1 Na 0 0 0 1"], operations=["x,y,q"]), "operation cannot be read"),
     ],
 )

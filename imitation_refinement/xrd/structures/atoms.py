@@ -19,6 +19,7 @@ SYMPREC = 0.01  # angstrom; within which symmetry is found where the source stat
 # it: the first tolerance that finds the stated group is taken.
 _LOOSER = (SYMPREC, 0.03, 0.1)
 MAX_ATOMS = 500  # in the primitive cell; a pattern of more takes minutes
+MOST_ATOMS = 8 * MAX_ATOMS  # in the cell as given, which may be centred or a supercell
 MAX_NUMBER = 98  # end of the scattering-factor table
 MIN_DISTANCE = 0.5  # angstrom; atoms nearer than that are a mistake, unless they share the place
 MAX_LENGTH = 2000.0  # angstrom; longer than the longest period known, of polytypes
@@ -146,7 +147,7 @@ def check_atoms(atoms: Atoms) -> None:
     check_lattice(lattice)
     if max(atoms.numbers) > MAX_NUMBER or min(atoms.numbers) < 1:
         raise ValueError(f"elements beyond number {MAX_NUMBER} have no scattering factors")
-    if len(atoms.numbers) > 8 * MAX_ATOMS:
+    if len(atoms.numbers) > MOST_ATOMS:
         raise ValueError(f"{len(atoms.numbers)} atoms, too many")
     volume = abs(float(np.linalg.det(lattice))) / atoms.occupancies.sum()
     if not VOLUME_PER_ATOM[0] <= volume <= VOLUME_PER_ATOM[1]:
