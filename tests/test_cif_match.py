@@ -9,7 +9,6 @@ from imitation_refinement.commands.cif_match import SHOWN, CifMatcher
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.grid import Grid, grid_q
 
-pytest.importorskip("pymatgen")
 GRID = Grid()
 Q = grid_q(GRID)
 EVERYWHERE = np.ones(GRID.length, bool)
@@ -79,18 +78,34 @@ def test_which_files_are_compared(tmp_path):
     matches, _ = matcher(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert len(matches) == SHOWN and matches[0].name == "phase4"
     assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
-    # A file with the scan's name is taken alone; one beside the scan before one in the folder.
+    # A file with the scan's name is taken alone.
     (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert own.name == "phase1" and own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
-    rock_salt(tmp_path / "phase1.cif")
+    rock_salt(tmp_path / "phase1.cif")  # beside the scan: what was asked for beats it
     (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
-    assert own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.64)
+    assert own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
     # One file for all.
     (one,), _ = CifMatcher(GRID, folder / "phase4.cif")(
         tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184
     )
     assert one.name == "phase4"
     assert CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184) == ((), ())
+
+
+def test_every_structure_of_a_file_is_compared_whatever_the_case_of_its_ending(tmp_path):
+    first = rock_salt(tmp_path / "one.cif", a=5.2).read_text()
+    second = rock_salt(tmp_path / "two.cif").read_text().replace("data_rock_salt", "data_y")
+    (tmp_path / "scan.CIF").write_text(first + second)
+    matches, notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert [match.name for match in matches] == ["scan#2", "scan#1"] and notes == ()
+    assert matches[0].score > 0.85 > 0.3 > matches[1].score
+
+
+def test_partial_occupancies_are_compared_and_not_refused(tmp_path):
+    text = rock_salt(tmp_path / "x.cif").read_text()
+    (tmp_path / "scan.cif").write_text(text.replace(" 1.0\n", " 0.9\n"))
+    (match,), notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert notes == () and match.score > 0.85
 
 
 def test_a_broken_cif_is_a_note_and_the_others_are_compared(tmp_path):

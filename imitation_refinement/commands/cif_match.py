@@ -15,7 +15,9 @@ from imitation_refinement.evaluation.metrics import ncc
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.profiles import ideal_pattern
-from imitation_refinement.xrd.structures.collection import read_cif
+from imitation_refinement.xrd.structures.atoms import Atoms
+from imitation_refinement.xrd.structures.collection import read_cif_atoms
+from imitation_refinement.xrd.symmetry import reduced_basis
 
 SHOWN = 3  # best of the crystals that are kept for each pattern
 _B_ISO = 0.5  # angstrom^2, a usual displacement at room temperature
@@ -27,7 +29,7 @@ class Match(NamedTuple):
     """A crystal compared with a refined pattern.
 
     Attributes:
-        name: of the CIF file, without its ending.
+        name: of the CIF file, without its ending; with `#2`, ... where it holds several structures.
         score: normalised cross-correlation of the refined and the simulated pattern, best over
             shifts of a few grid points, over the measured range, in [-1, 1].
         q: positions of the lines, 1/angstrom, float64 `[m]`.
@@ -43,8 +45,9 @@ class Match(NamedTuple):
 class CifMatcher:
     """Compares refined patterns with the crystals of CIF files.
 
-    A CIF file that has the name of the scan, beside it or in `cif`, is taken; without one, all
-    files of `cif` are compared.
+    Of `cif`, a file that has the name of the scan is taken alone; without one, all are compared.
+    Where `cif` is None, the CIF file that has the name of the scan and lies beside it is taken.
+    Every structure of a file is compared.
 
     Args:
         grid: of the patterns.
@@ -73,41 +76,55 @@ class CifMatcher:
         """
         matches, notes = [], []
         for file in self._candidates(path):
-            crystal = self._simulated(file, round(wavelength, 5))
-            if isinstance(crystal, str):
-                notes.append(crystal)
-                continue
-            q, intensity, pattern = crystal
-            score = float(ncc(refined[None, mask], pattern[None, mask])[0])
-            matches.append(Match(file.stem, score, q, intensity))
+            for crystal in self._simulated(file, round(wavelength, 5)):
+                if isinstance(crystal, str):
+                    notes.append(crystal)
+                    continue
+                name, q, intensity, pattern = crystal
+                score = float(ncc(refined[None, mask], pattern[None, mask])[0])
+                matches.append(Match(name, score, q, intensity))
         best = sorted(matches, key=lambda match: -match.score)[:SHOWN]
         return tuple(best), tuple(notes)
 
     def _candidates(self, path: Path) -> list[Path]:
-        beside = path.with_suffix(".cif")
-        if beside.is_file():
-            return [beside]
-        own = self._own.get(path.stem)
-        return [own] if own else self._files
+        if self._files:  # what was asked for beats a neighbour
+            own = self._own.get(path.stem)
+            return [own] if own else self._files
+        beside = [path.with_suffix(ending) for ending in (".cif", ".CIF", ".Cif")]
+        return [file for file in beside if file.is_file()][:1]
 
     def _simulate(
         self, file: Path, wavelength: float
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | str:
-        """Lines and ideal pattern of a crystal, or in words why there are none."""
+    ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray] | str]:
+        """Name, lines and ideal pattern of each structure of a file, or why there are none."""
         try:
-            crystal = read_cif(file)
+            structures, notes = read_cif_atoms(file)
         except UserError as error:
-            return str(error)
+            return [str(error)]
+        found: list[tuple[str, np.ndarray, np.ndarray, np.ndarray] | str] = [
+            f"{file.parent / note}" for note in notes
+        ]
+        for atoms in structures:
+            if atoms.mended:
+                found.append(f"{file.parent / atoms.name}: {atoms.mended}")
+            name = file.stem + atoms.name.removeprefix(file.name)
+            found.append(self._pattern(file, name, atoms, wavelength))
+        return found
+
+    def _pattern(
+        self, file: Path, name: str, atoms: Atoms, wavelength: float
+    ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray] | str:
         q = grid_q(self._grid)
+        basis = reduced_basis(atoms.lattice)
         lines = reflections(
-            crystal.lattice, crystal.positions, crystal.numbers,
-            q_min=q[0], q_max=q[-1], wavelength=wavelength, b_iso=_B_ISO,
+            basis @ atoms.lattice, atoms.positions @ np.linalg.inv(basis), atoms.numbers,
+            atoms.occupancies, q_min=q[0], q_max=q[-1], wavelength=wavelength, b_iso=_B_ISO,
         )  # fmt: skip
         line_q, intensity = merge_lines(lines.q, lines.intensity, min_relative=_SMALLEST)
         if not line_q.size:
-            return f"{file}: this crystal has no line in the range of the model"
+            return f"{file}: {name} has no line in the range of the model"
         pattern = ideal_pattern(line_q, intensity, self._grid)
-        return line_q, 100.0 * intensity / intensity.max(), pattern
+        return name, line_q, 100.0 * intensity / intensity.max(), pattern
 
 
 def _cif_files(path: Path) -> list[Path]:
