@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.structures.atoms import (
-    check_atoms,
-    hall_symbol,
-    majority_formula,
-    operations,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import check_atoms, majority_formula
 from imitation_refinement.xrd.structures.cif import read_cif
 from imitation_refinement.xrd.structures.collection import read_cif as read_crystal
 from imitation_refinement.xrd.structures.collection import read_cif_atoms, read_structures
+from imitation_refinement.xrd.structures.settings import hall_symbol, operations, standard_cell
 
 SITES = ("_atom_site_label", "_atom_site_type_symbol", "_atom_site_fract_x", "_atom_site_fract_y",
          "_atom_site_fract_z", "_atom_site_occupancy")  # fmt: skip

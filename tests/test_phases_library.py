@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.cif_text import triplet
+from imitation_refinement.phases.cif_text import cif_text, triplet
 from imitation_refinement.phases.library import (
     COMPUTED,
     MEASURED,
@@ -25,14 +25,9 @@ from imitation_refinement.phases.sources import SOURCES, Entry
 from imitation_refinement.phases.twins import COSINE, first_of_each_phase, pattern
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.diffraction import reflections, scattering_factor
-from imitation_refinement.xrd.structures.atoms import (
-    Atoms,
-    check_atoms,
-    expanded,
-    operations,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import Atoms, check_atoms
 from imitation_refinement.xrd.structures.cif import read_cif
+from imitation_refinement.xrd.structures.settings import expanded, operations, standard_cell
 
 STATED = {"amcsd": Source("amcsd", "use with attribution", "Downs (2003)")}
 
@@ -149,7 +144,7 @@ def test_what_is_kept_gives_the_pattern_of_what_was_put_in(library, index):
 @pytest.mark.parametrize("index", range(len(ALL)))
 def test_cif_read_again_gives_the_same_lines_symmetry_and_names(library, index):
     atoms = ALL[index]
-    (again,) = read_cif("again.cif", library.cif(index).encode())
+    (again,) = read_cif("again.cif", cif_text(library, index).encode())
     assert again.mended == ""
     check_atoms(again)
     assert again.space_group == atoms.space_group == library.space_group[index]
@@ -164,7 +159,7 @@ def test_cif_read_again_gives_the_same_lines_symmetry_and_names(library, index):
 
 
 def test_cif_names_source_and_terms(library):
-    text = library.cif(0)
+    text = cif_text(library, 0)
     assert text.startswith("# amcsd salt\n# use with attribution\n# Downs (2003)\ndata_NaCl_salt\n")
     assert '_publ_section_references "Bragg\'s law, 1913"' in text
     assert "_chemical_formula_sum 'Na Cl'" in text
@@ -173,7 +168,7 @@ def test_cif_names_source_and_terms(library):
 def test_a_group_that_the_atoms_do_not_show_is_said_in_the_cif():
     library = make([SALT._replace(space_group=216)])
     assert library.space_group.tolist() == [216]
-    assert "states space group 216; its atoms have 225" in library.cif(0)
+    assert "states space group 216; its atoms have 225" in cif_text(library, 0)
     # A calculation states nothing.
     assert make([SALT._replace(space_group=216)], computed=COMPUTED).space_group.tolist() == [225]
 
@@ -282,7 +277,7 @@ def test_damage_is_one_line(library, tmp_path, place):
         content[place : place + 40] = bytes(40)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"some\.npz: damaged library") as error:
-        load_library(path).cif(0)
+        cif_text(load_library(path), 0)
     assert "\n" not in str(error.value)
 
 
@@ -361,7 +356,7 @@ def test_standards_are_in_the_shipped_library(shipped, formula, group, d):
 
 def test_a_sample_of_the_shipped_library_goes_through_cif_and_back(shipped):
     for index in range(17, len(shipped), len(shipped) // 60):
-        (atoms,) = read_cif("again.cif", shipped.cif(index).encode())
+        (atoms,) = read_cif("again.cif", cif_text(shipped, index).encode())
         check_atoms(atoms)
         q, amplitude = line_list(atoms.lattice, atoms.positions, atoms.numbers, atoms.occupancies)
         ours, height = shipped.lines(index)

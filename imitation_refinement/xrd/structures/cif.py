@@ -17,13 +17,12 @@ from imitation_refinement.xrd.structures.atoms import (
     MOST_ATOMS,
     Atoms,
     check_lattice,
-    expanded,
     formula_doubt,
     merged_places,
     near_pairs,
     numbers_of,
-    type_of_operations,
 )
+from imitation_refinement.xrd.structures.settings import expanded, type_of_operations
 
 _OPERATIONS = (
     "_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz",
