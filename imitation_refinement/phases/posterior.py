@@ -100,7 +100,7 @@ def fit_posterior(
     steps: int = 6000,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
-    decay: float = 3e-3,
+    decay: float = 1e-3,
     seed: int = 0,
 ) -> Posterior:
     """Fits the weights so that the right prototypes, or none, are likeliest (Adam, cosine decay).
