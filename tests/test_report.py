@@ -116,9 +116,8 @@ def test_page_is_well_formed_and_complete(results, pictures):
     assert "refiner.alpha 10.0" in page.text
     assert "kernel 3, 5" in page.text
     assert "packages.jax 0.10.1" in page.text
-    assert (
-        "90 test patterns of 3 classes from 23 libraries, 3 folds, 1 independent run" in page.text
-    )
+    assert "90 test patterns of 3 classes from 23 libraries, 3 folds, one seed." in page.text
+    assert "By fold" in page.text
 
 
 def test_accuracy_on_held_out_patterns_is_shown_when_known(results):
@@ -292,9 +291,9 @@ def test_pictures_of_patterns_without_a_truth():
 
 def test_same_arrays_give_the_same_bytes():
     scan = np.exp(-((GRID - 3) ** 2))
-    first = figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**2}, "scan")
-    assert first == figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**2}, "scan")
-    assert first != figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**3}, "scan")
+    first = figures.overlays(GRID, scan, scan**2, None, ["scan"])
+    assert first == figures.overlays(GRID, scan, scan**2, None, ["scan"])
+    assert first != figures.overlays(GRID, scan, scan**3, None, ["scan"])
 
 
 def test_picked_examples_are_extreme_and_middle():

@@ -71,7 +71,6 @@ def evaluate(
         if inputs.embedding_raw is not None:
             quality["embedding"] = _embedding_distances(inputs)
     folds = np.zeros(len(raw), int) if inputs.fold is None else np.asarray(inputs.fold)
-    runs = np.zeros(len(raw), int) if inputs.run is None else np.asarray(inputs.run)
     change = mean_change(refined, raw)
     results: dict[str, Any] = {
         "noun": noun,
@@ -80,7 +79,6 @@ def evaluate(
             "patterns": len(raw),
             "groups": draws.times.shape[1],
             "folds": len(np.unique(folds)),
-            "runs": len(np.unique(runs)),
             "classes": len(names),
             "length": raw.shape[1],
             "resamples": resamples,
@@ -97,8 +95,7 @@ def evaluate(
         "fixed": int((~own["raw"] & own["refined"]).sum()),
         "broken": int((own["raw"] & ~own["refined"]).sum()),
         "per_class": _per_class(inputs, own, quality.get("l1"), names, seed, resamples),
-        "per_fold": _per_part(folds, own, quality),
-        "per_run": _per_part(runs, own, quality),
+        "per_fold": _per_fold(folds, own, quality),
         "quality": {
             name: _quality(draws, *pair, METRICS[name].better if name in METRICS else "lower")
             for name, pair in quality.items()
@@ -192,14 +189,14 @@ def _per_class(
     return rows
 
 
-def _per_part(
-    parts: NDArray, own: dict[str, NDArray], quality: dict[str, tuple[NDArray, NDArray]]
+def _per_fold(
+    folds: NDArray, own: dict[str, NDArray], quality: dict[str, tuple[NDArray, NDArray]]
 ) -> dict[str, Any]:
-    """Headline numbers of each fold or run, with mean and sample standard deviation over them."""
+    """Headline numbers of each fold, with mean and sample standard deviation over them."""
     rows = []
-    for part in np.unique(parts):
-        chosen = parts == part
-        row: dict[str, Any] = {"part": str(part), "patterns": int(chosen.sum())}
+    for fold in np.unique(folds):
+        chosen = folds == fold
+        row: dict[str, Any] = {"part": str(fold), "patterns": int(chosen.sum())}
         row |= {kind: float(own[kind][chosen].mean()) for kind in own}
         row["gain"] = row["refined"] - row["raw"]
         for name in ("l1", "kl", "ncc"):

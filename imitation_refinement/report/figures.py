@@ -70,21 +70,6 @@ def overlays(
 
 
 @styled
-def overlay(
-    axis: ArrayLike, axis_name: str, patterns: Mapping[str, ArrayLike], title: str
-) -> bytes:
-    """Patterns [L] by name below each other, the first as raw: for scans without a known truth."""
-    figure = new_figure(10, 0.6 + 2 * len(patterns))
-    panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
-    for index, (panel, (name, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
-        _pattern(panel, axis, pattern, name, REFINED_COLOR if index else RAW_COLOR)
-    panels[0].set_title(title, loc="left", fontsize=10.5)
-    panels[-1].set_xlabel(axis_name)
-    figure.supylabel(ROOT_LABEL, fontsize=10)
-    return png(figure)
-
-
-@styled
 def heat_maps(
     axis: ArrayLike,
     raw: ArrayLike,

@@ -176,14 +176,6 @@ class Checkpoints:
             items[name] = jax.tree.map(_placed, items[name], abstract[name])
         return items, meta["user"]
 
-    def preempted(self, step: int) -> bool:
-        """Returns whether any process of this run has been told to stop.
-
-        True at the same step on every process. Works after `jax.distributed.initialize` only,
-        which catches SIGTERM for it.
-        """
-        return preempted(step)
-
     def _read_meta(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(**{META: ocp.args.JsonRestore()})
         try:
@@ -233,7 +225,11 @@ class Checkpoints:
 
 
 def preempted(step: int) -> bool:
-    """As `Checkpoints.preempted`, for code that holds no checkpoints."""
+    """Returns whether any process of this run has been told to stop.
+
+    True at the same step on every process. Works after `jax.distributed.initialize` only, which
+    catches SIGTERM for it.
+    """
     return ocp.utils.reached_preemption(step)
 
 

@@ -23,9 +23,6 @@ _STEPS_PER_S_SQUARED = 8192
 _SAME_Q = 1e-7
 # |F|^2 below this share of (sum f)^2 is a systematic absence plus rounding.
 _ZERO = 1e-20
-# pymatgen merges lines closer than this and drops those weaker than 1e-3 (of 100).
-_TWO_THETA_TOLERANCE = 1e-5
-_SCALED_INTENSITY_TOLERANCE = 1e-3
 
 
 class Reflections(NamedTuple):
@@ -179,45 +176,3 @@ def merge_lines(
     total = np.add.reduceat(intensity, first)
     kept = total >= min_relative * total.max()
     return q[first][kept], total[kept]
-
-
-def peaks_two_theta(
-    lattice: np.ndarray,
-    positions: np.ndarray,
-    numbers: np.ndarray,
-    *,
-    wavelength: float,
-    two_theta_min: float,
-    two_theta_max: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks by the direct sum over atoms with exact scattering factors, slow and plain.
-
-    Follows pymatgen's XRDCalculator: no displacement factor, lines within 1e-5 degrees are merged,
-    those below 1e-3 % of the strongest dropped. The oracle of `reflections`.
-
-    Returns:
-      (two_theta, intensity), float64 [peaks], degrees and percent of the strongest.
-    """
-    g_min, g_max = 2.0 * np.sin(np.radians([two_theta_min, two_theta_max]) / 2.0) / wavelength
-    bounds = np.floor(g_max * np.linalg.norm(lattice, axis=1) + 1e-9).astype(int)
-    box = np.stack(
-        np.meshgrid(*(np.arange(-bound, bound + 1) for bound in bounds), indexing="ij"), axis=-1
-    ).reshape(-1, 3)
-    g = reflection_q(lattice, box) / (2.0 * np.pi)
-    inside = (g > 0.0) & (g >= g_min) & (g <= g_max)
-    hkl, g = box[inside], g[inside]
-    factors = scattering_factor(np.asarray(numbers)[None], (g[:, None] / 2.0) ** 2)
-    structure_factor = np.sum(factors * np.exp(2j * np.pi * (hkl @ positions.T)), axis=1)
-    two_theta = 2.0 * np.degrees(np.arcsin(wavelength * g / 2.0))
-    intensity = np.abs(structure_factor) ** 2 * lorentz_polarization(two_theta)
-
-    order = np.argsort(two_theta)
-    two_theta, intensity = two_theta[order], intensity[order]
-    first, start = [], 0
-    while start < len(two_theta):
-        first.append(start)
-        start = int(np.searchsorted(two_theta, two_theta[start] + _TWO_THETA_TOLERANCE))
-    intensity = np.add.reduceat(intensity, first) if first else intensity
-    scaled = 100.0 * intensity / intensity.max(initial=1e-300)
-    kept = scaled > _SCALED_INTENSITY_TOLERANCE
-    return two_theta[first][kept], scaled[kept]
