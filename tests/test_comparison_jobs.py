@@ -68,7 +68,7 @@ class FakeClassifier:
 
     def predict(self, run, x):
         heights = self.sign * np.asarray(x)[:, [4, 12, 20], 0]
-        return Prediction(heights, heights, heights)
+        return Prediction(heights, heights, heights, -heights)
 
 
 @pytest.fixture

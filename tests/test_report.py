@@ -12,6 +12,7 @@ from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores
 from imitation_refinement.report import figures
 from imitation_refinement.report.page import number, render_report, write_report
 from imitation_refinement.tasks import Measure, Picture
+from imitation_refinement.xrd.grid import Q_LABEL
 from imitation_refinement.xrd.pictures import pattern_pictures
 
 NAMES = ("cubic", "hexagonal", "trigonal")
@@ -291,9 +292,9 @@ def test_pictures_of_patterns_without_a_truth():
 
 def test_same_arrays_give_the_same_bytes():
     scan = np.exp(-((GRID - 3) ** 2))
-    first = figures.overlays(GRID, scan, scan**2, None, ["scan"])
-    assert first == figures.overlays(GRID, scan, scan**2, None, ["scan"])
-    assert first != figures.overlays(GRID, scan, scan**3, None, ["scan"])
+    first = figures.overlays(GRID, scan, scan**2, None, ["scan"], Q_LABEL)
+    assert first == figures.overlays(GRID, scan, scan**2, None, ["scan"], Q_LABEL)
+    assert first != figures.overlays(GRID, scan, scan**3, None, ["scan"], Q_LABEL)
 
 
 def test_picked_examples_are_extreme_and_middle():

@@ -12,10 +12,9 @@ from imitation_refinement.stages.fields import (
     CLASSIFIER,
     REFINER,
     any_number,
-    check_length,
     check_schedule,
 )
-from imitation_refinement.xrd.fields import XRD, xrd_rules
+from imitation_refinement.xrd.fields import XRD, check_length, xrd_rules
 
 _OF_PATTERNS = {"network": choice(*classifier_names(1))} | CLASSIFIER
 _METHODS = any_number(choice(*METHODS))

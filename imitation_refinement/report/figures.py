@@ -25,7 +25,6 @@ from imitation_refinement.report.plots import (
 )
 from imitation_refinement.tasks import Picture
 
-Q_LABEL = "q (1/Å)"
 CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000")
 CLASS_MARKERS = "osD^vPX"
 RAW_COLOR, REFINED_COLOR, TRUTH_COLOR = "#D55E00", "#0072B2", "#C8C8C8"
@@ -49,7 +48,7 @@ def overlays(
     refined: ArrayLike,
     truth: ArrayLike | None,
     titles: Sequence[str],
-    axis_name: str = Q_LABEL,
+    axis_name: str,
 ) -> bytes:
     """Raw and refined over the true pattern, one pair of panels for each of the m rows [m, L]."""
     raw, refined = (np.atleast_2d(np.asarray(a)) for a in (raw, refined))
@@ -77,7 +76,7 @@ def heat_maps(
     truth: ArrayLike | None,
     labels: ArrayLike,
     class_names: Sequence[str],
-    axis_name: str = Q_LABEL,
+    axis_name: str,
     max_rows: int = 280,
 ) -> bytes:
     """Raw, refined and true patterns [n, L] as stacks in one order, sorted by class [n].

@@ -22,6 +22,7 @@ from imitation_refinement.method.classifier import (
     Distance,
     Prediction,
     classifier_step,
+    distance_of,
     init_classifier,
     predict,
 )
@@ -66,11 +67,6 @@ class FixedViews:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return np.stack([self._fixed(int(index)) for index in self._indices[rows]])
-
-
-def distance_of(section: ConfigDict) -> Distance:
-    """Returns the distance d that a classifier section asks for; scale 0 stands for one over D."""
-    return Distance(section.distance, section.distance_scale or None)
 
 
 class ClassifierProgram(NamedTuple):

@@ -23,8 +23,6 @@ from imitation_refinement.config import (
 )
 from imitation_refinement.errors import UserError
 from imitation_refinement.method.networks import (
-    build_classifier,
-    build_refiner,
     classifier_names,
     refiner_names,
 )
@@ -178,23 +176,6 @@ def trained(config: ConfigDict) -> dict[str, ConfigDict]:
     judges = config.get("judges", ConfigDict())
     sections = {"classifier": config.classifier, "refiner": config.refiner}
     return sections | {f"judges.{name}": section for name, section in judges.items()}
-
-
-def check_length(length: int, sections: Mapping[str, ConfigDict]) -> None:
-    """Checks that the networks of all sections take patterns of `length` points."""
-    for name, section in sections.items():
-        network = f"config.{name}.network = {section.network!r}"
-        if section.network in refiner_names(1):
-            multiple = build_refiner(section).axis_multiple
-            if length % multiple:
-                raise UserError(
-                    f"config.data.grid.length = {length}: must be a multiple of {multiple}, "
-                    f"such as {-(-length // multiple) * multiple}, for {network}"
-                )
-        elif length < (smallest := build_classifier(section).smallest_axis):
-            raise UserError(
-                f"config.data.grid.length = {length}: must be {smallest} or more for {network}"
-            )
 
 
 def check_schedule(name: str, section: ConfigDict) -> None:

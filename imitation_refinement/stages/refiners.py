@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks, optimizers
-from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.method.classifier import Classifier, distance_of
 from imitation_refinement.method.refiner import (
     RefinerObjective,
     RefinerState,
@@ -28,11 +28,7 @@ from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import uniform_indices
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract, train
-from imitation_refinement.stages.classifiers import (
-    TrainedClassifier,
-    classifier_stage,
-    distance_of,
-)
+from imitation_refinement.stages.classifiers import TrainedClassifier, classifier_stage
 from imitation_refinement.stages.run import Run
 
 Tree = Any

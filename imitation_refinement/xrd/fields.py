@@ -1,5 +1,7 @@
 """The config fields of X-ray patterns, and the rules that join them."""
 
+from collections.abc import Mapping
+
 from ml_collections import ConfigDict
 
 from imitation_refinement.config import (
@@ -13,7 +15,9 @@ from imitation_refinement.config import (
     sequence,
 )
 from imitation_refinement.errors import UserError
-from imitation_refinement.stages.fields import EVALUATE, TaskFields, check_length, trained
+from imitation_refinement.method.networks import build_classifier, build_refiner, refiner_names
+from imitation_refinement.stages.fields import EVALUATE, TaskFields, trained
+from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS
 
 XRD_DATA: dict[str, Check] = {
     "wavelength": number(above=0.0),
@@ -100,3 +104,20 @@ def check_structures(data: ConfigDict) -> None:
 
 
 XRD = TaskFields(1, XRD_DATA, EVALUATE, xrd_rules)
+
+
+def check_length(length: int, sections: Mapping[str, ConfigDict]) -> None:
+    """Checks that the networks of all sections take patterns of `length` points."""
+    for name, section in sections.items():
+        network = f"config.{name}.network = {section.network!r}"
+        if section.network in refiner_names(1):
+            multiple = build_refiner(section).axis_multiple
+            if length % multiple:
+                raise UserError(
+                    f"config.data.grid.length = {length}: must be a multiple of {multiple}, "
+                    f"such as {-(-length // multiple) * multiple}, for {network}"
+                )
+        elif length < (smallest := build_classifier(section, len(CRYSTAL_SYSTEMS)).smallest_axis):
+            raise UserError(
+                f"config.data.grid.length = {length}: must be {smallest} or more for {network}"
+            )

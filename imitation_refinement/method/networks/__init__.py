@@ -137,7 +137,7 @@ def _choose(field: str, value: str, choices: dict[str, Any]) -> Any:
     raise UserError(f"{field}: {value!r} is none of {', '.join(choices)}{hint}")
 
 
-def build_classifier(config: Any, num_classes: int = 7) -> DenseNet | VGG:
+def build_classifier(config: Any, num_classes: int) -> DenseNet | VGG:
     """Classifier named by `config.network` (a key of `CLASSIFIERS`), computing in `config.dtype`.
 
     Raises:
