@@ -27,6 +27,7 @@ from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.commands.scan_results import Failed, Names, Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
+from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.runtime.files import writing
 from imitation_refinement.xrd.formats import SUFFIXES, read_patterns
 from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid, parse_wavelength
@@ -195,10 +196,8 @@ def _assessed(
     """Puts a batch through the model; yields one record for each item, in order."""
     good: list[Placed] = [item for item in batch if not isinstance(item[2], UserError)]
     if good:
-        raw = np.stack([placed.pattern for _, _, placed in good])
-        silent = np.array([bool(placed.signal) for _, _, placed in good])
-        raw[silent] = 0.0
-        answer = model.assess(raw[..., None], np.stack([placed.mask for _, _, placed in good]))
+        raw, mask = as_arrays([placed for _, _, placed in good], model.grid.length)
+        answer = model.assess(raw, mask)
     index = 0
     for path, scan, placed in batch:
         if isinstance(placed, UserError):
@@ -226,7 +225,7 @@ def _assessed(
             verdict=str(answer.verdict[index]),
             reason=placed.signal or str(answer.reason[index]),
             change=float(answer.change[index]),
-            peaks=peak_table(refined, raw[index], placed.mask, model.grid, scan.wavelength),
+            peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=(*scan.notes, *_coverage(placed.mask), *trouble),
         )

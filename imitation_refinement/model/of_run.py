@@ -29,7 +29,7 @@ from imitation_refinement.model.portable import MODEL_FILE, is_model, save_model
 from imitation_refinement.runtime.files import read_json
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages.fields import check
-from imitation_refinement.stages.refiners import STREAMS, TrainedModel, folds, trained_model
+from imitation_refinement.stages.refiners import TrainedModel, folds, trained_model
 from imitation_refinement.stages.run import Run
 from imitation_refinement.xrd.fields import XRD
 from imitation_refinement.xrd.grid import Grid
@@ -122,7 +122,7 @@ def held_out(run: Run, model: Model) -> HeldOut:
         UserError: there is none.
     """
     if run.config.data.imperfect.measured:
-        rng = np.random.default_rng(run.seed(STREAMS["calibration"]))
+        rng = np.random.default_rng(run.seed("calibration"))
         pairs = [cast(XrdTask, run.task).held_out_pair(rng) for _ in range(GENERATED)]
         raw = np.stack([pattern for pattern, _, _ in pairs])
         label = np.array([label for _, _, label in pairs])

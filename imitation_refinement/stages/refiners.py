@@ -26,15 +26,13 @@ from imitation_refinement.method.refiner import (
 )
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import uniform_indices
-from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract, train
 from imitation_refinement.stages.classifiers import TrainedClassifier, classifier_stage
+from imitation_refinement.stages.finished import finished
 from imitation_refinement.stages.run import Run
 
 Tree = Any
 PRETRAINED = "refiner/pretrained"
-# First number of a seed, see Run.seed; 1, 2 and 5 are in `classifiers`.
-STREAMS = {"refiner": 3, "folds": 4, "pretraining": 6, "calibration": 7}
 
 
 @lru_cache(maxsize=8)
@@ -54,7 +52,7 @@ def folds(run: Run) -> np.ndarray:
     data, number = run.task.imperfect, run.config.evaluate.folds
     if data.fold is not None:
         return data.fold
-    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed(STREAMS["folds"]))
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed("folds"))
     fold = np.empty(len(data.label), np.int32)
     try:
         for index, (_, test) in enumerate(splitter.split(data.label, data.label, data.group)):
@@ -120,7 +118,7 @@ def refiner_stage(
 
     return train_refiner(
         run, classifier, name, section, len(training), example,
-        run.seed(STREAMS["refiner"], fold), pretrained,
+        run.seed("refiner", fold), pretrained,
     )  # fmt: skip
 
 
@@ -136,7 +134,7 @@ def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
         return pair_rows(run, rng)
 
     count = section.steps * section.batch_size
-    seed = run.seed(STREAMS["pretraining"])
+    seed = run.seed("pretraining")
     return train_refiner(run, classifier, PRETRAINED, section, count, example, seed, None)
 
 
@@ -205,18 +203,11 @@ def refiner_program(
 
 
 def finished_refiner(run: Run, section: ConfigDict, name: str) -> Tree | None:
-    """Loads the averaged parameters of a refiner whose training was finished, else returns None.
-
-    A damaged last checkpoint that was deleted, as its message advises, means not finished.
-    """
-    if not run.workdir.stage_done(name):
-        return None
+    """Loads the averaged parameters of a refiner whose training was finished, else returns None."""
     network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
-    like = abstract(partial(init_refiner, network, optimizer, run.task.input_shape, 0))
-    with Checkpoints(run.workdir.path / name) as checkpoints:
-        if checkpoints.latest_step() != section.steps:
-            return None
-        return checkpoints.restore(None, {"state": like})[0]["state"].ema_params
+    initial = partial(init_refiner, network, optimizer, run.task.input_shape, 0)
+    found = finished(run, name, section.steps, lambda: {"state": abstract(initial)}, folder="")
+    return None if found is None else found["state"].ema_params
 
 
 def refined_patterns(run: Run, params: Tree, x: np.ndarray) -> np.ndarray:
