@@ -135,7 +135,10 @@ def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
 
     count = section.steps * section.batch_size
     seed = run.seed("pretraining")
-    return train_refiner(run, classifier, PRETRAINED, section, count, example, seed, None)
+    return train_refiner(
+        run, classifier, PRETRAINED, section, count, example, seed, None,
+        rate="pretrain_learning_rate",
+    )  # fmt: skip
 
 
 def pair_rows(run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -153,6 +156,7 @@ def train_refiner(
     example: Callable[[int, np.random.Generator], dict[str, np.ndarray]],
     seed: int,
     pretrained: Tree | None,
+    rate: str = "learning_rate",
 ) -> Tree:
     """Runs Algorithm 2 over `count` examples and returns the averaged parameters."""
     network = networks.build_refiner(section)
@@ -176,6 +180,7 @@ def train_refiner(
         section=section,
         run=run.config.run,
         workdir=run.workdir,
+        rate=rate,
     )
     run.workdir.mark_done(name)
     return state.ema_params
