@@ -1,6 +1,6 @@
 """The answer in plain words: did refinement help, by how much, how sure are we?
 
-Here belongs the rule that turns the numbers of evaluation.evaluate into yes, no or unclear. Four
+Belongs here: the rule that turns the numbers of evaluation.evaluate into yes, no or unclear. Four
 questions are asked, each answered by a 95 % interval:
 
 - recognised: is the frozen classifier's accuracy gain above zero?
@@ -14,8 +14,6 @@ questions are asked, each answered by a 95 % interval:
 Helped is *yes* when all answers are yes, *no* when any is no, and *unclear* otherwise; l1 and KL
 moving in opposite directions is unclear, not yes.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any

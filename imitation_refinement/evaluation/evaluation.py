@@ -1,7 +1,8 @@
 """Did refinement help? Arrays in, one nested dict of plain numbers out.
 
-Here belong the choice of figures of merit, their intervals and the verdict. Metrics themselves are
-in metrics.py, peaks in peaks.py, pictures in figures.py, words and layout in report.py. No files.
+Belongs here: the choice of figures of merit and their intervals. Metrics themselves are in
+`metrics`, peaks in `peaks`, the answer in `answer`, pictures, words and layout in `report`. No
+files.
 
 Shapes: n test examples (patterns of L points, or images, taken as rows of L points), K classes, D
 embedding dimensions. Every estimate with an interval is {'value', 'low', 'high'}: 95 % bootstrap
@@ -9,8 +10,6 @@ over groups (libraries), low and high None where fewer than MIN_GROUPS groups or
 make an interval meaningless. Accuracies are fractions in [0, 1]. Where nobody knows the truth, what
 needs it is None or left out.
 """
-
-from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any

@@ -3,8 +3,6 @@
 Shapes: n test examples, K classes, D embedding dimensions. No figures of merit, no files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

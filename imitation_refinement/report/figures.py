@@ -1,11 +1,9 @@
 """Pictures of patterns, embeddings and training: arrays in, PNG bytes out.
 
-The only door to scikit-learn's t-SNE; that to matplotlib is `plots`. Here belongs how things look,
+The only door to scikit-learn's t-SNE; that to matplotlib is `plots`. Belongs here: how things look,
 not what is true about them. Colours are those of Okabe and Ito, which colour-blind readers can tell
 apart; classes differ in marker as well.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any

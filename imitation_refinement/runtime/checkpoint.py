@@ -1,6 +1,6 @@
 """Checkpoints on disk: Orbax for atomic folders of arrays, and on top what Orbax does not do.
 
-What belongs here: the only import of Orbax in the program. Orbax has no checksums (one flipped bit
+Belongs here: the only import of Orbax in the program. Orbax has no checksums (one flipped bit
 restores as a wrong weight) and casts another dtype silently, so the shape, dtype and CRC-32 of each
 leaf are saved beside the arrays and compared on the way back. A leaf is an array of numbers; random
 keys are not saved, since all randomness is a function of integers.

@@ -1,6 +1,6 @@
 """The folder of one run: its config, its environment, which stages are done, its metrics.
 
-What belongs here: files of a run that are neither checkpoints nor figures. Only the main process
+Belongs here: files of a run that are neither checkpoints nor figures. Only the main process
 writes; the others may read.
 
     config.json         the resolved config

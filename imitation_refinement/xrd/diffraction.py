@@ -29,9 +29,9 @@ class Reflections(NamedTuple):
     """Reflections of half of reciprocal space; the other half (Friedel) is in the intensity.
 
     Attributes:
-      hkl: int64 [m, 3], indices of the given (primitive) lattice.
-      q: float64 [m].
-      intensity: float64 [m], 2 |F|^2 LP, electrons squared.
+        hkl: int64 [m, 3], indices of the given (primitive) lattice.
+        q: float64 [m].
+        intensity: float64 [m], 2 |F|^2 LP, electrons squared.
     """
 
     hkl: np.ndarray
@@ -55,16 +55,16 @@ def reflections(
     scattering factors come from a table in steps of s^2 (error below 1e-5 of Z).
 
     Args:
-      lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
-      positions: [n, 3], fractional.
-      numbers: int [n], atomic numbers 1..98.
-      q_min: smallest q.
-      q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
-      wavelength: of the Lorentz-polarization factor.
-      b_iso: isotropic displacement parameter of every atom.
+        lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
+        positions: [n, 3], fractional.
+        numbers: int [n], atomic numbers 1..98.
+        q_min: smallest q.
+        q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
+        wavelength: of the Lorentz-polarization factor.
+        b_iso: isotropic displacement parameter of every atom.
 
     Raises:
-      ValueError: q_max is beyond 4 pi, the end of the scattering-factor table.
+        ValueError: q_max is beyond 4 pi, the end of the scattering-factor table.
     """
     q_max = min(q_max, 4.0 * np.pi / wavelength * (1.0 - 1e-9))
     if q_max > 4.0 * np.pi:
@@ -130,7 +130,7 @@ def lorentz_polarization(two_theta: np.ndarray) -> np.ndarray:
     """(1 + cos^2 2theta) / (sin^2 theta cos theta), unpolarised beam, no monochromator.
 
     Args:
-      two_theta: degrees, inside (0, 180).
+        two_theta: degrees, inside (0, 180).
     """
     double = np.radians(two_theta)
     theta = 0.5 * double
@@ -161,12 +161,12 @@ def merge_lines(
     """Adds up reflections of equal d and drops weak lines.
 
     Args:
-      q: [m], any order.
-      intensity: [m].
-      min_relative: lines below this share of the strongest are dropped.
+        q: [m], any order.
+        intensity: [m].
+        min_relative: lines below this share of the strongest are dropped.
 
     Returns:
-      (q, intensity), float64, sorted by q.
+        (q, intensity), float64, sorted by q.
     """
     if len(q) == 0:
         return np.zeros(0), np.zeros(0)
