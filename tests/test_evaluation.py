@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.evaluation.answer import verdict
+from imitation_refinement.evaluation.answer import answer
 from imitation_refinement.evaluation.evaluation import evaluate
 from imitation_refinement.evaluation.inputs import (
     EvaluationInputs,
@@ -222,7 +222,7 @@ def judged(gain, l1, kl, judges, readers=()):
     found = {f"judge_{i}": judge(gain, False) for i, gain in enumerate(judges)}
     found |= {f"reader_{i}": judge(gain, True) for i, gain in enumerate(readers)}
     changes = {} if l1 is None else {"l1": l1, "kl": kl}
-    return verdict(
+    return answer(
         {
             "noun": "patterns",
             "group_noun": "libraries",

@@ -11,6 +11,7 @@ from imitation_refinement.evaluation.evaluation import evaluate
 from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores
 from imitation_refinement.report import figures
 from imitation_refinement.report.page import number, render_report, write_report
+from imitation_refinement.report.pictures import shared_pictures
 from imitation_refinement.tasks import Measure, Picture
 from imitation_refinement.xrd.grid import Q_LABEL
 from imitation_refinement.xrd.pictures import pattern_pictures
@@ -69,7 +70,7 @@ def pictures(results):
         for step in (1, 2, 3)
     ] + [{"stage": "classifier", "step": 5, "loss": 0.5, "prototype_loss": 2.0}]
     inputs, prototypes = make_inputs(), np.eye(3, 8)
-    shared = figures.shared_pictures(inputs, results, prototypes=prototypes, metrics=records)
+    shared = shared_pictures(inputs, results, prototypes=prototypes, metrics=records)
     return pattern_pictures(inputs, GRID, "q (1/Å)", NAMES) | shared
 
 
@@ -206,7 +207,7 @@ def test_images_without_a_truth_make_a_page_that_speaks_of_none():
         images(), noun="images", group_noun="images", readers=["mnist"], resamples=200
     )
     results["measures"] = {"far": Measure("Change far from strokes", 0.013, percent=True)._asdict()}
-    shared = figures.shared_pictures(images(), results)
+    shared = shared_pictures(images(), results)
     assert set(shared) == {"confusion"}
     text = render_report(results, shared.values(), {})
     page = Page(text)

@@ -22,8 +22,8 @@ from absl import logging
 from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher, Match
 from imitation_refinement.commands.peak_table import peak_table
+from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import ENDINGS, BatchTables, write_patterns
-from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.commands.scan_results import Failed, Names, Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
@@ -81,7 +81,7 @@ def refine_scans(
     }
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    interrupted, draw = False, ScanPicture()
+    interrupted, draw = False, ScanFigure()
     page = BatchPage(model.grid, model.class_names, header)
     with BatchTables(output, model.class_names, header) as tables:
         stream = _placed(files, model, wavelength, started)

@@ -24,7 +24,7 @@ READERS_MAY_LOSE = 0.01  # accuracy
 Estimate = dict[str, float | None]
 
 
-def verdict(results: dict[str, Any]) -> dict[str, Any]:
+def answer(results: dict[str, Any]) -> dict[str, Any]:
     """Returns {'helped', 'answers', 'headline', 'sentences'} for the dict that evaluate builds."""
     accuracy, quality, noun = results["accuracy"], results["quality"], results["noun"]
     gain = accuracy["classifier"]["gain"]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from imitation_refinement.evaluation.answer import verdict
+from imitation_refinement.evaluation.answer import answer
 from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores, check, scores_of
 from imitation_refinement.evaluation.metrics import (
     METRICS,
@@ -113,7 +113,7 @@ def evaluate(
             if logits is not None
         },
     }
-    results["verdict"] = verdict(results)
+    results["verdict"] = answer(results)  # under the name that files have had
     return results
 
 

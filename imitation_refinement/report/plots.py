@@ -1,4 +1,4 @@
-"""What all pictures have in common: their style, pieces of panels and the way to PNG bytes.
+"""What all figures have in common: their style, pieces of panels and the way to PNG bytes.
 
 The only door to matplotlib's drawing (`digits.fonts` asks it for the place of a font), by its
 object interface: no display, no global state.
