@@ -3,17 +3,24 @@
 import numpy as np
 from scipy.special import voigt_profile
 
-from imitation_refinement.xrd.diffraction import (
-    lorentz_polarization,
-    reflection_q,
-    scattering_factor,
-)
+from imitation_refinement.xrd.diffraction import reflection_q, scattering_factor
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.profiles import SIGMA_PER_FWHM, scherrer_fwhm
 
 # pymatgen merges lines closer than this and drops those weaker than 1e-3 (of 100).
 TWO_THETA_TOLERANCE = 1e-5
 SCALED_INTENSITY_TOLERANCE = 1e-3
+
+
+def lorentz_polarization(two_theta: np.ndarray) -> np.ndarray:
+    """(1 + cos^2 2theta) / (sin^2 theta cos theta), unpolarised beam, no monochromator.
+
+    Args:
+        two_theta: degrees, inside (0, 180).
+    """
+    double = np.radians(two_theta)
+    theta = 0.5 * double
+    return (1.0 + np.cos(double) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
 
 
 def peaks_two_theta(

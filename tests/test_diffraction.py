@@ -7,11 +7,10 @@ import pytest
 from pymatgen.analysis.diffraction.xrd import XRDCalculator
 from pymatgen.core import Lattice, Structure
 from reference_crystals import REFERENCE, arrays_of, reference_structure
-from reference_patterns import peaks_two_theta
+from reference_patterns import lorentz_polarization, peaks_two_theta
 
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, random_prototype
 from imitation_refinement.xrd.diffraction import (
-    lorentz_polarization,
     merge_lines,
     reflection_q,
     reflections,

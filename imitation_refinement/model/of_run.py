@@ -62,13 +62,12 @@ def load_run_model(folder: Path) -> Model:
     return model
 
 
-def model_from_run(run: Run, trained: TrainedModel, name: str = "") -> Model:
+def model_from_run(run: Run, trained: TrainedModel) -> Model:
     """Returns what a run of X-ray patterns trained as a calibrated model.
 
     Args:
         run: whose task is an `XrdTask`.
         trained: its networks.
-        name: to tell it from other models; the name of the work directory if empty.
 
     Raises:
         UserError: its test patterns have no labels.
@@ -89,7 +88,7 @@ def model_from_run(run: Run, trained: TrainedModel, name: str = "") -> Model:
         refiners=tuple(jax.device_get(params) for params in refiners),
         calibration=Calibration(1.0, 1.0, None, {}, _no_cloud(classifier), {}),
         origin={
-            "name": name or run.workdir.path.name,
+            "name": run.workdir.path.name,
             "version": __version__,
             "config_sha256": hashlib.sha256(to_json(resolved).encode()).hexdigest(),
             "config": resolved,

@@ -126,17 +126,6 @@ def reflection_q(lattice: np.ndarray, hkl: np.ndarray) -> np.ndarray:
     return 2.0 * np.pi * np.sqrt(np.sum((hkl @ np.linalg.inv(lattice).T) ** 2, axis=1))
 
 
-def lorentz_polarization(two_theta: np.ndarray) -> np.ndarray:
-    """(1 + cos^2 2theta) / (sin^2 theta cos theta), unpolarised beam, no monochromator.
-
-    Args:
-        two_theta: degrees, inside (0, 180).
-    """
-    double = np.radians(two_theta)
-    theta = 0.5 * double
-    return (1.0 + np.cos(double) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
-
-
 def scattering_factor(numbers: np.ndarray, s_squared: np.ndarray) -> np.ndarray:
     """f(s) = Z - 41.78214 s^2 sum_i a_i exp(-b_i s^2), electrons; numbers and s^2 broadcast.
 
