@@ -118,7 +118,8 @@ def test_unet_34k_by_counting_layers():
 
     down = conv(1, 32) + 4 * conv(32, 32)
     up = conv(32, 32) + 3 * conv(64, 32) + conv(32, 1, kernel=1)
-    assert down + up == 34_209
+    network = build_refiner(section("unet_34k"))
+    assert parameter_count(network, 1, 2000, 1) == down + up == 34_209
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
