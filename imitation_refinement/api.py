@@ -29,6 +29,7 @@ import numpy as np
 
 from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model
+from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases import identify as identification
 from imitation_refinement.phases.identify import Identified, Phases, parse_elements
 from imitation_refinement.phases.prototypes import GRID
@@ -100,12 +101,7 @@ def place(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """
     scans = [patterns] if isinstance(patterns, Scan) else patterns
     if not isinstance(scans, np.ndarray) and all(isinstance(scan, Scan) for scan in scans):
-        placed = [on_grid(scan, model.grid) for scan in scans]
-        shape = (len(placed), model.grid.length)
-        # One without a signal holds noise alone, which is not to be shown to the networks.
-        patterns_of = [one.pattern * (not one.signal) for one in placed]
-        raw = np.array(patterns_of, np.float32).reshape(shape)
-        return raw[..., None], np.array([one.mask for one in placed], bool).reshape(shape)
+        return as_arrays([on_grid(scan, model.grid) for scan in scans], model.grid.length)
     raw = _rows(scans, model.grid.length)
     top = np.maximum(raw.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     return (raw / top).astype(np.float32)[..., None], np.ones(raw.shape, bool)
