@@ -33,7 +33,7 @@ WEIGHTS = (1.0, 0.8, 0.4)  # of examples of these
 ABSENT_SHARE, ITSELF_SHARE = 0.4, 0.15  # of the scans that also make such an example
 CANDIDATES = 60
 ACCURACY = 0.97  # of the crystal systems of answers that are called confident
-UNKNOWN_CONFIDENT = 0.04  # largest share of the phases not in the library that are
+UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are
 FOLDS = 5  # of the formulas; the first chooses the levels
 _Q = (0.3, 6.6)  # 1/angstrom, of simulated reflections
 _FAINT = 1e-5  # of the strongest reflection
@@ -62,6 +62,7 @@ class Examples(NamedTuple):
     Attributes:
         features: float32 `[n, K, F]`.
         right: candidates of the scan's phase, bool `[n, K]`.
+        phase: number of the phase of each candidate, int `[n, K]`.
         system: of each candidate, int `[n, K]`.
         true_system: of the scan, int `[n]`.
         situation: OTHER, ABSENT or ITSELF, int `[n]`.
@@ -70,6 +71,7 @@ class Examples(NamedTuple):
 
     features: np.ndarray
     right: np.ndarray
+    phase: np.ndarray
     system: np.ndarray
     true_system: np.ndarray
     situation: np.ndarray
@@ -132,7 +134,6 @@ def examples_of(
     mask: np.ndarray,
     entry: int,
     prototypes: Prototypes,
-    phase: np.ndarray,
     rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields (situation, candidates int `[K]`, features `[K, F]`) of a simulated scan.
@@ -142,9 +143,9 @@ def examples_of(
         mask: bool `[L]`.
         entry: the structure that it is of.
         prototypes: N of them.
-        phase: number of the phase (formula and space group) of each, int `[N]`.
         rng: draws which situations.
     """
+    phase = prototypes.phase
     own = phase == phase[entry]
     without = {
         OTHER: np.arange(len(phase)) == entry,
@@ -175,7 +176,6 @@ def make_examples(
     entries: np.ndarray,
     atoms_of: Callable[[int], Atoms],
     prototypes: Prototypes,
-    phase: np.ndarray,
     system: np.ndarray,
     formula: np.ndarray,
     *,
@@ -190,13 +190,12 @@ def make_examples(
         entries: structures, int `[m]`.
         atoms_of: their atoms.
         prototypes: N of them.
-        phase: number of the phase of each prototype, int `[N]`.
         system: crystal system of each, int `[N]`.
         formula: number of the formula of each, int `[N]`.
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
-    rows: list[tuple[Any, ...]] = []
+    phase, rows = prototypes.phase, []
     for number, entry in enumerate(entries.tolist(), first):
         try:
             placed = simulated_placed(
@@ -208,12 +207,13 @@ def make_examples(
         if placed.signal:
             continue
         rng = np.random.default_rng([seed, number, 1])
-        found = examples_of(placed.pattern, placed.mask, entry, prototypes, phase, rng)
+        found = examples_of(placed.pattern, placed.mask, entry, prototypes, rng)
         for situation, candidates, features in found:
             rows.append(
                 (
                     features,
                     phase[candidates] == phase[entry],
+                    phase[candidates],
                     system[candidates],
                     system[entry],
                     situation,
@@ -234,11 +234,12 @@ def fit_calibration(examples: Examples, *, seed: int = 0, **options: Any) -> Cal
     held = examples.formula % FOLDS == 0
     alike = examples.system == examples.true_system[:, None]
     weight = np.asarray(WEIGHTS, np.float32)[examples.situation]
+    kept = ~held
     posterior = fit_posterior(
-        examples.features[~held], examples.right[~held], alike[~held], weight[~held], seed=seed,
-        **options,
+        examples.features[kept], examples.right[kept], alike[kept], examples.phase[kept],
+        weight[kept], seed=seed, **options,
     )  # fmt: skip
-    found = probabilities(examples.features[held], posterior)
+    found = probabilities(examples.features[held], posterior, examples.phase[held])
     classes = np.arange(7)
     one_hot = examples.system[held][:, :, None] == classes
     inside = (np.exp(found.log)[:, :, None] * one_hot).sum(axis=1)
@@ -254,7 +255,7 @@ def confident_level(confidence: np.ndarray, correct: np.ndarray, absent: np.ndar
     """Returns the lowest level at which enough of the confident answers are right.
 
     At this level 97 % of the systems are right, and of the phases that are not in the library at
-    most 4 % are called confident. Above 1 where there is none: nothing is confident then.
+    most 5 % are called confident. Above 1 where there is none: nothing is confident then.
 
     Args:
         confidence: of each answer, `[n]`.
