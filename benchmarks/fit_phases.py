@@ -66,6 +66,7 @@ def numbers(names: list[str]) -> np.ndarray:
 def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
     """Returns all examples, from the parts that are there and the rest simulated."""
     formula = [reduced(str(text)) for text in library.formula]
+    phase = numbers([f"{f} {g}" for f, g in zip(formula, library.space_group, strict=True)])
     plan = planned(library, _SCANS.value, _SEED.value)
     found = []
     for first in range(0, len(plan), _PART):
@@ -73,7 +74,7 @@ def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
         if not path.exists():
             part = make_examples(
                 plan[first : first + _PART], lambda entry: atoms_of(library, entry), prototypes,
-                library.crystal_system, numbers(formula), first=first, seed=_SEED.value,
+                phase, library.crystal_system, numbers(formula), first=first, seed=_SEED.value,
             )  # fmt: skip
             atomic_write_npz(path, part._asdict())
             logging.info("%d of %d scans", first + _PART, len(plan))
@@ -83,11 +84,9 @@ def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
 
 def main(_: list[str]) -> None:
     library = load_library(_LIBRARY.value)
-    groups = zip(library.formula, library.space_group, strict=True)
     prototypes = build_prototypes(
-        library.q, library.amplitude, library.offsets, library.computed, GRID,
-        phase=numbers([f"{reduced(str(text))} {group}" for text, group in groups]),
-    )  # fmt: skip
+        library.q, library.amplitude, library.offsets, library.computed, GRID
+    )
     found = examples(library, prototypes, Path(_PARTS.value))
     calibration = fit_calibration(found, seed=_SEED.value)
     made = (

@@ -72,6 +72,9 @@ class Scans(NamedTuple):
 
 def known(library: Library) -> Known:
     """Returns a library with its prototypes, phases and elements."""
+    prototypes = build_prototypes(
+        library.q, library.amplitude, library.offsets, library.computed, GRID
+    )
     formulas = [str(text) for text in library.formula]
     whole = [
         str(text) or formula for text, formula in zip(library.composition, formulas, strict=True)
@@ -82,11 +85,9 @@ def known(library: Library) -> Known:
     of_each = [elements(text) for text in whole]
     found = tuple(sorted(set().union(*of_each)))
     bits = np.array([[element in own for element in found] for own in of_each])
-    phase = np.unique(names, return_inverse=True)[1]
-    prototypes = build_prototypes(
-        library.q, library.amplitude, library.offsets, library.computed, GRID, phase=phase
+    return Known(
+        library, prototypes, names, wholes, np.unique(names, return_inverse=True)[1], bits, found
     )
-    return Known(library, prototypes, names, wholes, phase, bits, found)
 
 
 def placed(manifest: Path) -> Scans:

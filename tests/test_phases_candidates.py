@@ -29,7 +29,6 @@ from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.xrd.grid import Grid
 
 GRID = Grid(0.65, 5.65, 2000)
-PHASES = np.array([[4, 4, 0, 1, 0, 2, 7, 3, 4]])  # of nine candidates
 
 
 def some_posterior(figures=5, seed=0):
@@ -64,7 +63,7 @@ def structures(*line_lists):
 
 def test_probabilities_and_none_sum_to_one():
     features = np.random.default_rng(1).normal(size=(7, 9, 5))
-    found = probabilities(features, some_posterior(), PHASES[:, :9].repeat(7, axis=0))
+    found = probabilities(features, some_posterior())
     np.testing.assert_allclose(np.exp(found.log).sum(axis=1) + found.none, 1.0, atol=1e-12)
     np.testing.assert_allclose(found.vote.sum(axis=1), 1.0, atol=1e-12)
 
@@ -75,9 +74,8 @@ def test_the_form_for_gradients_gives_the_same_numbers():
     x = ((features - posterior.mean) / posterior.scale).astype(np.float32)
     names = [name for name in Posterior._fields if name not in ("mean", "scale")]
     params = {name: jnp.asarray(getattr(posterior, name), jnp.float32) for name in names}
-    phase = PHASES[:, :6].repeat(4, axis=0)
-    logits, vote = _logits(params, jnp.asarray(x), jnp.asarray(phase, jnp.int32))
-    found = probabilities(features, posterior, phase)
+    logits, vote = _logits(params, jnp.asarray(x))
+    found = probabilities(features, posterior)
     odds = np.exp(np.asarray(logits) - np.asarray(logits).max(axis=1, keepdims=True))
     np.testing.assert_allclose(found.none, odds[:, -1] / odds.sum(axis=1), rtol=1e-4)
     shares = np.exp(np.asarray(vote)) / np.exp(np.asarray(vote)).sum(axis=1, keepdims=True)
@@ -87,9 +85,7 @@ def test_the_form_for_gradients_gives_the_same_numbers():
 def test_the_order_of_candidates_does_not_matter():
     posterior, rng = some_posterior(), np.random.default_rng(3)
     features, order = rng.normal(size=(1, 8, 5)), rng.permutation(8)
-    phase = PHASES[:, :8]
-    found = probabilities(features, posterior, phase)
-    permuted = probabilities(features[:, order], posterior, phase[:, order])
+    found, permuted = (probabilities(f, posterior) for f in (features, features[:, order]))
     np.testing.assert_allclose(permuted.log[0], found.log[0, order], atol=1e-12)
     assert permuted.none[0] == pytest.approx(found.none[0])
 
@@ -105,13 +101,12 @@ def test_a_fit_learns_what_tells_the_right_candidate_and_that_there_is_none():
     features, right = features[order], right[order]
     # Figure 1 tells the class: the vote must follow it, not figure 0.
     alike = features[:, :, 1] > 0.3
-    phase = np.tile(np.arange(6), (900, 1))
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
         posterior = fit_posterior(
-            features[:700], right[:700], alike[:700], phase[:700], np.ones(700), steps=600,
+            features[:700], right[:700], alike[:700], np.ones(700), steps=600,
             learning_rate=0.01, decay=1e-5,
         )  # fmt: skip
-    found = probabilities(features[700:], posterior, phase[700:])
+    found = probabilities(features[700:], posterior)
     known = right[700:].any(axis=1)
     first = found.log.argmax(axis=1)
     assert np.mean(right[700:][known, first[known]]) > 0.98

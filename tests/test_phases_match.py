@@ -64,7 +64,7 @@ def by_cosine(weight=40.0):
     linear[FEATURES.index("cosine")] = weight
     return Posterior(
         np.zeros(figures), np.ones(figures), linear, np.zeros((figures, 2)), np.zeros(2),
-        np.zeros(2), linear, np.zeros(2), np.zeros((3 * figures + 4, 2)), np.zeros(2), np.zeros(2),
+        np.zeros(2), linear, np.zeros(2), np.zeros((3 * figures + 3, 2)), np.zeros(2), np.zeros(2),
         np.array(-50.0),
     )  # fmt: skip
 

@@ -131,17 +131,17 @@ def test_examples_leave_out_what_they_say():
         q, intensity = merge_lines(found.q, found.intensity, min_relative=1e-3)
         lists.append((q, np.sqrt(intensity)))
     lists += [(np.sort(rng.uniform(0.8, 5.5, 20)), rng.random(20)) for _ in range(80)]
-    phase = np.array([0, 0, *range(1, len(lists) - 1)])
     prototypes = build_prototypes(
         np.concatenate([q for q, _ in lists]).astype(np.float32),
         np.concatenate([a for _, a in lists]),
         np.concatenate([[0], np.cumsum([len(q) for q, _ in lists])]),
-        np.zeros(len(lists)), GRID, phase=phase,
+        np.zeros(len(lists)), GRID,
     )  # fmt: skip
+    phase = np.array([0, 0, *range(1, len(lists) - 1)])
     system = np.full(len(lists), CUBIC)
     found = make_examples(
         np.array([0, 2] * 6), lambda entry: rock_salt((5.64, 5.65, 4.21)[entry]), prototypes,
-        system, phase,
+        phase, system, phase,
     )  # fmt: skip
     assert set(found.situation.tolist()) == {OTHER, ABSENT, ITSELF}
     of_first, of_third = found.formula == 0, found.formula == 1

@@ -62,7 +62,6 @@ class Examples(NamedTuple):
     Attributes:
         features: float32 `[n, K, F]`.
         right: candidates of the scan's phase, bool `[n, K]`.
-        phase: number of the phase of each candidate, int `[n, K]`.
         system: of each candidate, int `[n, K]`.
         true_system: of the scan, int `[n]`.
         situation: OTHER, ABSENT or ITSELF, int `[n]`.
@@ -71,7 +70,6 @@ class Examples(NamedTuple):
 
     features: np.ndarray
     right: np.ndarray
-    phase: np.ndarray
     system: np.ndarray
     true_system: np.ndarray
     situation: np.ndarray
@@ -134,6 +132,7 @@ def examples_of(
     mask: np.ndarray,
     entry: int,
     prototypes: Prototypes,
+    phase: np.ndarray,
     rng: np.random.Generator,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yields (situation, candidates int `[K]`, features `[K, F]`) of a simulated scan.
@@ -143,9 +142,9 @@ def examples_of(
         mask: bool `[L]`.
         entry: the structure that it is of.
         prototypes: N of them.
+        phase: number of the phase (formula and space group) of each, int `[N]`.
         rng: draws which situations.
     """
-    phase = prototypes.phase
     own = phase == phase[entry]
     without = {
         OTHER: np.arange(len(phase)) == entry,
@@ -176,6 +175,7 @@ def make_examples(
     entries: np.ndarray,
     atoms_of: Callable[[int], Atoms],
     prototypes: Prototypes,
+    phase: np.ndarray,
     system: np.ndarray,
     formula: np.ndarray,
     *,
@@ -190,12 +190,13 @@ def make_examples(
         entries: structures, int `[m]`.
         atoms_of: their atoms.
         prototypes: N of them.
+        phase: number of the phase of each prototype, int `[N]`.
         system: crystal system of each, int `[N]`.
         formula: number of the formula of each, int `[N]`.
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
-    phase, rows = prototypes.phase, []
+    rows: list[tuple[Any, ...]] = []
     for number, entry in enumerate(entries.tolist(), first):
         try:
             placed = simulated_placed(
@@ -207,13 +208,12 @@ def make_examples(
         if placed.signal:
             continue
         rng = np.random.default_rng([seed, number, 1])
-        found = examples_of(placed.pattern, placed.mask, entry, prototypes, rng)
+        found = examples_of(placed.pattern, placed.mask, entry, prototypes, phase, rng)
         for situation, candidates, features in found:
             rows.append(
                 (
                     features,
                     phase[candidates] == phase[entry],
-                    phase[candidates],
                     system[candidates],
                     system[entry],
                     situation,
@@ -234,12 +234,11 @@ def fit_calibration(examples: Examples, *, seed: int = 0, **options: Any) -> Cal
     held = examples.formula % FOLDS == 0
     alike = examples.system == examples.true_system[:, None]
     weight = np.asarray(WEIGHTS, np.float32)[examples.situation]
-    kept = ~held
     posterior = fit_posterior(
-        examples.features[kept], examples.right[kept], alike[kept], examples.phase[kept],
-        weight[kept], seed=seed, **options,
+        examples.features[~held], examples.right[~held], alike[~held], weight[~held], seed=seed,
+        **options,
     )  # fmt: skip
-    found = probabilities(examples.features[held], posterior, examples.phase[held])
+    found = probabilities(examples.features[held], posterior)
     classes = np.arange(7)
     one_hot = examples.system[held][:, :, None] == classes
     inside = (np.exp(found.log)[:, :, None] * one_hot).sum(axis=1)

@@ -191,7 +191,7 @@ def _row(
     order = best_of(scan.root, scan.mask, prototypes, found, drawn, best)
     found = found[order]
     shift, displacement, features = weigh(*scan, prototypes, found, drawn[order])
-    weighed = probabilities(features[None], posterior, prototypes.phase[found][None])
+    weighed = probabilities(features[None], posterior)
     column = dict(zip(FEATURES, features.T, strict=True))
     order = np.argsort(-weighed.log[0], kind="stable")
     empty = best - len(order)

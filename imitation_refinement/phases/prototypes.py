@@ -37,7 +37,6 @@ class Prototypes(NamedTuple):
             float32 `[M]`.
         offsets: int64 `[N + 1]`.
         kind: MEASURED, OLDER_COMPUTED or NEWER_COMPUTED, int8 `[N]`.
-        phase: number of the phase (formula and space group), int32 `[N]`.
         coarse: root patterns of norm about 127, int8 `[N, L / 8]`.
         grid: of the patterns that are matched.
     """
@@ -46,7 +45,6 @@ class Prototypes(NamedTuple):
     height: np.ndarray
     offsets: np.ndarray
     kind: np.ndarray
-    phase: np.ndarray
     coarse: np.ndarray
     grid: Grid
 
@@ -57,13 +55,7 @@ class Prototypes(NamedTuple):
 
 
 def build_prototypes(
-    q: np.ndarray,
-    amplitude: np.ndarray,
-    offsets: np.ndarray,
-    kind: np.ndarray,
-    grid: Grid = GRID,
-    *,
-    phase: np.ndarray | None = None,
+    q: np.ndarray, amplitude: np.ndarray, offsets: np.ndarray, kind: np.ndarray, grid: Grid
 ) -> Prototypes:
     """Returns the prototypes of some line lists.
 
@@ -73,8 +65,6 @@ def build_prototypes(
         offsets: where the lines of each begin, `[N + 1]`.
         kind: of the source, `[N]`.
         grid: of the patterns to be matched, uniform in ln q.
-        phase: number of the phase of each, int `[N]`: determinations of one phase confirm each
-            other. Without it each is a phase of its own.
 
     Raises:
         ValueError: the grid is not uniform in ln q or its length is no multiple of 8.
@@ -94,9 +84,7 @@ def build_prototypes(
         drawn = coarsened(draw_roots(position, height, offsets, rows, grid))
         scale = _LEVELS / np.maximum(drawn.max(axis=1, keepdims=True), 1e-12)
         coarse[rows] = np.rint(drawn * scale)
-    phase = np.arange(count) if phase is None else phase
-    kinds, phases = np.asarray(kind, np.int8), np.asarray(phase, np.int32)
-    return Prototypes(position, height, offsets, kinds, phases, coarse, grid)
+    return Prototypes(position, height, offsets, np.asarray(kind, np.int8), coarse, grid)
 
 
 def line_heights(q: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
