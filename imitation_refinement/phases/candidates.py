@@ -26,7 +26,7 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 NOT_IN_LIBRARY = "not in the library"
 VERDICTS = (CONFIDENT, AMBIGUOUS, NOT_IN_LIBRARY, NOT_RECOGNISED)
 TWIN = 0.97  # cosine of root patterns from which on two structures of the same elements are one
-FAINT = 1e-4  # probability below which a prototype is no candidate
+MERGED = 40  # likeliest prototypes that candidates are made of
 SUPPORTED = 0.1  # of the likeliest twin's probability, from which on another's symmetry counts
 _GROUPS = 231  # space group numbers and 0
 
@@ -195,7 +195,7 @@ def merged(
 
     One candidate are structures of the same reduced formula and space group, and twins: structures
     of the same elements whose root patterns, each at its own shift, have a cosine of 0.97 or more
-    with the likeliest of them. Prototypes of no appreciable probability are no candidates.
+    with the likeliest of them. Prototypes that may not be are no candidates.
 
     Args:
         match: of the scans.
@@ -206,7 +206,7 @@ def merged(
         formula: N.
     """
     probability = np.exp(match.log_probability[row])
-    kept = np.flatnonzero(probability >= FAINT)
+    kept = np.flatnonzero(probability > 0.0)[:MERGED]  # likeliest first
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
     alike = twins(prototypes, entry, shift) if len(kept) else np.zeros((0, 0), np.float32)
     names = [reduced(str(formula[i])) for i in entry]
