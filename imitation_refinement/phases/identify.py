@@ -28,6 +28,7 @@ from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.scans import PlacedScan
+from imitation_refinement.xrd.structures.cif import space_group_symbol
 
 SHOWN = 10  # candidates of each scan that are told
 LEAST = 1e-3  # probability below which a candidate is not worth a line
@@ -56,6 +57,7 @@ class Named(NamedTuple):
         candidate: see `candidates.Candidate`; its entry is an index into the library.
         formula, mineral: of its likeliest structure; the mineral may be ''.
         space_group_number: as the source states it.
+        space_group: its short Hermann-Mauguin symbol.
         system: crystal system.
         source, source_id: where the structure is from.
         members: identifiers of the structures that no powder pattern tells from it.
@@ -68,6 +70,7 @@ class Named(NamedTuple):
     formula: str
     mineral: str
     space_group_number: int
+    space_group: str
     system: str
     source: str
     source_id: str
@@ -213,6 +216,7 @@ class Phases:
             str(library.composition[entry]) or str(library.formula[entry]),
             str(library.mineral[entry]),
             candidate.space_group,
+            space_group_symbol(candidate.space_group),
             CRYSTAL_SYSTEMS[candidate.system],
             library.sources[int(library.source[entry])].name,
             str(library.source_id[entry]),

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.phases.codes import NO_NAME
 from imitation_refinement.phases.library import COMPUTED, COMPUTED_NEWER, MEASURED, Source
 from imitation_refinement.xrd.structures.atoms import Atoms
 from imitation_refinement.xrd.structures.cif import one_line, read_cif
@@ -166,6 +167,15 @@ def items(path: str | os.PathLike[str]) -> Iterator[Item]:
 
 def entries_of(item: Item) -> list[Entry | str]:
     """Reads the structures of an item; each that cannot be read is `name: why not`."""
+    return [
+        one._replace(atoms=one.atoms._replace(mineral=""))
+        if isinstance(one, Entry) and one.atoms.mineral == NO_NAME
+        else one
+        for one in _entries_as_stated(item)
+    ]
+
+
+def _entries_as_stated(item: Item) -> list[Entry | str]:
     if item.kind == "cif":
         found = read_cif(item.name, item.content)
         return [
@@ -276,7 +286,7 @@ def _amcsd_cif(row: list[Any]) -> str:
         ("_journal_name_full", journal), ("_journal_year", year), ("_journal_volume", volume),
         ("_journal_page_first", page), ("_space_group_name_H-M_alt", symbol),
     ):  # fmt: skip
-        if text not in (None, "", "<missing>"):
+        if text not in (None, "", NO_NAME):
             lines.append(f'{tag} "{one_line(text).replace(chr(34), "")}"')
     lines += ["loop_", "_space_group_symop_operation_xyz"]
     lines += [f"'{text}'" for text in json.loads(maps)]
