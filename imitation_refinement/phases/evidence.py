@@ -172,17 +172,6 @@ def weigh(
     return Evidence(shift, np.asarray(DISPLACEMENTS)[which], features)
 
 
-def displaced_lines(q: np.ndarray, displacement: float) -> np.ndarray:
-    """Returns where a displaced sample has its lines, 1/angstrom, for those of one that is not.
-
-    Args:
-        q: places without displacement, 1/angstrom.
-        displacement: h / R, see `Evidence`; the wavelength is taken to be that of copper.
-    """
-    axis = np.log(q)
-    return np.exp(axis - displacement * _lever(axis))
-
-
 def _lever(axis: np.ndarray) -> np.ndarray:
     """cos^2(theta) / sin(theta) for copper: -d(ln q) / d(h / R) of a displaced sample."""
     mean = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0

@@ -8,15 +8,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.phases.evidence import SIZES, displaced_lines
+from imitation_refinement.phases.evidence import SIZES
 from imitation_refinement.phases.identify import Named, Phases
 from imitation_refinement.phases.prototypes import draw_roots
 from imitation_refinement.xrd.grid import Grid, grid_q
+from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
 
 LINES = 300  # that are kept of a candidate, the strongest
 VISIBLE = 0.02  # of the largest value, from which on a line or a peak counts
 SEEN = 0.2  # share of what is predicted or found from which on the other side agrees
 REACH = 0.005  # relative distance in q within which it does
+_COPPER = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0  # angstrom, for which `evidence` fits displacements
 
 
 class Overlay(NamedTuple):
@@ -75,7 +77,7 @@ def moved_lines(one: Named, phases: Phases) -> tuple[np.ndarray, np.ndarray]:
     prototypes, entry = phases.prototypes, one.candidate.entry
     own = slice(prototypes.offsets[entry], prototypes.offsets[entry + 1])
     q = prototypes.q[own].astype(np.float64) / (1.0 + one.shift)
-    return displaced_lines(q, one.displacement), prototypes.height[own].astype(np.float64)
+    return displaced(q, one.displacement, _COPPER), prototypes.height[own].astype(np.float64)
 
 
 def _fitted(
