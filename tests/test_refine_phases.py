@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from tiny_model import tiny_model
 from imitation_refinement import cli
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.commands.scan_outputs import CANDIDATE_COLUMNS
+from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.model import portable
@@ -90,6 +92,21 @@ def test_candidates_are_written_as_cif_files(phases, tmp_path):
     assert len(named) == min(3, len(entry["candidates"]))
     (atoms,) = read_cif(named[0], (tmp_path / named[0]).read_bytes())
     assert atoms.space_group == 136 and atoms.amounts == {"Ti": 2, "O": 4}
+
+
+def test_the_picture_names_the_phase(phases, tmp_path, monkeypatch):
+    titles, draw = [], ScanPicture.__call__
+
+    def watched(self, title, *curves):
+        titles.append(title)
+        return draw(self, title, *curves)
+
+    monkeypatch.setattr(ScanPicture, "__call__", watched)
+    scans = [str(EXAMPLES / f"{name}.xy") for name in ("rutile", "glass")]
+    refine_scans(FakeModel(GRID), scans, tmp_path, None, phases=phases)
+    (title,) = titles  # of glass there is nothing to draw
+    expected = r"rutile: TiO2, P4_2/mnm, \d+%, tetragonal \d+%, confident"
+    assert re.fullmatch(expected, title)
 
 
 def test_a_mixture_has_its_second_phase_among_the_further_ones(phases, tmp_path):

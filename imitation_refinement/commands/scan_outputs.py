@@ -145,7 +145,7 @@ def picture(result: Refined, curves: Curves, draw: ScanPicture) -> bytes:
 
 
 def phase_title(one: Named) -> str:
-    """Returns a candidate in a few words: `CuO (Tenorite), C2/c, 91 %`."""
+    """Returns a candidate in a few words: `CuO (Tenorite), C2/c, 91%`."""
     mineral = f" ({one.mineral})" if one.mineral else ""
     formula = one.formula if len(one.formula) <= _TITLE else f"{one.formula[:_TITLE]}…"
     return f"{formula}{mineral}, {one.space_group}, {one.candidate.probability:.0%}"

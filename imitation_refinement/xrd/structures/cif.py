@@ -76,7 +76,7 @@ def space_group_symbol(number: int) -> str:
     other number.
     """
     group = _gemmi().find_spacegroup_by_number(int(number))
-    if group is None:
+    if group is None or group.number != number:  # 0 gives that of 1
         return ""
     parts = re.sub(r"(\d)(\d)", r"\1_\2", group.hm).split()
     if group.crystal_system_str() == "monoclinic":  # C 1 2/m 1 is C2/m
