@@ -6,7 +6,7 @@ import pytest
 from imitation_refinement.phases.candidates import Calibration, Candidate
 from imitation_refinement.phases.evidence import _warped
 from imitation_refinement.phases.identify import Named, Phases
-from imitation_refinement.phases.overlay import moved_lines, overlay
+from imitation_refinement.phases.overlay import moved_lines, overlays
 from imitation_refinement.phases.prototypes import GRID, build_prototypes, log_axis
 from imitation_refinement.xrd.grid import Grid, grid_q
 
@@ -57,7 +57,7 @@ def test_a_longer_cell_has_its_lines_at_smaller_q():
 
 def test_what_agrees_is_drawn_over_the_scan_and_nothing_is_marked():
     scan = peaks_at(LINES, HEIGHTS)
-    laid = overlay(named(), phases(), GRID, scan, np.ones(len(Q), bool), np.array(LINES))
+    (laid,) = overlays([named()], phases(), GRID, scan, np.ones(len(Q), bool), np.array(LINES))
     assert not laid.unseen.any() and laid.explained.all()
     np.testing.assert_allclose(laid.q, LINES, rtol=1e-6)
     np.testing.assert_allclose(laid.height, HEIGHTS, rtol=1e-6)
@@ -72,7 +72,7 @@ def test_missing_lines_and_foreign_peaks_are_marked():
     # The line at 2.5 has no peak, the peak at 3.0 no line, that at 4.0 is too small to count.
     scan = peaks_at((1.5, 2.0, 3.5, 3.0, 4.0), (100, 50, 20, 40, 1))
     peaks = np.array([1.5, 2.0, 3.0, 3.5, 4.0])
-    laid = overlay(named(), phases(), GRID, scan, np.ones(len(Q), bool), peaks)
+    (laid,) = overlays([named()], phases(), GRID, scan, np.ones(len(Q), bool), peaks)
     assert laid.unseen.tolist() == [False, False, True, False]
     assert laid.explained.tolist() == [True, True, False, True, True]
 
@@ -80,10 +80,10 @@ def test_missing_lines_and_foreign_peaks_are_marked():
 def test_nothing_is_missed_where_nothing_was_measured():
     scan = peaks_at(LINES, HEIGHTS)
     mask = Q < 2.2
-    laid = overlay(named(), phases(), GRID, scan, mask, np.array(LINES[:2]))
+    (laid,) = overlays([named()], phases(), GRID, scan, mask, np.array(LINES[:2]))
     assert not laid.unseen.any() and laid.explained.all() and not laid.pattern[~mask].any()
     # Nor where there is no pattern at all.
-    empty = overlay(named(), phases(), GRID, np.zeros(len(Q)), mask, np.zeros(0))
+    (empty,) = overlays([named()], phases(), GRID, np.zeros(len(Q)), mask, np.zeros(0))
     assert not empty.unseen.any() and empty.explained.size == 0 and not empty.pattern.any()
 
 
@@ -91,7 +91,17 @@ def test_nothing_is_missed_where_nothing_was_measured():
 def test_the_model_may_have_a_grid_of_its_own(grid):
     axis = grid_q(grid)
     scan = peaks_at(LINES, HEIGHTS, axis)
-    laid = overlay(named(), phases(), grid, scan, np.ones(len(axis), bool), np.array(LINES))
+    (laid,) = overlays([named()], phases(), grid, scan, np.ones(len(axis), bool), np.array(LINES))
     assert axis[laid.pattern.argmax()] == pytest.approx(1.5, abs=0.01)
     assert laid.pattern.max() == pytest.approx(100.0, rel=0.15)
     assert not laid.unseen.any() and laid.explained.all()
+
+
+def test_all_candidates_have_peaks_of_one_width():
+    scan = peaks_at(LINES, HEIGHTS)
+    full = np.ones(len(Q), bool)
+    (alone,) = overlays([named()], phases(), GRID, scan, full, np.array(LINES))
+    first, second = overlays([named(), named(0.02)], phases(), GRID, scan, full, np.array(LINES))
+    np.testing.assert_array_equal(first.pattern, alone.pattern)
+    width = [np.count_nonzero(one.pattern > 0.5 * one.pattern.max()) for one in (first, second)]
+    assert width[0] == pytest.approx(width[1], abs=2)

@@ -25,7 +25,7 @@ from imitation_refinement.commands.scan_results import (
 )
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
 from imitation_refinement.phases.identify import Named, Phases
-from imitation_refinement.phases.overlay import overlay
+from imitation_refinement.phases.overlay import overlays
 from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
@@ -231,20 +231,17 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
     }
     order = np.sort(np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS])
     peaks_q = 2.0 * np.pi / result.peaks.d_spacing[order]
-    plot["candidates"] = []
-    for one in result.candidates[:_CANDIDATES]:
-        if phases is None:
-            break
-        laid = overlay(one, phases, grid, result.refined, mask, peaks_q)
-        plot["candidates"].append(
-            {
-                "q": packed_floats(laid.q),
-                "intensity": packed(laid.height),
-                "pattern": packed(percent * laid.pattern[mask] * per_degree),
-                "unseen": np.flatnonzero(laid.unseen).tolist(),
-                "unexplained": np.flatnonzero(~laid.explained).tolist(),
-            }
-        )
+    shown = result.candidates[:_CANDIDATES]
+    plot["candidates"] = [
+        {
+            "q": packed_floats(laid.q),
+            "intensity": packed(laid.height),
+            "pattern": packed(percent * laid.pattern[mask] * per_degree),
+            "unseen": np.flatnonzero(laid.unseen).tolist(),
+            "unexplained": np.flatnonzero(~laid.explained).tolist(),
+        }
+        for laid in (overlays(shown, phases, grid, result.refined, mask, peaks_q) if phases else ())
+    ]
     plot["peaks"] = [
         [
             _rounded(result.peaks.two_theta[i], 3),

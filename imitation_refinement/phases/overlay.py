@@ -4,6 +4,7 @@ Belongs here: a candidate phase in the coordinates of the pattern that it is to 
 found, and how well it fits, is `identify`'s.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,36 +41,51 @@ class Overlay(NamedTuple):
     explained: np.ndarray
 
 
-def overlay(
-    one: Named, phases: Phases, grid: Grid, pattern: np.ndarray, mask: np.ndarray, peaks: np.ndarray
-) -> Overlay:
-    """Lays a candidate over a pattern.
+def overlays(
+    candidates: Sequence[Named],
+    phases: Phases,
+    grid: Grid,
+    pattern: np.ndarray,
+    mask: np.ndarray,
+    peaks: np.ndarray,
+) -> list[Overlay]:
+    """Lays candidates over a pattern; peaks of all are as wide as suits the first.
 
     Args:
-        one: the candidate.
-        phases: that it is of.
+        candidates: of one scan, likeliest first.
+        phases: that they are of.
         grid: of the pattern.
         pattern: nonnegative, `[L]`.
         mask: where it was measured, bool `[L]`.
         peaks: q of its peaks, 1/angstrom, `[p]`.
     """
     axis, measured = grid_q(grid), np.where(mask, pattern, 0.0)
-    q, height = moved_lines(one, phases)
-    calculated = _fitted(q, height, phases, axis, measured, mask)
-    inside = (q >= axis[0]) & (q <= axis[-1])
-    q, height = q[inside], height[inside]
-    strong = np.sort(np.argsort(-height, kind="stable")[:LINES])
-    q, height = q[strong], height[strong]
     least = VISIBLE * measured.max(initial=0.0)
-    predicted = np.interp(q, axis, calculated)
     found = np.interp(peaks, axis, measured)
-    return Overlay(
-        q,
-        100.0 * height / max(height.max(initial=0.0), 1e-30),
-        calculated,
-        (predicted > least) & (_nearby(axis, measured, q) < SEEN * predicted),
-        (found <= least) | (_nearby(axis, calculated, peaks) >= SEEN * found),
-    )
+    sizes: tuple[float, ...] = SIZES
+    laid: list[Overlay] = []
+    for one in candidates:
+        q, height = moved_lines(one, phases)
+        fits = [
+            _fitted(q, height, size, phases.prototypes.grid, axis, measured, mask) for size in sizes
+        ]
+        best = int(np.argmin([np.square(measured - fit).sum() for fit in fits]))
+        sizes, calculated = (sizes[best],), fits[best]
+        inside = (q >= axis[0]) & (q <= axis[-1])
+        q, height = q[inside], height[inside]
+        strong = np.sort(np.argsort(-height, kind="stable")[:LINES])
+        q, height = q[strong], height[strong]
+        predicted = np.interp(q, axis, calculated)
+        laid.append(
+            Overlay(
+                q,
+                100.0 * height / max(height.max(initial=0.0), 1e-30),
+                calculated,
+                (predicted > least) & (_nearby(axis, measured, q) < SEEN * predicted),
+                (found <= least) | (_nearby(axis, calculated, peaks) >= SEEN * found),
+            )
+        )
+    return laid
 
 
 def moved_lines(one: Named, phases: Phases) -> tuple[np.ndarray, np.ndarray]:
@@ -83,23 +99,17 @@ def moved_lines(one: Named, phases: Phases) -> tuple[np.ndarray, np.ndarray]:
 def _fitted(
     q: np.ndarray,
     height: np.ndarray,
-    phases: Phases,
+    size: float,
+    drawn_on: Grid,
     axis: np.ndarray,
     measured: np.ndarray,
     mask: np.ndarray,
 ) -> np.ndarray:
-    """The pattern of lines, of the width and scale with the least squares of differences."""
-    grid = phases.prototypes.grid
+    """The pattern of lines with the scale of the least squares of differences, float64 `[L]`."""
     offsets, chosen = np.array([0, len(q)]), np.array([0])
-    best, smallest = np.zeros(len(axis)), np.inf
-    for size in SIZES:
-        root = draw_roots(q, height, offsets, chosen, grid, size_nm=size, fold=1)[0]
-        drawn = mask * np.interp(axis, grid_q(grid), np.square(root.astype(np.float64)))
-        scale = (drawn @ measured) / max(float(drawn @ drawn), 1e-30)
-        difference = float(np.square(measured - scale * drawn).sum())
-        if difference < smallest:
-            best, smallest = scale * drawn, difference
-    return best
+    root = draw_roots(q, height, offsets, chosen, drawn_on, size_nm=size, fold=1)[0]
+    drawn = mask * np.interp(axis, grid_q(drawn_on), np.square(root.astype(np.float64)))
+    return drawn * ((drawn @ measured) / max(float(drawn @ drawn), 1e-30))
 
 
 def _nearby(axis: np.ndarray, values: np.ndarray, q: np.ndarray) -> np.ndarray:
