@@ -165,6 +165,15 @@ def test_two_hundred_patterns_stay_below_20_megabytes():
     assert two + 198 * (one_more + 2000) < 20e6
 
 
+def test_the_header_says_where_the_answers_come_from():
+    (without,) = re.findall(r'<p class="soft">(.*?)</p>', page_of(record()), re.S)[:1]
+    assert "confidence is that of the crystal system" in without and "library" not in without
+    page = BatchPage(GRID, SYSTEMS, HEADER | {"library": "12 structures"})
+    page.add(record())
+    (with_one,) = re.findall(r'<p class="soft">(.*?)</p>', page.render(), re.S)[:1]
+    assert "comparing each pattern with a library of 12 structures" in with_one
+
+
 # --- text from files --------------------------------------------------------------------------
 
 

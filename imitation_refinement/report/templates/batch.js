@@ -196,7 +196,7 @@ function drawCandidates(row, plot) {
   element("further").hidden = !further.length;
   element("further-rows").replaceChildren(...further);
   element("left").textContent = further.length
-    ? "No one phase explains this pattern: the first leaves " + percent(candidates[0].leftOver) +
+    ? "No one phase of the library explains this pattern: the first leaves " + percent(candidates[0].leftOver) +
       " of it. What may be in the rest:" : "";
   markCandidate(plot);
 }
