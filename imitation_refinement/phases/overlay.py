@@ -15,7 +15,7 @@ from imitation_refinement.phases.prototypes import draw_roots
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
 
-LINES = 300  # that are kept of a candidate, the strongest
+LINES = 100  # that are kept of a candidate, the strongest; what is weaker is hardly seen
 VISIBLE = 0.02  # of the largest value, from which on a line or a peak counts
 SEEN = 0.2  # share of what is predicted or found from which on the other side agrees
 REACH = 0.005  # relative distance in q within which it does
