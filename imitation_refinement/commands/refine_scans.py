@@ -118,7 +118,7 @@ def refine_scans(
                         if few and phases:
                             written += write_candidates(output, result, phases.library)
                     tables.add(result, written)
-                    page.add(result, phases)
+                    page.add(result, phases, written)
                     done[result.verdict if isinstance(result, Refined) else "failed"] += 1
         except KeyboardInterrupt:
             interrupted = True
