@@ -195,7 +195,12 @@ def test_what_is_impossible_is_no_candidate():
         ([0.95, 0.01, 0.0], True, "confident", ""),
         ([0.5, 0.45, 0.0], True, "confident", ""),  # both are of one system
         ([0.5, 0.0, 0.4], True, "ambiguous", "cubic (0.40) is nearly as likely as monoclinic"),
-        ([0.7, 0.0, 0.1], True, "ambiguous", "probability 0.700 is below 0.900"),
+        (
+            [0.7, 0.0, 0.1],
+            True,
+            "ambiguous",
+            "together have probability 0.700, below 0.900; none of",
+        ),
         ([0.3, 0.1, 0.0], True, "not in the library", "with probability 0.60"),
         ([0.95, 0.01, 0.0], False, "not recognised", NO_SIGNAL),
     ],

@@ -270,4 +270,7 @@ def _verdict(
             f"{CRYSTAL_SYSTEMS[second]} ({inside[second]:.2f}) is nearly as likely as"
             f" {CRYSTAL_SYSTEMS[first]} ({inside[first]:.2f})"
         )
-    return AMBIGUOUS, f"probability {inside[first]:.3f} is below {calibration.level:.3f}"
+    return AMBIGUOUS, (
+        f"the library's {CRYSTAL_SYSTEMS[first]} phases together have probability"
+        f" {inside[first]:.3f}, below {calibration.level:.3f}; none of the library's {absent:.2f}"
+    )
