@@ -49,7 +49,7 @@ def test_lines_of_rock_salt(tmp_path):
     rock_salt(tmp_path / "salt.cif")
     pattern = salt_pattern()
     (match,), notes = CifMatcher(GRID)(tmp_path / "salt.xy", pattern, EVERYWHERE, 1.54184)
-    assert notes == () and match.name == "salt"
+    assert notes == ("compared with salt.cif beside it",) and match.name == "salt"
     allowed = np.array([3, 4, 8, 11, 12, 16, 19, 20, 24, 27])
     assert match.q[: len(allowed)] == pytest.approx(2 * np.pi * np.sqrt(allowed) / 5.64, rel=1e-6)
     assert match.intensity.max() == 100 and match.intensity.argmax() == 1
@@ -79,12 +79,16 @@ def test_which_files_are_compared(tmp_path):
     matches, _ = matcher(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert len(matches) == SHOWN and matches[0].name == "phase4"
     assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
-    # A file with the scan's name is taken alone; one beside the scan before one in the folder.
+    # A file with the scan's name is taken alone; what was named goes before one beside the scan.
     (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert own.name == "phase1" and own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
     rock_salt(tmp_path / "phase1.cif")
-    (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
-    assert own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.64)
+    matcher = CifMatcher(GRID, folder)
+    (own,), notes = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
+    assert notes == (f"compared with --cif={folder}, not with phase1.cif beside it",)
+    (beside,), _ = CifMatcher(GRID)(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert beside.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.64)
     # One file for all.
     (one,), _ = CifMatcher(GRID, folder / "phase4.cif")(
         tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184

@@ -1,7 +1,8 @@
 """What a batch is given: files, folders, globs and manifests, and what of them is left out and why.
 
-Belongs here: from the words of --input to a list of files with what is known of each. Every file
-that was named ends in this list or among those that are left out; reading them is `formats`'s.
+Belongs here: from the words of --input to a list of files with what is known of each, and to the
+records of their patterns. Every file, row and column that was named ends as a record or among what
+is left out. How a file is read is `formats`'s.
 """
 
 import contextlib
@@ -16,7 +17,8 @@ from typing import NamedTuple
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements, parse_elements
-from imitation_refinement.xrd.formats.readers import SUFFIXES
+from imitation_refinement.xrd.formats import Record, read_records
+from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
@@ -85,6 +87,68 @@ def list_inputs(
             )
             inputs.setdefault(one.path, full)
     return list(inputs.values()), [one for path, one in left.items() if path not in inputs]
+
+
+def read_each(
+    files: Sequence[Input], left: list[LeftOut], *, look_only: bool = False
+) -> Iterator[tuple[Input, Record]]:
+    """Yields the record of each pattern of each file, in order; what failed takes its place.
+
+    What is left out by design, such as a tilt scan beside a pattern, is added to `left`. Whatever
+    goes wrong with a file is that file's trouble alone.
+
+    Args:
+        files: of `list_inputs`.
+        left: is added to.
+        look_only: see `formats.read_records`.
+    """
+    for one in files:
+        try:
+            if one.path.is_dir():
+                raise UserError(f"{one.path}: no file in this folder looks like a pattern")
+            records = read_records(one.path, one.wavelength, look_only=look_only)
+        except Exception as error:
+            reason = in_a_line(one.path, error)
+            if one.sure:
+                yield one, Record(base_name(one.path.name), None, reason)
+            else:
+                left.append(LeftOut(one.path, reason.removeprefix(f"{one.path}: ")))
+            continue
+        for record in records:
+            if record.by_design:
+                left.append(LeftOut(one.path, record.reason.removeprefix(f"{one.path}: ")))
+            else:
+                yield one, record
+
+
+def in_a_line(path: Path, error: Exception) -> str:
+    """Returns what went wrong with a file; what nobody foresaw is said to be our fault."""
+    if isinstance(error, UserError):
+        return str(error)
+    said = " ".join(str(error).split())
+    return f"{path}: {type(error).__name__} ({said}); please report this file"
+
+
+class Notes:
+    """Collects notes; those that differ in their numbers alone are kept once, with a count."""
+
+    def __init__(self, notes: Sequence[str] = ()):
+        self._kinds: dict[str, tuple[str, int, bool]] = {}  # first, how many, whether all the same
+        self.add(notes)
+
+    def add(self, notes: Sequence[str]) -> None:
+        """Takes sentences, in any order."""
+        for note in notes:
+            kind = re.sub(r"\d+(\.\d+)?", "#", note)
+            first, count, same = self._kinds.get(kind, (note, 0, True))
+            self._kinds[kind] = (first, count + 1, same and note == first)
+
+    def told(self) -> list[str]:
+        """Returns each kind of note once, in the order in which they came."""
+        return [
+            first if count == 1 else f"{first} ({count} times{'' if same else ', other numbers'})"
+            for first, count, same in self._kinds.values()
+        ]
 
 
 def exit_status(worked: int, failed: int) -> int:

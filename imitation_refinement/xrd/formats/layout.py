@@ -160,7 +160,7 @@ def _named(table: np.ndarray, names: list[str], source: str, stated: Axis | None
             counts, undone = _linear(table[there, i], names[i], source)
             found.append(
                 Columns(
-                    x[there], counts, preferred, name=names[i],
+                    x[there], counts, preferred, name=names[i], axis=names[axis_at],
                     notes=(*converted, *undone, *notes),
                 )
             )  # fmt: skip
