@@ -23,7 +23,9 @@ from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
 MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the first must be there
-_OURS = "written by this program"
+COMPOSITIONS = "composition.csv"  # beside the patterns of a composition spread; see `spread`
+_OURS = "named as results of this program are; name it by itself to have it read"
+_CIF = "a CIF file, compared with the scan of its name; name it by itself if it is a scan"
 _TABLES = ("summary.csv", "candidates.csv", "results.json")
 
 
@@ -36,12 +38,14 @@ class Input(NamedTuple):
         elements: what is known of its composition; None for nothing.
         sure: whether it was named, or has the ending of a pattern; one that is not and cannot be
             read is left out rather than failed.
+        trouble: why it cannot be read, from a row of a manifest; empty if it can.
     """
 
     path: Path
     wavelength: str | float | None = None
     elements: Elements | None = None
     sure: bool = True
+    trouble: str = ""
 
 
 class LeftOut(NamedTuple):
@@ -64,29 +68,41 @@ def list_inputs(
     """Returns the files that paths, folders, glob patterns and manifests name, each once, in order.
 
     Files of a folder come in natural order (scan_2 before scan_10), folders below it are not
-    entered. What names nothing is returned as it stands, for its own line of error.
+    entered. What names nothing is returned as it stands, for its own line of error, and so is a
+    row of a manifest that cannot be understood. What a manifest says of a file holds wherever else
+    the file is named.
 
     Args:
         names: as given.
         wavelength: for all but those of manifests that state one.
         elements: likewise.
-
-    Raises:
-        UserError: a manifest has a row that cannot be understood.
     """
-    inputs: dict[Path, Input] = {}
-    left: dict[Path, LeftOut] = {}
+    inputs: dict[tuple[Path, str], Input] = {}
+    told: set[Path] = set()  # of which a manifest tells
+    left: dict[tuple[Path, str], LeftOut] = {}
     for path, reason in _named(names):
         if reason:
-            left.setdefault(path, LeftOut(path, reason))
+            left.setdefault((path, ""), LeftOut(path, reason))
             continue
+        rows = _manifest(path)
         sure = bool(path.suffix) or str(path) in names
-        for one in _manifest(path) or [Input(path, sure=sure)]:
+        for one in rows or [Input(path, sure=sure)]:
+            key = (one.path, one.trouble)
             full = one._replace(
                 wavelength=one.wavelength or wavelength, elements=one.elements or elements
             )
-            inputs.setdefault(one.path, full)
-    return list(inputs.values()), [one for path, one in left.items() if path not in inputs]
+            if not rows:
+                inputs.setdefault(key, full)
+            elif one.path in told and not one.trouble:
+                again = f"named a second time in {path}; the first counts"
+                left.setdefault((one.path, again), LeftOut(one.path, again))
+            else:
+                inputs[key] = full
+                told.add(one.path)
+    named = {path for path, _ in inputs}
+    return list(inputs.values()), [
+        one for (path, why), one in left.items() if why or path not in named
+    ]
 
 
 def read_each(
@@ -104,6 +120,8 @@ def read_each(
     """
     for one in files:
         try:
+            if one.trouble:
+                raise UserError(one.trouble)
             if one.path.is_dir():
                 raise UserError(f"{one.path}: no file in this folder looks like a pattern")
             records = read_records(one.path, one.wavelength, look_only=look_only)
@@ -191,6 +209,10 @@ def _why_not(path: Path) -> str:
         return "a folder in the folder; name it by itself"
     if _is_ours(path):
         return _OURS
+    if path.name == COMPOSITIONS:
+        return "compositions, which --mode=unmix reads"
+    if path.suffix.lower() == ".cif":
+        return _CIF
     name = path.name.lower()
     for packed in (".gz", ".xz", ".bz2"):
         name = name.removesuffix(packed)
@@ -222,12 +244,15 @@ def _manifest(path: Path) -> list[Input] | None:
     for number, row in enumerate(rows, start=2):
         name, wavelength, known = ((row.get(column) or "").strip() for column in MANIFEST)
         if not name:
-            raise UserError(f"{path}: line {number}: column 'file' is empty")
+            found.append(Input(path, trouble=f"{path}: line {number}: column 'file' is empty"))
+            continue
         try:
             elements = parse_elements(known) if known else None
             if wavelength:
                 parse_wavelength(wavelength)
         except UserError as error:
-            raise UserError(f"{path}: line {number}: {error}") from error
+            trouble = f"{path}: line {number}: {error}"
+            found.append(Input(path.parent / name, trouble=trouble))
+            continue
         found.append(Input(path.parent / name, wavelength or None, elements))
     return found

@@ -82,8 +82,10 @@ def run_unmix(
     spread = read_spread(inputs, model.grid, wavelength)
     for failure in spread.failures:
         logging.warning("left out: %s", failure)
-    if spread.note:
-        logging.warning("%s", spread.note)
+    for path, reason in spread.left_out:
+        logging.info("left out: %s: %s", path, reason)
+    for note in spread.notes:
+        logging.warning("note: %s", note)
     count = len(spread.names)
     if count < 3:
         raise UserError(f"{', '.join(inputs)}: {count} patterns could be used; unmixing needs 3")
@@ -167,8 +169,8 @@ def summary(model: Model, spread: Spread, found: Found, assessment: Assessment) 
     return {
         "model": model.describe(),
         "patterns": len(spread.names),
-        "left_out": spread.failures,
-        "note": spread.note,
+        "left_out": [*spread.failures, *(f"{path}: {why}" for path, why in spread.left_out)],
+        "notes": spread.notes,
         "elements": spread.elements,
         "wavelength": spread.wavelength,
         "held_out_divergence": found.held_out,
