@@ -181,5 +181,7 @@ def _by_name(
         raise UserError(f"{table}: no line for {records[0].name}, nor for any other pattern")
     notes = []
     if spare := sorted(set(range(len(names))) - set(rows), key=lambda row: row or 0):
-        notes.append(f"{table}: {len(spare)} lines name no pattern (first: {names[spare[0]]})")
+        notes.append(
+            f"{table}: lines that name no pattern: {len(spare)} (first: {names[spare[0]]})"
+        )
     return _Compositions(values[[row or 0 for row in rows]], elements, notes, missing)
