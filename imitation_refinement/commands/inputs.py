@@ -130,13 +130,18 @@ def read_each(
             if one.sure:
                 yield one, Record(base_name(one.path.name), None, reason)
             else:
-                left.append(LeftOut(one.path, reason.removeprefix(f"{one.path}: ")))
+                left.append(LeftOut(one.path, _without(one.path, reason)))
             continue
         for record in records:
             if record.by_design:
-                left.append(LeftOut(one.path, record.reason.removeprefix(f"{one.path}: ")))
+                left.append(LeftOut(one.path, _without(one.path, record.reason)))
             else:
                 yield one, record
+
+
+def _without(path: Path, reason: str) -> str:
+    """A reason without the name of the file, but with the place in it."""
+    return reason.removeprefix(str(path)).lstrip(": ")
 
 
 def in_a_line(path: Path, error: Exception) -> str:
