@@ -29,6 +29,11 @@ import numpy as np
 
 from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model
+from imitation_refinement.model.placed import as_arrays
+from imitation_refinement.phases import identify as identification
+from imitation_refinement.phases.identify import Identified, Phases, parse_elements
+from imitation_refinement.phases.prototypes import GRID
+from imitation_refinement.runtime.files import user_cache
 from imitation_refinement.xrd.scans import Scan, on_grid
 
 Patterns = Scan | Sequence[Scan] | np.ndarray
@@ -59,6 +64,36 @@ def classify(patterns: Patterns, model: Model | None = None) -> Assessment:
     return model.assess(*place(patterns, model))
 
 
+def identify(
+    scans: Scan | Sequence[Scan], phases: Phases | None = None, elements: str = ""
+) -> list[Identified]:
+    """Names the phases of measured scans by a library of known crystal structures.
+
+    Args:
+        scans: of `read_patterns`.
+        phases: of `load_phases`; None for the library that is shipped.
+        elements: what is known of the composition, as `--elements` has it: `Ca C O`, `+Fe -Cl`.
+
+    Raises:
+        UserError: a scan does not cover enough of the grid, or a word of `elements` is no element.
+    """
+    several = [scans] if isinstance(scans, Scan) else list(scans)
+    if not several:
+        return []
+    known = parse_elements(elements) if elements else None
+    placed = [on_grid(scan, GRID) for scan in several]
+    return (phases or _shipped_phases()).identify(placed, [known] * len(placed))
+
+
+def load_phases(*names: str) -> Phases:
+    """Loads libraries of phases, taken together; see `phases.identify.load_phases`.
+
+    Args:
+        names: library files, folders of CIF files, or `shipped`, which is the default.
+    """
+    return identification.load_phases(names or ("shipped",), user_cache("phases"))
+
+
 def place(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """Returns patterns as `Model.assess` takes them: float32 `[n, L, 1]` with maximum 1, and masks.
 
@@ -66,12 +101,7 @@ def place(patterns: Patterns, model: Model) -> tuple[np.ndarray, np.ndarray]:
     """
     scans = [patterns] if isinstance(patterns, Scan) else patterns
     if not isinstance(scans, np.ndarray) and all(isinstance(scan, Scan) for scan in scans):
-        placed = [on_grid(scan, model.grid) for scan in scans]
-        shape = (len(placed), model.grid.length)
-        # One without a signal holds noise alone, which is not to be shown to the networks.
-        patterns_of = [one.pattern * (not one.signal) for one in placed]
-        raw = np.array(patterns_of, np.float32).reshape(shape)
-        return raw[..., None], np.array([one.mask for one in placed], bool).reshape(shape)
+        return as_arrays([on_grid(scan, model.grid) for scan in scans], model.grid.length)
     raw = _rows(scans, model.grid.length)
     top = np.maximum(raw.max(axis=1, keepdims=True), np.finfo(np.float64).tiny)
     return (raw / top).astype(np.float32)[..., None], np.ones(raw.shape, bool)
@@ -95,6 +125,11 @@ def _rows(values: Any, length: int) -> np.ndarray:
         row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
         raise ValueError(f"patterns: pattern {row} holds numbers that are not finite")
     return np.maximum(rows, 0.0)
+
+
+@lru_cache(maxsize=1)
+def _shipped_phases() -> Phases:
+    return load_phases()
 
 
 @lru_cache(maxsize=1)

@@ -1,6 +1,6 @@
 """Configs: overrides on the command line, validation against one table, comparison of two runs.
 
-What belongs here: everything about a ConfigDict that does not depend on what its fields mean. The
+Belongs here: everything about a ConfigDict that does not depend on what its fields mean. The
 fields with their defaults are in `configs/`; the table of what they may be is given to `validate`.
 """
 

@@ -1,6 +1,6 @@
 """The one exception that is meant for the person at the keyboard.
 
-What belongs here: `UserError` only. The program prints it as `error: <message>` and exits with
+Belongs here: `UserError` only. The program prints it as `error: <message>` and exits with
 status 1; every other exception is a defect of the program and keeps its traceback.
 """
 

@@ -22,8 +22,8 @@ from imitation_refinement.evaluation.inputs import (
 )
 from imitation_refinement.model.of_run import model_from_run
 from imitation_refinement.model.portable import MODEL_FILE, save_model
-from imitation_refinement.report import figures
 from imitation_refinement.report.page import write_report
+from imitation_refinement.report.pictures import shared_pictures
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import (
     atomic_write_json,
@@ -133,14 +133,14 @@ def model_stage(run: Run, trained: TrainedModel) -> None:
 def report_stage(
     run: Run, classifier: TrainedClassifier, inputs: EvaluationInputs, results: dict[str, Any]
 ) -> None:
-    """Draws the figures and writes report.html, once; only on the main process."""
+    """Draws the pictures and writes report.html, once; only on the main process."""
     path = run.workdir.path / "report.html"
     if run.workdir.stage_done("report") and path.exists():
         logging.info("nothing left to do; report: %s", path)
         return
     if not devices.is_main_process():
         return
-    pictures = dict(run.task.pictures(inputs, results)) | figures.shared_pictures(
+    pictures = dict(run.task.pictures(inputs, results)) | shared_pictures(
         inputs,
         results,
         prototypes=np.asarray(classifier.tree.prototypes),

@@ -74,7 +74,7 @@ class Measure(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A figure of a report or page.
+    """A figure with what a report or page says of it.
 
     Attributes:
         title, caption: plain text.
@@ -138,7 +138,7 @@ class Task(Protocol):
     def pictures(
         self, inputs: EvaluationInputs, results: Mapping[str, Any]
     ) -> Mapping[str, Picture]:
-        """Returns figures that only this application has, by name, in the report's order.
+        """Returns pictures that only this application has, by name, in the report's order.
 
         Args:
             inputs: the test examples.

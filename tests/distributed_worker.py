@@ -2,35 +2,40 @@
 
     python distributed_worker.py steps|stop FOLDER PROCESS_ID [COORDINATOR NUM_PROCESSES]
 
-steps: three steps of Algorithm 1 and three of Algorithm 2 on small real networks, a checkpoint in
-between; the main process writes every number to FOLDER/numbers.npz. stop: steps until asked to
-stop, then a checkpoint and FOLDER/"stopped PROCESS_ID". How many devices there are is set by the
-environment.
+steps: three steps of Algorithm 1 and three of Algorithm 2 by the shipped programs on small real
+networks, a checkpoint in between; the main process writes every number to FOLDER/numbers.npz.
+stop: steps until asked to stop, then a checkpoint and FOLDER/"stopped PROCESS_ID". How many devices
+there are is set by the environment.
 """
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from ml_collections import FrozenConfigDict
 
-from imitation_refinement.method import losses
-from imitation_refinement.method.classifier import Classifier, classifier_step, init_classifier
+from imitation_refinement.method import networks, optimizers
+from imitation_refinement.method.classifier import Classifier, Distance
 from imitation_refinement.method.networks import DenseNet, UNet
-from imitation_refinement.method.refiner import RefinerObjective, init_refiner, refiner_step
+from imitation_refinement.method.refiner import RefinerObjective, init_refiner
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.files import atomic_write_npz, atomic_write_text
 from imitation_refinement.runtime.interrupt import StopSignal
+from imitation_refinement.stages.classifiers import ClassifierProgram, classifier_program
+from imitation_refinement.stages.refiners import refiner_program
 
 LENGTH, CLASSES, BATCH = 64, 3, 16
 # Not Adam: it turns the rounding error of a gradient that is zero into a step of full length.
 OPTIMIZER = optax.sgd(0.05, momentum=0.9)
-DISTANCE = partial(losses.prototype_distances, scale=None, distance="sqeuclidean")
 CLASSIFIER = DenseNet(CLASSES, blocks=(1, 1), growth=4, stem_features=8)
 REFINER = UNet(features=(4, 4))
 
@@ -50,35 +55,42 @@ def batch(step: int):
     return devices.to_devices(rows)
 
 
-def compile_step(step, arguments: int):
-    """As the program does: trees whole on every device, the batch split by example."""
-    places = (devices.replicated(),) * (arguments - 1) + (devices.by_example(),)
-    return jax.jit(step, in_shardings=places, out_shardings=devices.replicated(), donate_argnums=0)
+def classifier_program_of_worker() -> ClassifierProgram:
+    """The program of Algorithm 1 as it is shipped, on the small network."""
+    section = FrozenConfigDict({"prototype_weight": 1.0, "distance": "sqeuclidean",
+                                "distance_scale": 0.0})  # fmt: skip
+    with small():
+        return classifier_program(section, (LENGTH, 1), CLASSES)
+
+
+def refiner_program_of_worker() -> Callable:
+    """The program of Algorithm 2 as it is shipped, on the small networks."""
+    objective = RefinerObjective(
+        targeted=True, prediction_weight=1.0, regularization_weight=10.0, prototype_weight=1.0,
+        norm=1.0, psi="first_conv", distance=Distance(), pair_weight=1.0, pair_recognition=1.0,
+    )  # fmt: skip
+    with small():
+        return refiner_program(FrozenConfigDict({"ema_decay": 0.9}), CLASSIFIER, objective)
+
+
+@contextmanager
+def small() -> Iterator[None]:
+    """Lets the programs be built from what is above, in the place of what a section names."""
+    with (
+        mock.patch.object(networks, "build_classifier", lambda section, classes: CLASSIFIER),
+        mock.patch.object(networks, "build_refiner", lambda section: REFINER),
+        mock.patch.object(optimizers, "build_optimizer", lambda section: OPTIMIZER),
+    ):
+        yield
 
 
 def run_steps(folder: Path) -> None:
     """Trains, goes through a checkpoint, trains on, and writes all numbers."""
-    train_classifier = compile_step(
-        partial(
-            classifier_step, network=CLASSIFIER, optimizer=OPTIMIZER, prototype_weight=1.0,
-            distance=DISTANCE, seed=0,
-        ), 2,
-    )  # fmt: skip
-    objective = RefinerObjective(
-        targeted=True, prediction_weight=1.0, regularization_weight=10.0, prototype_weight=1.0,
-        norm=1.0, psi="first_conv", distance=DISTANCE, pair_weight=1.0, pair_recognition=1.0,
-    )  # fmt: skip
-    train_refiner = compile_step(
-        partial(
-            refiner_step, network=REFINER, classifier_network=CLASSIFIER, optimizer=OPTIMIZER,
-            objective=objective, ema_decay=0.9,
-        ), 3,
-    )  # fmt: skip
-    start = partial(init_classifier, CLASSIFIER, OPTIMIZER, (LENGTH, 1), CLASSES, 0)
-    state = jax.jit(start, out_shardings=devices.replicated())()
+    program = classifier_program_of_worker()
+    state = program.initialize(0)
     numbers = {}
     for step in range(3):
-        state, metrics = train_classifier(state, batch(step))
+        state, metrics = program.step(state, batch(step), 0)
         numbers |= {f"classifier {step} {name}": value for name, value in metrics.items()}
 
     with Checkpoints(folder / "checkpoints") as checkpoints:
@@ -96,6 +108,7 @@ def run_steps(folder: Path) -> None:
     )
     start = partial(init_refiner, REFINER, OPTIMIZER, (LENGTH, 1), 0)
     refiner = jax.jit(start, out_shardings=devices.replicated())()
+    train_refiner = refiner_program_of_worker()
     for step in range(3):
         refiner, metrics = train_refiner(refiner, frozen, batch(10 + step))
         numbers |= {f"refiner {step} {name}": value for name, value in metrics.items()}
@@ -111,7 +124,11 @@ def run_steps(folder: Path) -> None:
 
 def run_until_stopped(folder: Path) -> None:
     """Counts steps until a process of the run is told to stop; saves the count."""
-    advance = compile_step(lambda state, rows: state + jnp.mean(rows), 2)
+    advance = jax.jit(
+        lambda state, rows: state + jnp.mean(rows),
+        in_shardings=(devices.replicated(), devices.by_example()),
+        out_shardings=devices.replicated(),
+    )
     state = devices.replicate(np.float32(0))
     rows = devices.to_devices(np.ones(BATCH // jax.process_count(), np.float32))
     with StopSignal() as stop, Checkpoints(folder / "checkpoints") as checkpoints:

@@ -21,6 +21,7 @@ from imitation_refinement.digits.handwritten import load_mnist
 from imitation_refinement.digits.task import DigitsTask
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks
+from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract
 from imitation_refinement.runtime.workdir import WorkDir
@@ -102,7 +103,8 @@ def test_a_finished_stage_is_loaded(trained, source):
     assert again.task.views == set()
     wanted, got = classifier_of(result).tree, classifier_of(found).tree
     jax.tree.map(np.testing.assert_array_equal, got, wanted)
-    jax.tree.map(lambda a: a.committed, got)  # on the devices
+    for leaf in jax.tree.leaves(got):  # whole on every device
+        assert leaf.committed and leaf.sharding == devices.replicated()
     changed = jax.tree.map(lambda a, b: bool(np.any(a != b)), got, source.tree)
     assert any(jax.tree.leaves(changed.variables["params"]))
     if method == "gta":

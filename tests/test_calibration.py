@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from imitation_refinement.evaluation.calibration import (
-    brier_score,
+    brier_terms,
     confidence_level,
     expected_calibration_error,
     fit_temperature,
@@ -63,12 +63,12 @@ def test_tempering_takes_a_probability_of_zero():
     np.testing.assert_allclose(temper(np.array([[1.0, 0.0]]), 1.0), [[1.0, 0.0]], atol=1e-300)
 
 
-def test_brier_score_by_hand():
+def test_brier_terms_by_hand():
     probabilities = np.array([[0.7, 0.3], [0.2, 0.8]])
-    # (0.3^2 + 0.3^2 + 0.8^2 + 0.8^2) / 2
-    assert brier_score(probabilities, np.array([0, 0])) == pytest.approx(0.73)
-    assert brier_score(np.eye(3), np.arange(3)) == 0.0
-    assert brier_score(np.eye(2), np.array([1, 0])) == 2.0
+    # 0.3^2 + 0.3^2 and 0.8^2 + 0.8^2
+    np.testing.assert_allclose(brier_terms(probabilities, np.array([0, 0])), [0.18, 1.28])
+    np.testing.assert_array_equal(brier_terms(np.eye(3), np.arange(3)), np.zeros(3))
+    np.testing.assert_array_equal(brier_terms(np.eye(2), np.array([1, 0])), [2.0, 2.0])
 
 
 # Confidences 0.6, 0.7 in the first bin of two above 0.5, 0.9, 1.0 in the last.

@@ -4,16 +4,11 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.structures.atoms import (
-    check_atoms,
-    hall_symbol,
-    majority_formula,
-    operations,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import check_atoms, majority_formula
 from imitation_refinement.xrd.structures.cif import read_cif
 from imitation_refinement.xrd.structures.collection import read_cif as read_crystal
 from imitation_refinement.xrd.structures.collection import read_cif_atoms, read_structures
+from imitation_refinement.xrd.structures.settings import hall_symbol, operations, standard_cell
 
 SITES = ("_atom_site_label", "_atom_site_type_symbol", "_atom_site_fract_x", "_atom_site_fract_y",
          "_atom_site_fract_z", "_atom_site_occupancy")  # fmt: skip
@@ -201,6 +196,11 @@ def test_operations_win_over_a_name_and_it_is_said():
         (SALT.replace("_cell_length_a 5.64", "_cell_length_a 1e200"), "cell vector of 1e+200"),
         (SALT.replace("_cell_length_a 5.64", "_cell_length_a 1e-30"), "cubic angstrom"),
         (SALT.replace("_cell_angle_gamma 90", "_cell_angle_gamma 1e-9"), "no cell has the angles"),
+        (cif((90,) * 6, ["H 0.1 0.2 0.3"] * 4001, columns=(SITES[0], *SITES[2:5])), "too many"),
+        (
+            cif((90,) * 6, ["H 0.11 0.23 0.37"] * 30, FCC, columns=(SITES[0], *SITES[2:5])),
+            "too many",
+        ),
         (cif(CUBIC, ["Na1 Na 0 0 0 1"], operations=["x,y,q"]), "operation cannot be read"),
     ],
 )

@@ -9,7 +9,6 @@ from imitation_refinement.commands.cif_match import SHOWN, CifMatcher
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.grid import Grid, grid_q
 
-pytest.importorskip("pymatgen")
 GRID = Grid()
 Q = grid_q(GRID)
 EVERYWHERE = np.ones(GRID.length, bool)
@@ -95,6 +94,23 @@ def test_which_files_are_compared(tmp_path):
     )
     assert one.name == "phase4"
     assert CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184) == ((), ())
+
+
+def test_every_structure_of_a_file_is_compared_whatever_the_case_of_its_ending(tmp_path):
+    first = rock_salt(tmp_path / "one.cif", a=5.2).read_text()
+    second = rock_salt(tmp_path / "two.cif").read_text().replace("data_rock_salt", "data_y")
+    (tmp_path / "scan.CIF").write_text(first + second)
+    matches, notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert [match.name for match in matches] == ["scan#2", "scan#1"]
+    assert notes == ("compared with scan.CIF beside it",)
+    assert matches[0].score > 0.85 > 0.3 > matches[1].score
+
+
+def test_partial_occupancies_are_compared_and_not_refused(tmp_path):
+    text = rock_salt(tmp_path / "x.cif").read_text()
+    (tmp_path / "scan.cif").write_text(text.replace(" 1.0\n", " 0.9\n"))
+    (match,), notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert notes == ("compared with scan.cif beside it",) and match.score > 0.85
 
 
 def test_a_broken_cif_is_a_note_and_the_others_are_compared(tmp_path):

@@ -109,5 +109,6 @@ def test_exact_prototypes_are_what_predict_measures_distance_to():
     )  # fmt: skip
     for row in range(toy.BATCH):
         d = np.mean((np.asarray(said.embedding[row]) - np.asarray(prototypes)) ** 2, axis=1)
+        np.testing.assert_allclose(again.distances[row], d, atol=1e-5)
         expected = -d - np.log(np.sum(np.exp(-d)))
         np.testing.assert_allclose(again.prototype_log_probs[row], expected, atol=1e-5)

@@ -68,7 +68,7 @@ class FakeClassifier:
 
     def predict(self, run, x):
         heights = self.sign * np.asarray(x)[:, [4, 12, 20], 0]
-        return Prediction(heights, heights, heights)
+        return Prediction(heights, heights, heights, -heights)
 
 
 @pytest.fixture
@@ -239,7 +239,7 @@ def test_a_job_with_other_settings_is_not_mixed_in(tmp_path, trained):
     run_tables(config, tmp_path)
     (tmp_path / "seed_0" / MAIN / "adda" / "result.json").unlink()
     config.tables.adda.steps = 5
-    with pytest.raises(UserError, match="config.method.steps = 4, this one has 5"):
+    with pytest.raises(UserError, match="config.tables.adda.steps = 4, this one has 5"):
         run_tables(config, tmp_path)
 
 

@@ -127,8 +127,8 @@ def test_without_shifts_it_is_plain_factorisation():
     patterns = (alloyed(spread=0)[1] + 0.01).astype(np.float32)
     plain = unmix(patterns, 3, iterations=200)
     found = unmix_convolutive(patterns, 3, 0, max_iterations=200, tolerance=0.0, penalty=0.0)
-    component, truth, similarity = match(found.components, plain.components)
-    assert len(component) == 3 and similarity.min() > 0.995
+    _, _, similarity = match(found.components, plain.components)
+    assert similarity.shape == (3,) and similarity.min() > 0.995
     model = plain.weights @ plain.components
     assert found.objective[-1] < 1.1 * kl_divergence(patterns, model) + 1.0
 

@@ -3,8 +3,10 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
+import distributed_worker as worker
 import jax
 import numpy as np
 import portpicker
@@ -14,6 +16,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.files import read_npz
+from imitation_refinement.runtime.loop import abstract
 
 WORKER = Path(__file__).parent / "distributed_worker.py"
 
@@ -82,12 +85,17 @@ def test_two_processes_give_the_numbers_of_one_device(one_device, tmp_path):
     finish(*start_two("steps", tmp_path))
     assert (tmp_path / "devices.txt").read_text() == "2 processes, 8 cpu devices"
     assert_same_numbers(read_npz(tmp_path / "numbers.npz"), one_device)
-    # What two processes saved, one process with one device restores.
-    name = "ClassifierState.prototypes"
+    # What two processes saved, one process with one device restores to the bit.
+    numbers = read_npz(tmp_path / "numbers.npz")
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        saved = checkpoints.restore(3, {})[1]
+        like = abstract(partial(worker.classifier_program_of_worker().initialize, 0))
+        items, saved = checkpoints.restore(3, {"state": like})
     assert saved == {"processes": 2}
-    assert name in one_device
+    leaves = jax.tree_util.tree_leaves_with_path(items["state"])
+    assert len(leaves) > 20
+    for path, leaf in leaves:
+        name = "ClassifierState" + jax.tree_util.keystr(path)
+        np.testing.assert_array_equal(leaf, numbers[name], err_msg=name)
 
 
 @pytest.mark.slow
@@ -167,7 +175,7 @@ def test_compilation_cache_is_filled_once(tmp_path):
     program = tmp_path / "program.py"
     program.write_text(
         "import jax, sys\n"
-        "from imitation_refinement import devices\n"
+        "from imitation_refinement.runtime import devices\n"
         "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
         "print(devices.enable_compilation_cache(sys.argv[1]))\n"
         "jax.jit(lambda x: x * 2)(3.0)\n"

@@ -7,12 +7,11 @@ import pytest
 from pymatgen.analysis.diffraction.xrd import XRDCalculator
 from pymatgen.core import Lattice, Structure
 from reference_crystals import REFERENCE, arrays_of, reference_structure
+from reference_patterns import lorentz_polarization, peaks_two_theta
 
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, random_prototype
 from imitation_refinement.xrd.diffraction import (
-    lorentz_polarization,
     merge_lines,
-    peaks_two_theta,
     reflection_q,
     reflections,
     scattering_factor,

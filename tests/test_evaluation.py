@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from imitation_refinement.evaluation.answer import verdict
+from imitation_refinement.evaluation.answer import answer
 from imitation_refinement.evaluation.evaluation import evaluate
 from imitation_refinement.evaluation.inputs import (
     EvaluationInputs,
@@ -91,7 +91,6 @@ def test_per_class_and_per_fold(results):
     assert [row["gain"] for row in folds["parts"]] == pytest.approx([0.25, 0.5, 0.5])
     assert folds["mean"]["gain"] == pytest.approx(5 / 12)
     assert folds["std"]["gain"] == pytest.approx(np.std([0.25, 0.5, 0.5], ddof=1))
-    assert results["per_run"]["std"]["gain"] is None
 
 
 def test_confusion_has_a_row_per_true_class(results):
@@ -148,17 +147,6 @@ def test_embedding_distance_is_the_rms_difference():
     )
     assert results["quality"]["embedding"]["raw"]["mean"] == pytest.approx(2)
     assert results["quality"]["embedding"]["refined"]["mean"] == pytest.approx(1)
-
-
-def test_seeds_stacked_as_runs():
-    inputs = small()
-    twice = {name: np.concatenate([values, values]) for name, values in to_arrays(inputs).items()}
-    both = from_arrays(twice)._replace(run=np.repeat([0, 1], 12))
-    refined = np.concatenate([one_hot(REFINED), one_hot(RAW)])  # the second seed gains nothing
-    results = evaluate(both._replace(logits_refined=refined), resamples=50)
-    assert [row["gain"] for row in results["per_run"]["parts"]] == pytest.approx([5 / 12, 0])
-    assert results["counts"]["groups"] == 6
-    assert results["counts"]["runs"] == 2
 
 
 def numbers(tree):
@@ -234,7 +222,7 @@ def judged(gain, l1, kl, judges, readers=()):
     found = {f"judge_{i}": judge(gain, False) for i, gain in enumerate(judges)}
     found |= {f"reader_{i}": judge(gain, True) for i, gain in enumerate(readers)}
     changes = {} if l1 is None else {"l1": l1, "kl": kl}
-    return verdict(
+    return answer(
         {
             "noun": "patterns",
             "group_noun": "libraries",

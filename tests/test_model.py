@@ -7,7 +7,7 @@ from scipy.special import softmax
 from tiny_model import LENGTH, patterns, tiny_model
 
 from imitation_refinement.method import losses, networks
-from imitation_refinement.method.classifier import classify
+from imitation_refinement.method.classifier import Prediction, classify
 from imitation_refinement.method.refiner import refine
 from imitation_refinement.model.acceptance import NO_SIGNAL, NOT_RECOGNISED, VERDICTS
 from imitation_refinement.model.model import ROWS, classifier_network
@@ -36,6 +36,7 @@ def test_predict_is_the_frozen_classifier(model):
     network = classifier_network(model.classifier_spec, 7)
     output = jax.jit(partial(classify, network=network))(model.classifier, x)
     found = model.predict(x)
+    assert type(found) is Prediction  # the same as in training
     np.testing.assert_allclose(found.logits, output.logits, **CLOSE)
     np.testing.assert_allclose(found.embedding, output.embedding, **CLOSE)
     apart = np.square(np.asarray(output.embedding)[:, None] - model.classifier.prototypes)

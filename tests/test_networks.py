@@ -70,7 +70,7 @@ def test_classifier_sizes(name, classes, wanted):
 
 @pytest.mark.parametrize(("name", "wanted"), [("densenet_slim", 163_942), ("vgg_slim", 165_815)])
 def test_slim_sizes(name, wanted):
-    assert parameter_count(build_classifier(section(name)), 1, 2000, 1) == wanted
+    assert parameter_count(build_classifier(section(name), 7), 1, 2000, 1) == wanted
 
 
 def test_densenet_size_by_counting_layers():
@@ -118,12 +118,13 @@ def test_unet_34k_by_counting_layers():
 
     down = conv(1, 32) + 4 * conv(32, 32)
     up = conv(32, 32) + 3 * conv(64, 32) + conv(32, 1, kernel=1)
-    assert down + up == 34_209
+    network = build_refiner(section("unet_34k"))
+    assert parameter_count(network, 1, 2000, 1) == down + up == 34_209
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_the_smallest_axis_fits_and_half_of_it_does_not(name):
-    network = build_classifier(section(name))
+    network = build_classifier(section(name), 7)
     ndim = CLASSIFIERS[name][1].get("ndim", 1)
     shapes(network, 1, *(network.smallest_axis,) * ndim, 1)
     with pytest.raises(ValueError, match="expected axes of"):
@@ -134,7 +135,7 @@ def test_the_smallest_axis_fits_and_half_of_it_does_not(name):
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_classifier_outputs(name, dtype):
     """Shapes without running: parameters and outputs are float32 in both kinds of computation."""
-    network = build_classifier(section(name, dtype))
+    network = build_classifier(section(name, dtype), 7)
     size = {1: (2000,), 2: (28, 28)}[network.ndim]
     variables = shapes(network, 1, *size, 1)
     output = jax.eval_shape(network.apply, variables, jnp.zeros((2, *size, 1)))
@@ -340,6 +341,6 @@ def test_wrong_inputs_are_named():
 
 def test_wrong_names_get_the_nearest_one():
     with pytest.raises(UserError, match="classifier.network.*did you mean 'densenet121'"):
-        build_classifier(section("densenet-121"))
+        build_classifier(section("densenet-121"), 7)
     with pytest.raises(UserError, match="refiner.dtype: 'float16'"):
         build_refiner(section("unet_34k", "float16"))

@@ -39,14 +39,17 @@ def test_digit_densenet_without_the_transition_of_its_removed_block():
 def test_cnn_digits_by_counting_layers():
     widths = (1, 16, 32, 64, 128)
     total = sum(9 * a * b + 2 * b for a, b in zip(widths, widths[1:], strict=False)) + 129 * 10
-    assert total == 98_682
+    network = build_classifier(section("cnn_digits"), 10)
+    assert parameter_count(network, 1, 28, 28, 1) == total == 98_682
 
 
+# Embedding: each block adds 12 channels a layer, each transition halves, rounding down. From 24:
+# 12, 156, 78, 366, 183, 375; from 16: 28, 14, 50, 25, 97.
 @pytest.mark.parametrize(
     ("name", "first", "second", "embedding"),
     [
-        ("densenet_digits_k12", (28, 28, 24), (28, 28, 12), None),
-        ("densenet_digits_slim", (14, 14, 16), (14, 14, 24), None),
+        ("densenet_digits_k12", (28, 28, 24), (28, 28, 12), 375),
+        ("densenet_digits_slim", (14, 14, 16), (14, 14, 24), 97),
         ("cnn_digits", (28, 28, 16), (14, 14, 32), 128),
     ],
 )
@@ -55,14 +58,15 @@ def test_digit_classifier_maps(name, first, second, embedding):
     variables = shapes(network, 1, 28, 28, 1)
     output = jax.eval_shape(network.apply, variables, jnp.zeros((2, 28, 28, 1)))
     assert [maps.shape[1:] for maps in output.features] == [first, second]
-    assert embedding is None or output.embedding.shape == (2, embedding)
+    assert output.embedding.shape == (2, embedding)
 
 
 def test_names_by_number_of_axes():
     assert set(classifier_names(1)) | set(classifier_names(2)) == set(CLASSIFIERS)
     assert set(refiner_names(1)) | set(refiner_names(2)) == set(REFINERS)
     for ndim in (1, 2):
-        assert all(build_classifier(section(name)).ndim == ndim for name in classifier_names(ndim))
+        for name in classifier_names(ndim):
+            assert build_classifier(section(name), 10).ndim == ndim
         assert all(build_refiner(section(name)).ndim == ndim for name in refiner_names(ndim))
 
 

@@ -48,7 +48,9 @@ def test_readme_opens_with_the_two_commands_each_in_its_own_environment():
         assert command.startswith("python3 -m venv .venv && .venv/bin/pip install -q ")
         assert not re.search(r"&& (?!\.venv/bin/)", command)  # nothing of the system's Python
     assert first_run.endswith(".venv/bin/python main.py --config=configs/xrd.py")
-    for part in re.findall(r"[\w/]+\.(?:py|txt)\b", first_run):
+    parts = re.findall(r"[\w/]+\.(?:py|txt)\b", first_run)
+    assert {"main.py", "configs/xrd.py"} < set(parts)
+    for part in parts:
         assert (ROOT / part).is_file(), part
 
 

@@ -13,6 +13,7 @@ import pytest
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases import build
 from imitation_refinement.phases.build import build_library, make_library
+from imitation_refinement.phases.cif_text import cif_text
 from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import COMPUTED_NEWER, load_library
 
@@ -76,7 +77,7 @@ def test_collections_of_several_kinds_are_one_library(tmp_path):
     folder = tmp_path / "cifs"
     folder.mkdir()
     first = build_library([collection(tmp_path, GOOD[:2])], tmp_path / "first.npz").library
-    (folder / "mine.CIF").write_text(first.cif(1).replace("Cs Br", "Cs I").replace("Br", "I"))
+    (folder / "mine.CIF").write_text(cif_text(first, 1).replace("Cs Br", "Cs I").replace("Br", "I"))
     path = collection(tmp_path, GOOD)
     library = build_library([path, folder], tmp_path / "out.npz").library
     # A library is an input too; its entries come first and stand for what is the same.

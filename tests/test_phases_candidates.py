@@ -122,12 +122,14 @@ def test_a_fit_learns_what_tells_the_right_candidate_and_that_there_is_none():
 def test_class_sums_by_hand():
     match = made_match([0.4, 0.2, 0.1], vote=[0.5, 0.0, 0.5])
     labels = np.array([1, 2, 1])
-    inside = inside_probabilities(match, labels, 3)
+    of_each = labels[match.entry]
+    inside = inside_probabilities(match, of_each, 3)
     np.testing.assert_allclose(inside, [[0.0, 0.5, 0.2]])
     # None has 0.3; its vote is all for class 1 but for 5 % over the two classes there are.
     vote = np.array([0.0, 0.95 + 0.025, 0.025])
     assert BLIND == 0.05
-    np.testing.assert_allclose(class_probabilities(match, labels, 3)[0], inside[0] + 0.3 * vote)
+    found = class_probabilities(match, of_each, labels, 3)
+    np.testing.assert_allclose(found[0], inside[0] + 0.3 * vote)
 
 
 # --- Candidates ----------------------------------------------------------------------------------
@@ -146,6 +148,22 @@ def test_entries_of_a_phase_and_twins_are_one_candidate():
     assert [candidate.members for candidate in found] == [(0, 1, 2), (3,), (4,)]
     assert found[0].probability == pytest.approx(0.75)
     assert (found[0].entry, found[0].space_group, found[0].system) == (0, 227, 6)
+
+
+def test_the_symmetry_that_is_told_is_the_highest_that_twins_support():
+    lines = [1.5, 2.0, 2.7, 3.3, 4.1]
+    prototypes = structures(lines, lines, [1.2, 2.2, 3.9], lines)
+    groups, systems = np.array([9, 15, 62, 227]), np.array([1, 1, 2, 6])
+    formulas = ["CuO", "Cu2O2", "CuO", "CuO"]
+    # 227 has the same lines and is a twentieth as probable: its symmetry is not supported.
+    found = merged(made_match([0.4, 0.2, 0.1, 0.02]), 0, prototypes, groups, systems, formulas)
+    assert [one.twins for one in found] == [(0, 1, 3), (2,)]
+    assert [(one.entry, one.space_group, one.system) for one in found] == [(0, 15, 1), (2, 62, 2)]
+    match = made_match([0.4, 0.2, 0.1, 0.02])
+    told = answers(match, prototypes, groups, systems, formulas, Calibration(None, 0.6))[0]
+    assert told.space_groups[0][0] == 15
+    assert dict(told.space_groups)[9] < 0.005  # what is spread over all that there are
+    assert told.verdict == "confident"  # 0.62, of which 0.02 stands under another system
 
 
 def test_twins_are_compared_each_at_its_own_shift():

@@ -2,12 +2,13 @@
 
 import json
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.cif_text import triplet
+from imitation_refinement.phases.cif_text import cif_text, triplet
 from imitation_refinement.phases.library import (
     COMPUTED,
     MEASURED,
@@ -16,21 +17,17 @@ from imitation_refinement.phases.library import (
     load_library,
     primitive_of,
     save_library,
+    shipped_library,
 )
 from imitation_refinement.phases.lines import B_ISO, LINES, Q_MAX, Q_MIN, line_list
 from imitation_refinement.phases.records import library_of, record_of
-from imitation_refinement.phases.sources import Entry
+from imitation_refinement.phases.sources import SOURCES, Entry
 from imitation_refinement.phases.twins import COSINE, first_of_each_phase, pattern
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.diffraction import reflections, scattering_factor
-from imitation_refinement.xrd.structures.atoms import (
-    Atoms,
-    check_atoms,
-    expanded,
-    operations,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import Atoms, check_atoms
 from imitation_refinement.xrd.structures.cif import read_cif
+from imitation_refinement.xrd.structures.settings import expanded, operations, standard_cell
 
 STATED = {"amcsd": Source("amcsd", "use with attribution", "Downs (2003)")}
 
@@ -147,7 +144,7 @@ def test_what_is_kept_gives_the_pattern_of_what_was_put_in(library, index):
 @pytest.mark.parametrize("index", range(len(ALL)))
 def test_cif_read_again_gives_the_same_lines_symmetry_and_names(library, index):
     atoms = ALL[index]
-    (again,) = read_cif("again.cif", library.cif(index).encode())
+    (again,) = read_cif("again.cif", cif_text(library, index).encode())
     assert again.mended == ""
     check_atoms(again)
     assert again.space_group == atoms.space_group == library.space_group[index]
@@ -162,7 +159,7 @@ def test_cif_read_again_gives_the_same_lines_symmetry_and_names(library, index):
 
 
 def test_cif_names_source_and_terms(library):
-    text = library.cif(0)
+    text = cif_text(library, 0)
     assert text.startswith("# amcsd salt\n# use with attribution\n# Downs (2003)\ndata_NaCl_salt\n")
     assert '_publ_section_references "Bragg\'s law, 1913"' in text
     assert "_chemical_formula_sum 'Na Cl'" in text
@@ -171,7 +168,7 @@ def test_cif_names_source_and_terms(library):
 def test_a_group_that_the_atoms_do_not_show_is_said_in_the_cif():
     library = make([SALT._replace(space_group=216)])
     assert library.space_group.tolist() == [216]
-    assert "states space group 216; its atoms have 225" in library.cif(0)
+    assert "states space group 216; its atoms have 225" in cif_text(library, 0)
     # A calculation states nothing.
     assert make([SALT._replace(space_group=216)], computed=COMPUTED).space_group.tolist() == [225]
 
@@ -280,7 +277,7 @@ def test_damage_is_one_line(library, tmp_path, place):
         content[place : place + 40] = bytes(40)
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"some\.npz: damaged library") as error:
-        load_library(path).cif(0)
+        cif_text(load_library(path), 0)
     assert "\n" not in str(error.value)
 
 
@@ -308,3 +305,66 @@ def test_another_version_and_no_file_are_one_line(library, tmp_path):
         load_library(path)
     with pytest.raises(UserError, match="No such file"):
         load_library(tmp_path / "none.npz")
+
+
+# --- The library that is shipped -----------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return load_library()
+
+
+def test_the_shipped_library_is_whole_small_and_large():
+    path = Path(str(shipped_library()))
+    assert path.stat().st_size < 45_000_000
+    library = load_library(path)
+    assert len(library) > 120_000
+    stated = library.digest
+    del library.digest  # is worked out anew
+    assert library.digest == stated
+    assert set(np.unique(library.crystal_system)) == set(range(7))
+    assert np.sum(library.computed == MEASURED) > 7_000
+    assert np.sum(library.composition != "") > 2_000
+
+
+def test_every_source_that_is_shipped_is_in_the_notice_with_its_terms(shipped):
+    notice = (Path(__file__).parents[1] / "NOTICE").read_text()
+    for source in shipped.sources:
+        assert SOURCES[source.name].shipped
+        assert source.licence and source.citation
+        assert f" {source.name} " in notice
+
+
+@pytest.mark.parametrize(
+    ("formula", "group", "d"),
+    [  # the strongest lines of the powder diffraction file
+        ("Si", 227, [3.1355, 1.9201, 1.6375]),
+        ("TiO2", 136, [3.247, 2.487, 1.6874]),
+        ("Al2O3", 167, [2.551, 2.085, 1.6014]),
+        ("ZnO", 186, [2.8143, 2.6033, 2.4759]),
+        ("CuO", 15, [2.523, 2.323]),
+    ],
+)
+def test_standards_are_in_the_shipped_library(shipped, formula, group, d):
+    chosen = (shipped.formula == formula) & (shipped.space_group == group)
+    found = np.flatnonzero(chosen & (shipped.computed == MEASURED))
+    assert len(found)
+    lines = [2 * np.pi / shipped.lines(i)[0] for i in found]
+    assert any(all(np.min(np.abs(own / value - 1)) < 3e-3 for value in d) for own in lines)
+
+
+def test_a_sample_of_the_shipped_library_goes_through_cif_and_back(shipped):
+    for index in range(17, len(shipped), len(shipped) // 60):
+        (atoms,) = read_cif("again.cif", cif_text(shipped, index).encode())
+        check_atoms(atoms)
+        q, amplitude = line_list(atoms.lattice, atoms.positions, atoms.numbers, atoms.occupancies)
+        ours, height = shipped.lines(index)
+        strong = height > 0.3
+        nearest = np.min(np.abs(q[:, None] / ours[strong] - 1), axis=0)
+        # Of equally weak lines another one may be the hundredth.
+        assert np.mean(nearest < 2e-4) > 0.9, shipped.source_id[index]
+        structure = shipped.structure(index)
+        volume = abs(np.linalg.det(structure.lattice)) / structure.occupancies.sum()
+        given = abs(np.linalg.det(atoms.lattice)) / atoms.occupancies.sum()
+        assert volume == pytest.approx(given, rel=1e-4)

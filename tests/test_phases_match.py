@@ -263,6 +263,19 @@ def test_a_displaced_sample_is_found_as_such(displacement):
     assert figures["cosine"][2] > figures["cosine_first"][2]
 
 
+def test_the_elastic_cosine_forgives_a_cell_of_another_shape():
+    # The lower half of the lines two points (of the grid) further on, the upper half as far back.
+    prototypes = library(6)
+    own = slice(prototypes.offsets[1], prototypes.offsets[2])
+    q = prototypes.q[own] * np.exp(np.where(prototypes.q[own] < 2.5, STEP, -STEP))
+    _, bent = evidence_of(prototypes, ideal_pattern(q, prototypes.height[own], GRID))
+    _, straight = evidence_of(prototypes, ideal(prototypes, 1))
+    assert bent["cosine_elastic"][1] > bent["cosine"][1] + 0.008
+    assert straight["cosine_elastic"][1] < straight["cosine"][1] + 0.004
+    for figures in (bent, straight):
+        assert (figures["cosine_elastic"] >= figures["cosine"] - 1e-5).all()
+
+
 def test_evidence_is_blind_to_what_was_not_measured():
     prototypes = library(6)
     mask = grid_q(GRID) < 3.2

@@ -95,6 +95,7 @@ def test_accuracies_and_distances_are_those_of_the_arrays(reference):
             assert found[kind]["value"] == pytest.approx(np.mean(hit), abs=1e-12)
         gain = np.mean(hits["refined"]) - np.mean(hits["raw"])
         assert found["gain"]["value"] == pytest.approx(gain, abs=1e-12)
+        assert ("own_minus_gain" in found) == prefix.startswith("judge")
         if "own_minus_gain" in found:
             assert found["own_minus_gain"]["value"] == pytest.approx(own_gain - gain, abs=1e-12)
     scaled = {

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from reference_patterns import render_exact
 
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.profiles import (
@@ -9,7 +10,6 @@ from imitation_refinement.xrd.profiles import (
     ideal_view,
     normalize_max,
     render,
-    render_exact,
     scherrer_fwhm,
 )
 

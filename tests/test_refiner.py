@@ -7,7 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import toy
+from ml_collections import FrozenConfigDict
 
+from imitation_refinement.method import networks, optimizers
+from imitation_refinement.method.classifier import classify
 from imitation_refinement.method.refiner import (
     init_refiner,
     pair_loss,
@@ -15,6 +18,8 @@ from imitation_refinement.method.refiner import (
     refiner_objective,
     refiner_step,
 )
+from imitation_refinement.runtime import devices
+from imitation_refinement.stages.refiners import refiner_program
 
 NETWORKS = {"network": toy.ToyRefiner(), "classifier_network": toy.ToyClassifier()}
 
@@ -83,12 +88,19 @@ def test_pretrained_parameters_are_where_training_and_averaging_start():
     jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh)
 
 
-def test_the_frozen_tree_is_bit_identical_after_training():
-    classifier = toy.classifier()
+def test_the_frozen_tree_survives_the_shipped_program_and_is_in_no_optimizer(monkeypatch):
+    monkeypatch.setattr(networks, "build_refiner", lambda section: toy.ToyRefiner())
+    monkeypatch.setattr(optimizers, "build_optimizer", lambda section: toy.OPTIMIZER)
+    section = FrozenConfigDict({"ema_decay": 0.9})
+    step = refiner_program(section, toy.ToyClassifier(), toy.objective())
+    classifier = devices.replicate(toy.classifier())
     before = jax.tree.map(np.array, classifier)
-    state, history = run_steps(100, classifier=classifier)
+    state, losses = devices.replicate(start()), []
+    for index in range(100):
+        state, terms = step(state, classifier, toy.batch(index))  # donates its state, alone
+        losses.append(float(terms["loss"]))
     jax.tree.map(np.testing.assert_array_equal, before, classifier)
-    assert history[-1]["loss"] < history[0]["loss"]
+    assert losses[-1] < losses[0]
     # Nothing of the classifier is in the optimizer's state: two moments a parameter, and counters.
     moments = sum(leaf.size for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim)
     assert moments == 2 * sum(leaf.size for leaf in jax.tree.leaves(state.params))
@@ -253,9 +265,20 @@ def test_pairs_alone_teach_the_refiner_the_truth():
 
 def test_recognition_of_pairs_alone_teaches_the_classes():
     only_recognition = toy.objective(prototype_weight=1.0, pair_recognition=1.0)
-    _, history = run_steps(100, only_recognition, batch=pairs)
+    trained, history = run_steps(100, only_recognition, batch=pairs)
     for name in ("pair_pred", "pair_proto"):
         assert history[-1][name] < history[0][name]
+    rows = toy.batch(999)  # of new noise
+    known = np.asarray(rows["pair_label"])
+    right = [
+        np.argmax(classify(toy.classifier(), refined, network=toy.ToyClassifier()).logits, 1)
+        == known
+        for refined in (
+            refine(state.params, rows["pair_x"], network=toy.ToyRefiner())
+            for state in (start(), trained)
+        )
+    ]
+    assert right[0].sum() < len(known) and right[1].all()
 
 
 def test_moving_average_follows_the_warmed_up_recursion():

@@ -11,7 +11,9 @@ from imitation_refinement.evaluation.evaluation import evaluate
 from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores
 from imitation_refinement.report import figures
 from imitation_refinement.report.page import number, render_report, write_report
+from imitation_refinement.report.pictures import shared_pictures
 from imitation_refinement.tasks import Measure, Picture
+from imitation_refinement.xrd.grid import Q_LABEL
 from imitation_refinement.xrd.pictures import pattern_pictures
 
 NAMES = ("cubic", "hexagonal", "trigonal")
@@ -68,7 +70,7 @@ def pictures(results):
         for step in (1, 2, 3)
     ] + [{"stage": "classifier", "step": 5, "loss": 0.5, "prototype_loss": 2.0}]
     inputs, prototypes = make_inputs(), np.eye(3, 8)
-    shared = figures.shared_pictures(inputs, results, prototypes=prototypes, metrics=records)
+    shared = shared_pictures(inputs, results, prototypes=prototypes, metrics=records)
     return pattern_pictures(inputs, GRID, "q (1/Å)", NAMES) | shared
 
 
@@ -116,9 +118,8 @@ def test_page_is_well_formed_and_complete(results, pictures):
     assert "refiner.alpha 10.0" in page.text
     assert "kernel 3, 5" in page.text
     assert "packages.jax 0.10.1" in page.text
-    assert (
-        "90 test patterns of 3 classes from 23 libraries, 3 folds, 1 independent run" in page.text
-    )
+    assert "90 test patterns of 3 classes from 23 libraries, 3 folds, one seed." in page.text
+    assert "By fold" in page.text
 
 
 def test_accuracy_on_held_out_patterns_is_shown_when_known(results):
@@ -206,7 +207,7 @@ def test_images_without_a_truth_make_a_page_that_speaks_of_none():
         images(), noun="images", group_noun="images", readers=["mnist"], resamples=200
     )
     results["measures"] = {"far": Measure("Change far from strokes", 0.013, percent=True)._asdict()}
-    shared = figures.shared_pictures(images(), results)
+    shared = shared_pictures(images(), results)
     assert set(shared) == {"confusion"}
     text = render_report(results, shared.values(), {})
     page = Page(text)
@@ -292,9 +293,9 @@ def test_pictures_of_patterns_without_a_truth():
 
 def test_same_arrays_give_the_same_bytes():
     scan = np.exp(-((GRID - 3) ** 2))
-    first = figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**2}, "scan")
-    assert first == figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**2}, "scan")
-    assert first != figures.overlay(GRID, "q (1/Å)", {"raw": scan, "refined": scan**3}, "scan")
+    first = figures.overlays(GRID, scan, scan**2, None, ["scan"], Q_LABEL)
+    assert first == figures.overlays(GRID, scan, scan**2, None, ["scan"], Q_LABEL)
+    assert first != figures.overlays(GRID, scan, scan**3, None, ["scan"], Q_LABEL)
 
 
 def test_picked_examples_are_extreme_and_middle():

@@ -1,6 +1,6 @@
 """Networks of the adversarial baselines, in one or two dimensions: who is told from what, and G.
 
-What belongs here: the architectures only, of ADDA (Tzeng et al. 2017, arXiv:1702.05464) and of
+Belongs here: the architectures only, of ADDA (Tzeng et al. 2017, arXiv:1702.05464) and of
 Generate To Adapt, GTA (Sankaranarayanan et al. 2018, arXiv:1704.01705). F, M and C of both are the
 classifiers of this package.
 
@@ -38,7 +38,7 @@ class FeatureDiscriminator(nn.Module):
     """ADDA's D: dense layers with ReLU; two logits, source and target.
 
     Attributes:
-      hidden: widths of the hidden layers.
+        hidden: widths of the hidden layers.
     """
 
     hidden: Sequence[int] = (500, 500)
@@ -61,10 +61,10 @@ class Generator(nn.Module):
     between, no biases, a sigmoid at the end.
 
     Attributes:
-      num_classes: K; the class K stands for target patterns, whose class nobody knows.
-      shape: of an example, [*spatial, C].
-      features: maps at the start.
-      width: larger embeddings are projected to this size first (large ones make G collapse).
+        num_classes: K; the class K stands for target patterns, whose class nobody knows.
+        shape: of an example, [*spatial, C].
+        features: maps at the start.
+        width: larger embeddings are projected to this size first (large ones make G collapse).
     """
 
     num_classes: int
@@ -79,10 +79,10 @@ class Generator(nn.Module):
         """Returns patterns [B, *spatial, C].
 
         Args:
-          label: [B] integers in 0..K.
-          embedding: [B, D], F(x).
-          noise: [B, Z], standard normal.
-          train: whether batch statistics are used and updated.
+            label: [B] integers in 0..K.
+            embedding: [B, D], F(x).
+            noise: [B, Z], standard normal.
+            train: whether batch statistics are used and updated.
         """
         *spatial, channels = self.shape
         ndim, factor = len(spatial), 2**DOUBLINGS
@@ -123,9 +123,9 @@ class PatternDiscriminator(nn.Module):
     have no bias, which batch norm would take away.
 
     Attributes:
-      num_classes: K.
-      ndim: number of spatial axes.
-      features: maps of the first convolution; the others have 2, 4 and 2 times as many.
+        num_classes: K.
+        ndim: number of spatial axes.
+        features: maps of the first convolution; the others have 2, 4 and 2 times as many.
     """
 
     num_classes: int

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict, FrozenConfigDict
@@ -29,18 +28,16 @@ from imitation_refinement.baselines.gta import (
     gta_step,
     init_gta,
 )
-from imitation_refinement.method import losses
 from imitation_refinement.method.classifier import Classifier
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import uniform_indices
-from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract, train
-from imitation_refinement.stages.classifiers import FixedViews, TrainedClassifier
+from imitation_refinement.stages.classifiers import TrainedClassifier, exact_prototypes
+from imitation_refinement.stages.finished import finished, keep
 from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import TRAIN
 
 Tree = Any
-STREAMS = {"adda": 9, "gta": 10}  # first number of a seed, see Run.seed
 NOISE_SEED = 0  # of z when patterns are refined: one z for each row
 
 
@@ -152,15 +149,17 @@ def adda_stage(
         section: fields `baselines.fields.ADDA`.
         called: what the user calls that section: `config.tables.adda`.
     """
-    seed = run.seed(STREAMS["adda"], *name.encode())
+    seed = run.seed("adda", *name.encode())
     program = adda_program(source.network, FrozenConfigDict(section))
 
     def result() -> dict[str, Tree]:
         state = _train(run, source, name, rows, section, called, program, seed)
         return {"classifier": adapted(state, source.tree)}
 
-    like = {"classifier": abstract(lambda: source.tree)}
-    items = _finished(run, name, section.steps, result, like)
+    def like() -> dict[str, Tree]:
+        return {"classifier": abstract(lambda: source.tree)}
+
+    items = _finished_or_made(run, name, section.steps, like, result)
     return source._replace(tree=items["classifier"])
 
 
@@ -184,7 +183,7 @@ def gta_stage(
         section: fields `baselines.fields.GTA`.
         called: what the user calls that section.
     """
-    seed = run.seed(STREAMS["gta"], *name.encode())
+    seed = run.seed("gta", *name.encode())
     classes = len(run.task.class_names)
     program = gta_program(
         source.network, FrozenConfigDict(section), tuple(run.task.input_shape), classes
@@ -196,15 +195,17 @@ def gta_stage(
             {"params": state.classifier, "batch_stats": state.source_stats},
             source.tree.prototypes,
         )
-        prototypes = ideal_prototypes(run, source._replace(tree=of_ideal))
+        prototypes = exact_prototypes(run, source._replace(tree=of_ideal), run.task.ideal)
         variables = {"params": state.classifier, "batch_stats": state.batch_stats}
         generator = {"params": state.generator, "batch_stats": state.generator_stats}
         return {"classifier": Classifier(variables, prototypes), "generator": generator}
 
-    initial = abstract(partial(program.initialize, source.tree, seed))
-    generator = {"params": initial.generator, "batch_stats": initial.generator_stats}
-    like = {"classifier": abstract(lambda: source.tree), "generator": generator}
-    items = _finished(run, name, section.steps, result, like)
+    def like() -> dict[str, Tree]:
+        initial = abstract(partial(program.initialize, source.tree, seed))
+        generator = {"params": initial.generator, "batch_stats": initial.generator_stats}
+        return {"classifier": abstract(lambda: source.tree), "generator": generator}
+
+    items = _finished_or_made(run, name, section.steps, like, result)
     refine = _refiner(program)
 
     def generate(x: np.ndarray) -> np.ndarray:
@@ -221,16 +222,6 @@ def _refiner(program: Program) -> Callable[[Tree, dict], jax.Array]:
     return lambda items, batch: gta_refine(
         items["classifier"], items["generator"], batch["x"], batch["noise"], method=program.method
     )
-
-
-def ideal_prototypes(run: Run, classifier: TrainedClassifier) -> jax.Array:
-    """Returns the class means of the ideal training examples' embeddings (Eq. 1), `[K, D]`."""
-    data = run.task.ideal
-    training = np.flatnonzero(data.split == TRAIN)
-    embedding = classifier.predict(run, FixedViews(data.fixed, training)).embedding
-    known = jnp.asarray(data.label[training])
-    found = losses.class_prototypes(embedding, known, len(run.task.class_names))
-    return devices.replicate(found)
 
 
 def _train(
@@ -272,14 +263,15 @@ def _train(
     )
 
 
-def _finished(
-    run: Run, name: str, steps: int, result: Callable[[], dict[str, Tree]], like: dict[str, Tree]
+def _finished_or_made(
+    run: Run,
+    name: str,
+    steps: int,
+    like: Callable[[], dict[str, Tree]],
+    make: Callable[[], dict[str, Tree]],
 ) -> dict[str, Tree]:
-    """Loads what a finished stage left, else makes and keeps it; `like` says how it looks."""
-    with Checkpoints(run.workdir.path / name / "trained") as trained:
-        if run.workdir.stage_done(name) and trained.latest_step() == steps:
-            return trained.restore(None, like)[0]
-        items = result()
-        trained.save(steps, items, {})
-    run.workdir.mark_done(name)
-    return items
+    found = finished(run, name, steps, like)
+    if found is None:
+        found = make()
+        keep(run, name, steps, found)
+    return found

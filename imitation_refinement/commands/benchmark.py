@@ -20,6 +20,7 @@ from imitation_refinement.commands.inputs import exit_status, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.calibration import temper
 from imitation_refinement.model.model import Assessment, Model
+from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.runtime.files import atomic_write_json, atomic_write_text
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
@@ -128,24 +129,15 @@ def _why_not(entry: Entry) -> str:
 
 def place(entries: Sequence[Entry], grid: Grid) -> Placed:
     """Reads the patterns that entries name and puts them on a grid."""
-    used, patterns, masks, failures = [], [], [], []
+    used, scans, failures = [], [], []
     for entry in entries:
         try:
-            placed = on_grid(read_entry(entry), grid)
+            scans.append(on_grid(read_entry(entry), grid))
         except Exception as error:  # whatever it is, it is this line's trouble alone
             failures.append(f"{entry.line}: {in_a_line(entry.file, error)}")
             continue
         used.append(entry)
-        # What shows no peaks is no pattern; the model is told so by zeros.
-        patterns.append(np.zeros_like(placed.pattern) if placed.signal else placed.pattern)
-        masks.append(placed.mask)
-    shape = (len(used), grid.length)
-    return Placed(
-        used,
-        np.reshape(np.array(patterns, np.float32), (*shape, 1)),
-        np.reshape(np.array(masks, bool), shape),
-        failures,
-    )
+    return Placed(used, *as_arrays(scans, grid.length), failures)
 
 
 def answers_of(model: Model, entries: Sequence[Entry], assessment: Assessment) -> Answers:

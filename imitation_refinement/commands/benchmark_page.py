@@ -29,7 +29,7 @@ from imitation_refinement.report.plots import (
 )
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.tasks import Picture
-from imitation_refinement.xrd.grid import Grid, grid_q
+from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
 
 _COLORS = {"raw": RAW_COLOR, "refined": REFINED_COLOR}
 
@@ -132,6 +132,11 @@ def _examples(compared: Compared, grid: Grid) -> Picture:
         "Raw (orange) and refined (blue) over the pattern simulated from the CIF file (grey): "
         "best, median and worst change. Zero where nothing was measured.",
         overlays(
-            grid_q(grid), compared.raw[rows], compared.refined[rows], compared.truth[rows], titles
+            grid_q(grid),
+            compared.raw[rows],
+            compared.refined[rows],
+            compared.truth[rows],
+            titles,
+            Q_LABEL,
         ),
     )

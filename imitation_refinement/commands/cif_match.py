@@ -119,16 +119,16 @@ class CifMatcher:
             structures, notes = read_cif_atoms(file)
         except UserError as error:
             return _Simulated([], [str(error)])
-        notes = [note if note.startswith(str(file)) else f"{file}: {note}" for note in notes]
+        notes = [str(file.parent / note) for note in notes]
         simulated = _Simulated([], notes)
         for atoms in structures:
             name = file.stem + atoms.name.removeprefix(file.name)
             if atoms.mended:
-                notes.append(f"{file}: {atoms.mended}")
+                notes.append(f"{file.parent / atoms.name}: {atoms.mended}")
             try:
                 simulated.crystals.append((name, *self._pattern(atoms, wavelength)))
             except ValueError as error:
-                notes.append(f"{file}: {error}")
+                notes.append(f"{file.parent / atoms.name}: {error}")
         return simulated
 
     def _pattern(

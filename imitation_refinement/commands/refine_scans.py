@@ -28,11 +28,12 @@ from imitation_refinement.commands.inputs import (
     read_each,
 )
 from imitation_refinement.commands.peak_table import peak_table
+from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
-from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.commands.scan_results import Failed, Names, Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
+from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases.identify import Elements, Identified, Phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.runtime.files import writing
@@ -112,7 +113,7 @@ def refine_scans(
     }
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    interrupted, draw, notes = False, ScanPicture(), Notes()
+    interrupted, draw, notes = False, ScanFigure(), Notes()
     unused = _unused(wavelength, cif, elements)
     page = BatchPage(model.grid, model.class_names, header)
     with BatchTables(output, model.class_names, header) as tables:
@@ -162,7 +163,7 @@ def _write(
     output: Path,
     result: Refined | Failed,
     grid: Grid,
-    draw: ScanPicture | None,
+    draw: ScanFigure | None,
     phases: Phases | None,
 ) -> list[str]:
     """Writes the files of one record, picture and CIF files only with `draw`; their names."""
@@ -274,8 +275,8 @@ def _assessed(
     good = [(one.scan, one.placed) for one in batch if one.scan and one.placed]
     identified: list[Identified | None] = [None] * len(good)
     if good:
-        raw = np.stack([placed.pattern * (not placed.signal) for _, placed in good])
-        answer = model.assess(raw[..., None], np.stack([placed.mask for _, placed in good]))
+        raw, mask = as_arrays([placed for _, placed in good], model.grid.length)
+        answer = model.assess(raw, mask)
         if phases:
             known = [one.input.elements for one in batch if one.scan]
             identified = list(phases.identify(_on_phase_grid(good, model), known))
@@ -308,7 +309,7 @@ def _assessed(
             verdict=told.verdict if told else str(answer.verdict[index]),
             reason=placed.signal or (told.reason if told else str(answer.reason[index])),
             change=float(answer.change[index]),
-            peaks=peak_table(refined, raw[index], placed.mask, model.grid, scan.wavelength),
+            peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
             identified=own,

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 
 from imitation_refinement.commands.peak_table import PeakTable
-from imitation_refinement.commands.scan_picture import ScanPicture
+from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_results import (
     Curves,
     Failed,
@@ -46,9 +46,7 @@ _CIFS = 3  # of the candidates of a pattern
 _PICTURE_POINTS = 2000  # stretches of the measured curve; more than the picture has pixels
 
 
-def write_patterns(
-    folder: Path, result: Refined, grid: Grid, draw: ScanPicture | None
-) -> list[str]:
+def write_patterns(folder: Path, result: Refined, grid: Grid, draw: ScanFigure | None) -> list[str]:
     """Writes the files of one pattern into an existing folder and returns their names.
 
     Where nothing was refined there is only the background. Nothing is written outside the measured
@@ -125,7 +123,7 @@ def peaks_csv(peaks: PeakTable) -> str:
     return text.getvalue()
 
 
-def picture(result: Refined, curves: Curves, draw: ScanPicture) -> bytes:
+def picture(result: Refined, curves: Curves, draw: ScanFigure) -> bytes:
     """Returns a PNG of the scan with its background and of the refined pattern, in counts."""
     answer = f"{result.system} {result.confidence:.0%}, " if result.system else ""
     return draw(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from imitation_refinement.commands.spread import Spread
-from imitation_refinement.report.figures import Q_LABEL, RAW_COLOR, REFINED_COLOR
+from imitation_refinement.report.figures import RAW_COLOR, REFINED_COLOR
 from imitation_refinement.report.page import render_page
 from imitation_refinement.report.plots import (
     Axes,
@@ -23,7 +23,7 @@ from imitation_refinement.report.plots import (
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.convolutive import Phases
-from imitation_refinement.xrd.grid import Grid, grid_q
+from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
 
 _COLUMNS = 4  # of maps
 

@@ -6,6 +6,7 @@ outcome is measured in `measure`, tables and page in `tables` and `page`.
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -86,16 +87,15 @@ class Bench:
         """Trains what the job needs, answers all folds, writes arrays.npz; returns its summary."""
         shared = self._shared(job)
         run = self._run(job_config(self._config, job), job, job.method)
-        frozen = classifier_stage(shared, "classifier")
-        rows, answers = self._answers(job, Setting(run, shared, frozen))
-        arrays, kept = measure.measure(
-            run, rows, answers, frozen, self._judges(job.seed), ideal=job.method == "raw"
-        )
+        with closing(shared.workdir), closing(run.workdir):
+            frozen = classifier_stage(shared, "classifier")
+            rows, answers = self._answers(job, Setting(run, shared, frozen))
+            arrays, kept = measure.measure(
+                run, rows, answers, frozen, self._judges(job.seed), ideal=job.method == "raw"
+            )
         if job.method == "raw":
             held_out = shared.workdir.stage_summary("classifier")
             arrays |= {f"held_out_{name}": np.array([x]) for name, x in held_out.items()}
-        for each in (shared, run):
-            each.workdir.close()
         if devices.is_main_process():
             folder = self._folder / job.folder
             if job.seed == self._config.seed and self._is_main(job):
@@ -119,8 +119,9 @@ class Bench:
 
     def _run(self, config: ConfigDict, job: Job, name: str) -> Run:
         workdir = WorkDir(self._folder / f"seed_{job.seed}" / job.classifier / name)
-        workdir.claim(config, MAY_DIFFER)
-        return Run(config, workdir, self._task_of_seed, names_of(self._config, job))
+        names = names_of(self._config, job)
+        workdir.claim(config, MAY_DIFFER, names)
+        return Run(config, workdir, self._task_of_seed, names)
 
     def _task_of_seed(self, config: ConfigDict, cache_dir: Path, workers: int) -> Task:
         """The task of the last seed asked for, which all of its runs share."""
@@ -136,9 +137,8 @@ class Bench:
         """The judges of a seed, trained beside the main classifier."""
         main = Job(seed, next(iter(classifiers(self._config))), OURS)
         run = self._shared(main)
-        judges = judge_stages(run)
-        run.workdir.close()
-        return judges
+        with closing(run.workdir):
+            return judge_stages(run)
 
     def _answers(self, job: Job, setting: Setting) -> tuple[list[np.ndarray], list[Answer]]:
         """Test rows and answer of each fold."""

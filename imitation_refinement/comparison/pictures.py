@@ -43,7 +43,7 @@ FEWEST = 10  # patterns in a bin of a reliability diagram: the accuracy of fewer
 
 
 def all_pictures(config: ConfigDict, done: Mapping[Job, Result]) -> dict[str, Picture]:
-    """Returns the figures of a comparison by file name, as far as there are jobs for them.
+    """Returns the pictures of a comparison by file name, as far as there are jobs for them.
 
     Args:
         config: of task `xrd_tables`.

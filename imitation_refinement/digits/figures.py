@@ -1,4 +1,4 @@
-"""Pictures of digits: arrays in, PNG bytes out. How things look, not what is true of them.
+"""Figures of digits: arrays in, PNG bytes out. How things look, not what is true of them.
 
 Drawn pixel by pixel with Pillow, so that a dot or a dash that a refiner paints is seen as it is.
 """

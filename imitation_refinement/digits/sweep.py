@@ -6,6 +6,7 @@ seed. Nothing here trains: the stages do. Tables and figures are in `sweep_page`
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -164,18 +165,15 @@ def _do(sweep: Run, job: Job) -> dict[str, Any]:
     shared_config = job_config(config, Job(job.seed, TARGETED, job.number, job.font))
     shared_config.data.images_per_class = max(config.sweep.images_per_class)
     name = f"classifiers_{job.font}" if job.font else "classifiers"
-    places = {job.folder: job_config(config, job), f"seed_{job.seed}/{name}": shared_config}
     names = {"classifier": f"config.sweep.{job.method}"} if method.classifier else {}
-    run, shared = (
-        Run(own, WorkDir(folder / place), sweep.make_task, names) for place, own in places.items()
-    )
+    run = Run(job_config(config, job), WorkDir(folder / job.folder), sweep.make_task, names)
+    place = WorkDir(folder / f"seed_{job.seed}" / name)
+    shared = Run(shared_config, place, sweep.make_task)
     for each in (run, shared):
-        each.workdir.claim(each.config, MAY_DIFFER)
-    frozen = classifier_stage(shared, "classifier")
-    found = method.measure(Setting(run, shared, frozen, config.sweep))
-    for each in (run, shared):
-        each.workdir.close()
-    return found
+        each.workdir.claim(each.config, MAY_DIFFER, each.names)
+    with closing(run.workdir), closing(shared.workdir):
+        frozen = classifier_stage(shared, "classifier")
+        return method.measure(Setting(run, shared, frozen, config.sweep))
 
 
 def _refined(judged: bool, setting: Setting) -> dict[str, Any]:

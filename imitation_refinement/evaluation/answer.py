@@ -1,6 +1,6 @@
 """The answer in plain words: did refinement help, by how much, how sure are we?
 
-Here belongs the rule that turns the numbers of evaluation.evaluate into yes, no or unclear. Four
+Belongs here: the rule that turns the numbers of evaluation.evaluate into yes, no or unclear. Four
 questions are asked, each answered by a 95 % interval:
 
 - recognised: is the frozen classifier's accuracy gain above zero?
@@ -15,8 +15,6 @@ Helped is *yes* when all answers are yes, *no* when any is no, and *unclear* oth
 moving in opposite directions is unclear, not yes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Any
 
@@ -26,7 +24,7 @@ READERS_MAY_LOSE = 0.01  # accuracy
 Estimate = dict[str, float | None]
 
 
-def verdict(results: dict[str, Any]) -> dict[str, Any]:
+def answer(results: dict[str, Any]) -> dict[str, Any]:
     """Returns {'helped', 'answers', 'headline', 'sentences'} for the dict that evaluate builds."""
     accuracy, quality, noun = results["accuracy"], results["quality"], results["noun"]
     gain = accuracy["classifier"]["gain"]

@@ -66,11 +66,6 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     return float(np.exp(found.x))
 
 
-def brier_score(probabilities: ArrayLike, labels: ArrayLike) -> float:
-    """Returns the mean of sum_k (p_k - y_k)^2, from 0 to 2 (Brier 1950, all classes)."""
-    return float(np.mean(brier_terms(probabilities, labels)))
-
-
 def brier_terms(probabilities: ArrayLike, labels: ArrayLike) -> Array:
     """Returns sum_k (p_k - y_k)^2 of each example, float64 `[n]`."""
     probabilities, labels = _checked(probabilities, labels)

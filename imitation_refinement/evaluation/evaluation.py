@@ -1,7 +1,8 @@
 """Did refinement help? Arrays in, one nested dict of plain numbers out.
 
-Here belong the choice of figures of merit, their intervals and the verdict. Metrics themselves are
-in metrics.py, peaks in peaks.py, pictures in figures.py, words and layout in report.py. No files.
+Belongs here: the choice of figures of merit and their intervals. Metrics themselves are in
+`metrics`, peaks in `peaks`, the answer in `answer`, pictures, words and layout in `report`. No
+files.
 
 Shapes: n test examples (patterns of L points, or images, taken as rows of L points), K classes, D
 embedding dimensions. Every estimate with an interval is {'value', 'low', 'high'}: 95 % bootstrap
@@ -10,15 +11,13 @@ make an interval meaningless. Accuracies are fractions in [0, 1]. Where nobody k
 needs it is None or left out.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from imitation_refinement.evaluation.answer import verdict
+from imitation_refinement.evaluation.answer import answer
 from imitation_refinement.evaluation.inputs import EvaluationInputs, Scores, check, scores_of
 from imitation_refinement.evaluation.metrics import (
     METRICS,
@@ -71,7 +70,6 @@ def evaluate(
         if inputs.embedding_raw is not None:
             quality["embedding"] = _embedding_distances(inputs)
     folds = np.zeros(len(raw), int) if inputs.fold is None else np.asarray(inputs.fold)
-    runs = np.zeros(len(raw), int) if inputs.run is None else np.asarray(inputs.run)
     change = mean_change(refined, raw)
     results: dict[str, Any] = {
         "noun": noun,
@@ -80,7 +78,6 @@ def evaluate(
             "patterns": len(raw),
             "groups": draws.times.shape[1],
             "folds": len(np.unique(folds)),
-            "runs": len(np.unique(runs)),
             "classes": len(names),
             "length": raw.shape[1],
             "resamples": resamples,
@@ -97,8 +94,7 @@ def evaluate(
         "fixed": int((~own["raw"] & own["refined"]).sum()),
         "broken": int((own["raw"] & ~own["refined"]).sum()),
         "per_class": _per_class(inputs, own, quality.get("l1"), names, seed, resamples),
-        "per_fold": _per_part(folds, own, quality),
-        "per_run": _per_part(runs, own, quality),
+        "per_fold": _per_fold(folds, own, quality),
         "quality": {
             name: _quality(draws, *pair, METRICS[name].better if name in METRICS else "lower")
             for name, pair in quality.items()
@@ -117,7 +113,7 @@ def evaluate(
             if logits is not None
         },
     }
-    results["verdict"] = verdict(results)
+    results["verdict"] = answer(results)  # under the name that files have had
     return results
 
 
@@ -192,14 +188,14 @@ def _per_class(
     return rows
 
 
-def _per_part(
-    parts: NDArray, own: dict[str, NDArray], quality: dict[str, tuple[NDArray, NDArray]]
+def _per_fold(
+    folds: NDArray, own: dict[str, NDArray], quality: dict[str, tuple[NDArray, NDArray]]
 ) -> dict[str, Any]:
-    """Headline numbers of each fold or run, with mean and sample standard deviation over them."""
+    """Headline numbers of each fold, with mean and sample standard deviation over them."""
     rows = []
-    for part in np.unique(parts):
-        chosen = parts == part
-        row: dict[str, Any] = {"part": str(part), "patterns": int(chosen.sum())}
+    for fold in np.unique(folds):
+        chosen = folds == fold
+        row: dict[str, Any] = {"part": str(fold), "patterns": int(chosen.sum())}
         row |= {kind: float(own[kind][chosen].mean()) for kind in own}
         row["gain"] = row["refined"] - row["raw"]
         for name in ("l1", "kl", "ncc"):

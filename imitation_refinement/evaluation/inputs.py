@@ -3,8 +3,6 @@
 Shapes: n test examples, K classes, D embedding dimensions. No figures of merit, no files.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -41,7 +39,6 @@ class EvaluationInputs(NamedTuple):
     embedding_refined: NDArray[Any] | None = None
     embedding_truth: NDArray[Any] | None = None
     fold: NDArray[Any] | None = None  # [n] int: the fold in which it was a test example
-    run: NDArray[Any] | None = None  # [n] int: which independent seed, when several are stacked
     judges: Mapping[str, Scores] = {}  # by name: classifiers that no refiner ever saw
 
 
@@ -86,7 +83,7 @@ def check(inputs: EvaluationInputs, class_names: Sequence[str] | None) -> list[s
             expected: tuple[int, ...] = spatial
         elif name.startswith("embedding"):
             expected = (count, width)
-        elif name in ("labels", "groups", "fold", "run"):
+        elif name in ("labels", "groups", "fold"):
             expected = (count,)
         else:
             expected = (count, classes)
@@ -118,8 +115,7 @@ def _check_complete(inputs: EvaluationInputs) -> None:
 def _check_folds(inputs: EvaluationInputs) -> None:
     if inputs.fold is None:
         return
-    runs = np.zeros(len(inputs.fold), int) if inputs.run is None else np.asarray(inputs.run)
-    homes: dict[tuple[str, str], str] = {}
-    for run, group, fold in zip(runs, inputs.groups, inputs.fold, strict=True):
-        if homes.setdefault((str(run), str(group)), str(fold)) != str(fold):
+    homes: dict[str, str] = {}
+    for group, fold in zip(inputs.groups, inputs.fold, strict=True):
+        if homes.setdefault(str(group), str(fold)) != str(fold):
             raise ValueError(f"fold: group {group} is in more than one fold")

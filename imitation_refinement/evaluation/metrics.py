@@ -1,6 +1,6 @@
 """How close a candidate pattern is to the truth, and how sure we are of a mean.
 
-Here belong per-example quality metrics in NumPy float64 and the bootstrap over groups. No JAX, no
+Belongs here: per-example quality metrics in NumPy float64 and the bootstrap over groups. No JAX, no
 files, no peaks (see peaks.py), no classifier outputs (see evaluation.py).
 
 Every metric takes x, the candidate (raw or refined), and y, the truth, both [n, L], non-negative
@@ -12,8 +12,6 @@ inference from the magnitudes in that table (l2 squared, KL generalised and unno
 plain dot product); the *clean forms* are the ones to judge by. Never compare a number with Table 4
 without naming its formula.
 """
-
-from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple

@@ -1,6 +1,6 @@
 """Which peaks a refined pattern invents, keeps or loses.
 
-Here belong peak finding on a sampled pattern and the comparison of peak positions. Line lists of
+Belongs here: peak finding on a sampled pattern and the comparison of peak positions. Line lists of
 crystals are xrd/diffraction.py's.
 
 A peak *is there* when both its height and its prominence reach `threshold` (2 %) of the pattern's
@@ -8,8 +8,6 @@ maximum. It *has a counterpart* in another pattern when that one has a peak of a
 threshold within `tolerance` grid points: a line at 2.1 % in one and 1.9 % in the other is
 the same line, not a loss. On the default grid a point is 0.084 % of q; 5 points are 0.42 %.
 """
-
-from __future__ import annotations
 
 from typing import NamedTuple
 

@@ -17,6 +17,7 @@ from imitation_refinement.method import losses
 from imitation_refinement.method.networks import ClassifierOutput
 
 Tree = Any
+Array = Any  # jax.Array or np.ndarray
 Metrics = dict[str, jax.Array]
 
 
@@ -37,6 +38,11 @@ class Distance(NamedTuple):
         return losses.prototype_distances(
             embedding, prototypes, scale=self.scale, distance=self.name
         )
+
+
+def distance_of(section: Any) -> Distance:
+    """Returns the distance d that a classifier section or spec asks for; scale 0 is one over D."""
+    return Distance(section.distance, section.distance_scale or None)
 
 
 class ClassifierState(NamedTuple):
@@ -70,17 +76,19 @@ class Classifier(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What a frozen classifier says of a batch.
+    """What a frozen classifier says of n examples; jax.Arrays within `jit`, NumPy arrays outside.
 
     Attributes:
-        logits: of the head G, float32 `[B, K]`.
-        embedding: F(x), float32 `[B, D]`.
-        prototype_log_probs: log-softmax over negative prototype distances, float32 `[B, K]`.
+        logits: of the head G, float32 `[n, K]`.
+        embedding: F(x), float32 `[n, D]`.
+        prototype_log_probs: log-softmax over negative prototype distances, float32 `[n, K]`.
+        distances: d of the embedding to each prototype, float32 `[n, K]`.
     """
 
-    logits: jax.Array
-    embedding: jax.Array
-    prototype_log_probs: jax.Array
+    logits: Array
+    embedding: Array
+    prototype_log_probs: Array
+    distances: Array
 
 
 def init_classifier(
@@ -184,5 +192,6 @@ def predict(
 ) -> Prediction:
     """Applies a frozen classifier (running batch statistics) to `x` float32 `[B, *spatial, C]`."""
     output = classify(classifier, x, network=network)
-    log_probs = losses.prototype_log_probs(distance(output.embedding, classifier.prototypes))
-    return Prediction(output.logits, output.embedding, log_probs)
+    distances = distance(output.embedding, classifier.prototypes)
+    log_probs = losses.prototype_log_probs(distances)
+    return Prediction(output.logits, output.embedding, log_probs, distances)

@@ -1,6 +1,6 @@
 """The paper's equations, one pure function each, with one value per example.
 
-What belongs here: formulas of the losses and of the prototypes, on plain arrays. No network, no
+Belongs here: formulas of the losses and of the prototypes, on plain arrays. No network, no
 optimizer, no random batch. Only `classifier_loss` and `refiner_loss` take the mean over the batch.
 
 Paper: Bai, Lai, Yang, Xue, Gregoire, Gomes, "End-to-End Refinement Guided by Pre-trained
@@ -73,14 +73,14 @@ def prototype_distances(
     with gradient zero at e = c.
 
     Args:
-      embedding: [B, D].
-      prototypes: [K, D].
-      scale: factor; None is 1/D (1/sqrt(D) for `euclidean`), which keeps the softmax of Eq. 2
-        unsaturated when D is some hundreds.
-      distance: one of `DISTANCES`.
+        embedding: [B, D].
+        prototypes: [K, D].
+        scale: factor; None is 1/D (1/sqrt(D) for `euclidean`), which keeps the softmax of Eq. 2
+            unsaturated when D is some hundreds.
+        distance: one of `DISTANCES`.
 
     Returns:
-      [B, K], not negative.
+        [B, K], not negative.
     """
     _check("embedding", embedding, "BD")
     _check("prototypes", prototypes, "KD")
@@ -101,10 +101,10 @@ def prototype_log_probs(distances: jax.Array) -> jax.Array:
     """Returns log p_k = -d_k - log sum_k' exp(-d_k'), inside Eqs. 2, 5 and 6.
 
     Args:
-      distances: [B, K].
+        distances: [B, K].
 
     Returns:
-      [B, K]; finite however far all prototypes are, as the smallest distance is subtracted first.
+        [B, K]; finite however far all prototypes are, as the smallest distance is subtracted first.
     """
     _check("distances", distances, "BK")
     return jax.nn.log_softmax(-distances, axis=-1)
@@ -121,11 +121,11 @@ def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
     """l(G(F(x)), y) of L_C, and Eq. 4: -log softmax(logits)_y.
 
     Args:
-      logits: [B, K].
-      labels: [B] integers in 0..K-1.
+        logits: [B, K].
+        labels: [B] integers in 0..K-1.
 
     Returns:
-      [B].
+        [B].
     """
     _check("logits", logits, "BK")
     return _negative_log_likelihood(jax.nn.log_softmax(logits, axis=-1), labels)
@@ -135,11 +135,11 @@ def prototype_loss(log_probs: jax.Array, labels: jax.Array) -> jax.Array:
     """Eq. 2 for ideal and Eq. 5 for refined patterns: -log p_y of the softmax over -d.
 
     Args:
-      log_probs: [B, K] from `prototype_log_probs`.
-      labels: [B] integers in 0..K-1.
+        log_probs: [B, K] from `prototype_log_probs`.
+        labels: [B] integers in 0..K-1.
 
     Returns:
-      [B].
+        [B].
     """
     _check("log_probs", log_probs, "BK")
     return _negative_log_likelihood(log_probs, labels)
@@ -149,10 +149,10 @@ def entropy(log_probs: jax.Array) -> jax.Array:
     """Eq. 6, and Eq. 4 without labels: -sum_k p_k log p_k, between 0 and log K.
 
     Args:
-      log_probs: [B, K], normalised; -inf (p = 0) is allowed and contributes nothing.
+        log_probs: [B, K], normalised; -inf (p = 0) is allowed and contributes nothing.
 
     Returns:
-      [B].
+        [B].
     """
     _check("log_probs", log_probs, "BK")
     possible = log_probs > -jnp.inf  # double where: 0 * -inf is NaN, in value and in gradient
@@ -171,13 +171,13 @@ def regularization(
     The gradient with respect to an example that equals its raw pattern is 0 for every p.
 
     Args:
-      refined: [B, ...].
-      raw: [B, ...], same shape.
-      psi: feature map, from [B, ...] to [B, ...]; default identity.
-      p: 1 <= p <= inf.
+        refined: [B, ...].
+        raw: [B, ...], same shape.
+        psi: feature map, from [B, ...] to [B, ...]; default identity.
+        p: 1 <= p <= inf.
 
     Returns:
-      [B].
+        [B].
     """
     if refined.shape != raw.shape or refined.ndim < 2:
         got = f"{refined.shape} and {raw.shape}"
@@ -209,12 +209,12 @@ def pair_distance(refined: jax.Array, truth: jax.Array, epsilon: float = 1e-3) -
     deleted. Least, with gradient 0, at x = y; e bounds the gradient by (y + e) / e.
 
     Args:
-      refined: x, [B, ...], not negative.
-      truth: y, same shape, not negative.
-      epsilon: e.
+        refined: x, [B, ...], not negative.
+        truth: y, same shape, not negative.
+        epsilon: e.
 
     Returns:
-      [B].
+        [B].
     """
     if refined.shape != truth.shape or refined.ndim < 2:
         got = f"{refined.shape} and {truth.shape}"
@@ -241,13 +241,13 @@ def class_sums(
     """Numerator and denominator of Eq. 1, to be added up over the batches of a large set.
 
     Args:
-      embedding: [B, D].
-      labels: [B] integers; a row with a label outside 0..K-1 counts for no class (padding of a last
-        batch).
-      num_classes: K.
+        embedding: [B, D].
+        labels: [B] integers; a row with a label outside 0..K-1 counts for no class (padding
+            of a last batch).
+        num_classes: K.
 
     Returns:
-      sums [K, D] and counts [K], both of the embedding's dtype.
+        sums [K, D] and counts [K], both of the embedding's dtype.
     """
     _check("embedding", embedding, "BD")
     _check("labels", labels, "B", integer=True)
@@ -262,12 +262,12 @@ def class_prototypes(embedding: jax.Array, labels: jax.Array, num_classes: int) 
     """Eq. 1: c_k, the mean embedding of the members of class k.
 
     Args:
-      embedding: [B, D], of the whole ideal training set.
-      labels: [B] integers in 0..K-1.
-      num_classes: K.
+        embedding: [B, D], of the whole ideal training set.
+        labels: [B] integers in 0..K-1.
+        num_classes: K.
 
     Returns:
-      [K, D]; NaN in the row of a class without members, for which Eq. 1 has no value.
+        [K, D]; NaN in the row of a class without members, for which Eq. 1 has no value.
     """
     sums, counts = class_sums(embedding, labels, num_classes)
     return sums / counts[:, None]
@@ -288,12 +288,12 @@ def update_prototypes(prototypes: jax.Array, embedding: jax.Array, labels: jax.A
     into `embedding`.
 
     Args:
-      prototypes: [K, D].
-      embedding: [B, D].
-      labels: [B] integers in 0..K-1.
+        prototypes: [K, D].
+        embedding: [B, D].
+        labels: [B] integers in 0..K-1.
 
     Returns:
-      [K, D].
+        [K, D].
     """
     _check("prototypes", prototypes, "KD")
     sums, counts = class_sums(jax.lax.stop_gradient(embedding), labels, prototypes.shape[0])
@@ -306,14 +306,14 @@ def classifier_loss(
     """Algorithm 1, lines 5 and 6: L_C + lambda L_F, as batch means.
 
     Args:
-      logits: [B, K] of the ideal patterns.
-      distances: [B, K] from `prototype_distances`.
-      labels: [B] integers in 0..K-1.
-      lam: lambda; 0 trains the paper's standard classifier.
+        logits: [B, K] of the ideal patterns.
+        distances: [B, K] from `prototype_distances`.
+        labels: [B] integers in 0..K-1.
+        lam: lambda; 0 trains the paper's standard classifier.
 
     Returns:
-      the scalar to minimize, and its terms (`loss`, `cross_entropy`, `prototype`), unweighted
-      scalars.
+        the scalar to minimize, and its terms (`loss`, `cross_entropy`, `prototype`), unweighted
+        scalars.
     """
     prediction = jnp.mean(cross_entropy(logits, labels))
     prototype = jnp.mean(prototype_loss(prototype_log_probs(distances), labels))
@@ -334,17 +334,17 @@ def refiner_loss(
     """Eq. 3 and Algorithm 2, line 6: gamma l_pred + alpha l_reg + beta l_proto, as batch means.
 
     Args:
-      logits: [B, K], C(R(x)).
-      distances: [B, K], of F(R(x)) from `prototype_distances`.
-      change: [B], l_reg from `regularization`.
-      labels: [B] integers in 0..K-1 (targeted: Eqs. 4 and 5), or None (non-targeted: both terms are
-        entropies).
-      alpha: weight of l_reg.
-      beta: weight of l_proto.
-      gamma: weight of l_pred, 1 in Eq. 3; 0 gives the first row of Table 3.
+        logits: [B, K], C(R(x)).
+        distances: [B, K], of F(R(x)) from `prototype_distances`.
+        change: [B], l_reg from `regularization`.
+        labels: [B] integers in 0..K-1 (targeted: Eqs. 4 and 5), or None (non-targeted: both terms
+            are entropies).
+        alpha: weight of l_reg.
+        beta: weight of l_proto.
+        gamma: weight of l_pred, 1 in Eq. 3; 0 gives the first row of Table 3.
 
     Returns:
-      the scalar to minimize, and its terms (`loss`, `pred`, `reg`, `proto`), unweighted scalars.
+        the scalar to minimize, and its terms (`loss`, `pred`, `reg`, `proto`), unweighted scalars.
     """
     _check("change", change, "B")
     _check("logits", logits, "BK")

@@ -1,1 +1,1 @@
-"""A trained model as a value: using, calibrating, saving, finding and exporting it."""
+"""A trained model of X-ray patterns as a value: using, calibrating, saving and exporting it."""

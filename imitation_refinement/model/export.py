@@ -20,8 +20,9 @@ from jax import export
 from imitation_refinement import __version__
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks
+from imitation_refinement.method.classifier import distance_of, predict
 from imitation_refinement.method.refiner import refine
-from imitation_refinement.model.model import Model, classifier_network, predict_tree
+from imitation_refinement.model.model import Model, classifier_network
 from imitation_refinement.runtime.files import atomic_file, atomic_write_json, atomic_write_text
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -54,7 +55,8 @@ def exported_function(model: Model) -> Callable[[jax.Array], dict[str, jax.Array
     """
     refiner = networks.build_refiner(model.refiner_spec)
     network = classifier_network(model.classifier_spec, len(model.class_names))
-    classify = partial(predict_tree, model.classifier_spec, network, model.classifier)
+    distance = distance_of(model.classifier_spec)
+    classify = partial(predict, model.classifier, network=network, distance=distance)
     calibration = model.calibration
 
     def function(x: jax.Array) -> dict[str, jax.Array]:

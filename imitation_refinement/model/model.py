@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from imitation_refinement.evaluation.calibration import softmax_at
-from imitation_refinement.method import losses, networks
-from imitation_refinement.method.classifier import Classifier, Distance, classify
+from imitation_refinement.method import networks
+from imitation_refinement.method.classifier import Classifier, Prediction, distance_of, predict
 from imitation_refinement.method.refiner import refine
 from imitation_refinement.model.acceptance import (
     Calibration,
@@ -33,22 +33,6 @@ from imitation_refinement.xrd.grid import Grid, grid_q
 
 Tree = Any
 ROWS = 32  # patterns per device and call; a single pattern costs as much
-
-
-class Prediction(NamedTuple):
-    """What the frozen classifier says of n patterns.
-
-    Attributes:
-        logits: of the head G, float32 `[n, K]`.
-        embedding: F(x), float32 `[n, D]`.
-        prototype_log_probs: log-softmax over negative prototype distances, float32 `[n, K]`.
-        distances: d of the embedding to each prototype, float32 `[n, K]`.
-    """
-
-    logits: np.ndarray
-    embedding: np.ndarray
-    prototype_log_probs: np.ndarray
-    distances: np.ndarray
 
 
 class Assessment(NamedTuple):
@@ -236,21 +220,10 @@ def classifier_network(spec: ClassifierSpec, num_classes: int) -> nn.Module:
     return networks.build_classifier(SimpleNamespace(**spec._asdict()), num_classes)
 
 
-def predict_tree(
-    spec: ClassifierSpec, network: nn.Module, classifier: Classifier, x: jax.Array
-) -> Any:
-    """Returns the `Prediction` of `x` `[n, L, 1]`, in jax.Arrays; pure, for `jit`."""
-    output = classify(classifier, x, network=network)
-    distance = Distance(spec.distance, spec.distance_scale or None)
-    distances = distance(output.embedding, classifier.prototypes)
-    log_probs = losses.prototype_log_probs(distances)
-    found = output.logits, output.embedding, log_probs, distances
-    return Prediction(*found)  # type: ignore[arg-type]
-
-
 @lru_cache(maxsize=8)
 def _classifier_program(spec: ClassifierSpec, num_classes: int) -> Callable[..., Prediction]:
-    return jax.jit(partial(predict_tree, spec, classifier_network(spec, num_classes)))
+    network = classifier_network(spec, num_classes)
+    return jax.jit(partial(predict, network=network, distance=distance_of(spec)))
 
 
 @lru_cache(maxsize=8)

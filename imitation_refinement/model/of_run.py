@@ -29,7 +29,7 @@ from imitation_refinement.model.portable import MODEL_FILE, is_model, save_model
 from imitation_refinement.runtime.files import read_json
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages.fields import check
-from imitation_refinement.stages.refiners import STREAMS, TrainedModel, folds, trained_model
+from imitation_refinement.stages.refiners import TrainedModel, folds, trained_model
 from imitation_refinement.stages.run import Run
 from imitation_refinement.xrd.fields import XRD
 from imitation_refinement.xrd.grid import Grid
@@ -62,13 +62,12 @@ def load_run_model(folder: Path) -> Model:
     return model
 
 
-def model_from_run(run: Run, trained: TrainedModel, name: str = "") -> Model:
+def model_from_run(run: Run, trained: TrainedModel) -> Model:
     """Returns what a run of X-ray patterns trained as a calibrated model.
 
     Args:
         run: whose task is an `XrdTask`.
         trained: its networks.
-        name: to tell it from other models; the name of the work directory if empty.
 
     Raises:
         UserError: its test patterns have no labels.
@@ -89,7 +88,7 @@ def model_from_run(run: Run, trained: TrainedModel, name: str = "") -> Model:
         refiners=tuple(jax.device_get(params) for params in refiners),
         calibration=Calibration(1.0, 1.0, None, {}, _no_cloud(classifier), {}),
         origin={
-            "name": name or run.workdir.path.name,
+            "name": run.workdir.path.name,
             "version": __version__,
             "config_sha256": hashlib.sha256(to_json(resolved).encode()).hexdigest(),
             "config": resolved,
@@ -122,7 +121,7 @@ def held_out(run: Run, model: Model) -> HeldOut:
         UserError: there is none.
     """
     if run.config.data.imperfect.measured:
-        rng = np.random.default_rng(run.seed(STREAMS["calibration"]))
+        rng = np.random.default_rng(run.seed("calibration"))
         pairs = [cast(XrdTask, run.task).held_out_pair(rng) for _ in range(GENERATED)]
         raw = np.stack([pattern for pattern, _, _ in pairs])
         label = np.array([label for _, _, label in pairs])

@@ -26,6 +26,7 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 NOT_IN_LIBRARY = "not in the library"
 VERDICTS = (CONFIDENT, AMBIGUOUS, NOT_IN_LIBRARY, NOT_RECOGNISED)
 TWIN = 0.97  # cosine of root patterns from which on two structures of the same elements are one
+SUPPORTED = 0.1  # of the likeliest twin's probability, from which on another's symmetry counts
 _GROUPS = 231  # space group numbers and 0
 
 
@@ -49,13 +50,17 @@ class Candidate(NamedTuple):
     Attributes:
         entry: the likeliest of its structures.
         members: all of them, likeliest first.
+        twins: those of the same formula that no powder pattern tells from `entry`, itself first.
         place: of `entry` in the match, for shift, cosine and the rest.
-        space_group, system: of `entry`; system is an index into CRYSTAL_SYSTEMS.
+        space_group, system: the highest symmetry that the data support: that of the twin with the
+            largest space group number that is at least a tenth as probable as `entry`. What has
+            less symmetry has lines that were not seen. `system` is an index into CRYSTAL_SYSTEMS.
         probability: of all members together.
     """
 
     entry: int
     members: tuple[int, ...]
+    twins: tuple[int, ...]
     place: int
     space_group: int
     system: int
@@ -104,12 +109,20 @@ def answers(
     """
     present = np.ones(len(match.entry), bool) if signal is None else np.asarray(signal, bool)
     system, space_group = np.asarray(system), np.asarray(space_group)
-    systems = class_probabilities(match, system, len(CRYSTAL_SYSTEMS))
-    groups = class_probabilities(match, space_group, _GROUPS)
-    inside = inside_probabilities(match, system, len(CRYSTAL_SYSTEMS))
+    of_each = [
+        merged(match, row, prototypes, space_group, system, formula)
+        for row in range(len(match.entry))
+    ]
+    group_of, system_of = space_group[match.entry], system[match.entry]
+    for row, candidates in enumerate(of_each):
+        for candidate in candidates:
+            twin = np.isin(match.entry[row], candidate.twins)
+            group_of[row, twin], system_of[row, twin] = candidate.space_group, candidate.system
+    systems = class_probabilities(match, system_of, system, len(CRYSTAL_SYSTEMS))
+    groups = class_probabilities(match, group_of, space_group, _GROUPS)
+    inside = inside_probabilities(match, system_of, len(CRYSTAL_SYSTEMS))
     found = []
-    for row in range(len(match.entry)):
-        candidates = merged(match, row, prototypes, space_group, system, formula)
+    for row, candidates in enumerate(of_each):
         verdict, reason = _verdict(
             bool(present[row]), inside[row], float(match.not_in_library[row]), calibration
         )
@@ -135,13 +148,15 @@ def inside_probabilities(match: Match, labels: np.ndarray, classes: int) -> np.n
 
     Args:
         match: of n scans.
-        labels: class of each prototype, int `[N]`.
+        labels: class of each of their prototypes, int `[n, k]`.
         classes: how many there are.
     """
-    return _sums(np.exp(match.log_probability), labels[match.entry], classes)
+    return _sums(np.exp(match.log_probability), labels, classes)
 
 
-def class_probabilities(match: Match, labels: np.ndarray, classes: int) -> np.ndarray:
+def class_probabilities(
+    match: Match, labels: np.ndarray, every: np.ndarray, classes: int
+) -> np.ndarray:
     """Returns the probability of each class, float64 `[n, classes]`, rows sum to 1.
 
     Where the phase is not in the library, its neighbours there vote; a small share of that is
@@ -149,12 +164,13 @@ def class_probabilities(match: Match, labels: np.ndarray, classes: int) -> np.nd
 
     Args:
         match: see `inside_probabilities`, as the others.
-        labels: int `[N]`.
+        labels: int `[n, k]`.
+        every: class of each prototype of the library, int `[N]`.
         classes: how many there are.
     """
-    vote = _sums(match.vote, labels[match.entry], classes)
+    vote = _sums(match.vote, labels, classes)
     any_of = np.zeros(classes)
-    any_of[np.unique(labels)] = 1.0
+    any_of[np.unique(every)] = 1.0
     vote = (1.0 - BLIND) * vote + BLIND * any_of / any_of.sum()
     inside = inside_probabilities(match, labels, classes)
     return inside + match.not_in_library[:, None] * vote
@@ -206,13 +222,17 @@ def merged(
             or (kinds[place] == kinds[first] and alike[first, place] >= TWIN)
         ]
         left = [place for place in left if place not in own]
+        same = [p for p in own if names[p] == names[first] and alike[first, p] >= TWIN]
+        likely = [p for p in same if probability[p] >= SUPPORTED * probability[first]]
+        highest = max([first, *likely], key=lambda place: space_group[entry[place]])
         found.append(
             Candidate(
                 int(entry[first]),
                 tuple(int(entry[place]) for place in own),
+                tuple(int(entry[place]) for place in dict.fromkeys([first, *same])),
                 int(first),
-                int(space_group[entry[first]]),
-                int(system[entry[first]]),
+                int(space_group[entry[highest]]),
+                int(system[entry[highest]]),
                 float(probability[own].sum()),
             )
         )

@@ -5,20 +5,17 @@ operations, occupancies, and where the entry comes from.
 """
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from imitation_refinement.phases.library import Library
 from imitation_refinement.xrd.formula import SYMBOLS
-from imitation_refinement.xrd.structures.atoms import hall_symbol, operations, setting_group
-
-if TYPE_CHECKING:
-    from imitation_refinement.phases.library import Library
+from imitation_refinement.xrd.structures.settings import hall_symbol, operations, setting_group
 
 _CELL = ("length_a", "length_b", "length_c", "angle_alpha", "angle_beta", "angle_gamma")
 
 
-def cif_text(library: "Library", index: int) -> str:
+def cif_text(library: Library, index: int) -> str:
     """Returns entry `index` of a library as CIF text."""
     source = library.sources[int(library.source[index])]
     hall, stated = int(library.hall[index]), int(library.space_group[index])

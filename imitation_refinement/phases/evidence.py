@@ -265,16 +265,16 @@ def _elastic(
     near: tuple[np.ndarray, np.ndarray], lines: np.ndarray, nearest: np.ndarray, reach: int
 ) -> np.ndarray:
     """The cosine where each window of the range takes its own best shift, `[K]`."""
-    length = lines.shape[1]
-    rows = np.arange(len(lines))[:, None]
+    length, far = lines.shape[1], max(_ELASTIC)
     starts = np.arange(_WINDOWS) * length // _WINDOWS
-    products = []
-    for point in _ELASTIC:
-        columns = (reach + nearest + point)[:, None] + np.arange(length)
-        scan = near[0][rows, columns]
-        products.append(np.add.reduceat(lines * scan, starts, axis=1))
-    columns = (reach + nearest)[:, None] + np.arange(length)
-    scan, inside = near[0][rows, columns], near[1][rows, columns]
+    columns = (reach + nearest - far)[:, None] + np.arange(length + 2 * far)
+    around = np.take_along_axis(near[0], columns, axis=1)
+    inside = np.take_along_axis(near[1], columns[:, far : far + length], axis=1)
+    products = [
+        np.add.reduceat(lines * around[:, far + point : far + point + length], starts, axis=1)
+        for point in _ELASTIC
+    ]
+    scan = around[:, far : far + length]
     norm = np.sqrt(np.square(scan).sum(axis=1) * np.square(lines * inside).sum(axis=1))
     return np.max(products, axis=0).sum(axis=1) / np.maximum(norm, 1e-12)
 

@@ -33,7 +33,7 @@ WEIGHTS = (1.0, 0.8, 0.4)  # of examples of these
 ABSENT_SHARE, ITSELF_SHARE = 0.4, 0.15  # of the scans that also make such an example
 CANDIDATES = 60
 ACCURACY = 0.97  # of the crystal systems of answers that are called confident
-UNKNOWN_CONFIDENT = 0.04  # largest share of the phases not in the library that are
+UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are
 FOLDS = 5  # of the formulas; the first chooses the levels
 _Q = (0.3, 6.6)  # 1/angstrom, of simulated reflections
 _FAINT = 1e-5  # of the strongest reflection
@@ -254,7 +254,7 @@ def confident_level(confidence: np.ndarray, correct: np.ndarray, absent: np.ndar
     """Returns the lowest level at which enough of the confident answers are right.
 
     At this level 97 % of the systems are right, and of the phases that are not in the library at
-    most 4 % are called confident. Above 1 where there is none: nothing is confident then.
+    most 5 % are called confident. Above 1 where there is none: nothing is confident then.
 
     Args:
         confidence: of each answer, `[n]`.

@@ -35,13 +35,8 @@ from imitation_refinement.phases.codes import (
 )
 from imitation_refinement.runtime.files import atomic_file
 from imitation_refinement.xrd import symmetry
-from imitation_refinement.xrd.structures.atoms import (
-    SAME_PLACE,
-    Atoms,
-    expanded,
-    near_pairs,
-    operations,
-)
+from imitation_refinement.xrd.structures.atoms import SAME_PLACE, Atoms, near_pairs
+from imitation_refinement.xrd.structures.settings import expanded, operations
 
 FORMAT = 1
 MEASURED, COMPUTED, COMPUTED_NEWER = range(3)  # values of `computed`
@@ -152,12 +147,6 @@ class Library:
             mineral=str(self.mineral[index]), reference=str(self.reference[index]),
             source_id=str(self.source_id[index]),
         )  # fmt: skip
-
-    def cif(self, index: int) -> str:
-        """Returns an entry as the text of a CIF file, with its symmetry and occupancies."""
-        from imitation_refinement.phases.cif_text import cif_text
-
-        return cif_text(self, index)
 
     def take(self, indices: np.ndarray) -> "Library":
         """Returns the library of some entries, in the order of the indices (or of a mask)."""

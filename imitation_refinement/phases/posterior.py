@@ -4,7 +4,9 @@ Belongs here: a conditional logit (McFadden 1974) with one hidden layer. Each pr
 from its own figures; "not in the library" competes with them by one from the figures of the three
 best. Where it is none, the neighbours still tell the symmetry: a second score is their vote.
 Fitted to simulated scans whose structure is in the library, is there as another determination, or
-was taken out; no measured scan has a part in it.
+was taken out; no measured scan has a part in it. Tried: judging "none" by the three best phases,
+whose determinations confirm each other; on held-out formulas the area under ROC was 0.772, not
+0.783.
 """
 
 from typing import Any, NamedTuple
@@ -100,7 +102,7 @@ def fit_posterior(
     steps: int = 6000,
     batch_size: int = 128,
     learning_rate: float = 3e-3,
-    decay: float = 3e-3,
+    decay: float = 1e-3,
     seed: int = 0,
 ) -> Posterior:
     """Fits the weights so that the right prototypes, or none, are likeliest (Adam, cosine decay).

@@ -21,12 +21,8 @@ from imitation_refinement.phases.library import MEASURED, Library, Source, froze
 from imitation_refinement.phases.lines import line_list
 from imitation_refinement.phases.sources import Entry
 from imitation_refinement.xrd import symmetry
-from imitation_refinement.xrd.structures.atoms import (
-    check_atoms,
-    composition,
-    majority_formula,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import check_atoms, composition, majority_formula
+from imitation_refinement.xrd.structures.settings import standard_cell
 
 
 class Record(NamedTuple):

@@ -1,1 +1,1 @@
-"""Pages, plots and figures: from numbers to what a person looks at."""
+"""Plots, figures, pictures, pages: from numbers to what a person looks at."""

@@ -1,11 +1,11 @@
-"""Pictures of patterns, embeddings and training: arrays in, PNG bytes out.
+"""Figures of patterns, embeddings and training: arrays in, PNG bytes out.
 
-The only door to scikit-learn's t-SNE; that to matplotlib is `plots`. Here belongs how things look,
-not what is true about them. Colours are those of Okabe and Ito, which colour-blind readers can tell
-apart; classes differ in marker as well.
+Belongs here: how things look, not what is true about them. Three words: `plots` are the pieces that
+figures share, a *figure* is one image, and a *picture* (`tasks.Picture`) is a figure with what a
+page says of it, in `pictures`. This is the only door to scikit-learn's t-SNE; that to matplotlib is
+`plots`. Colours are those of Okabe and Ito, which colour-blind readers can tell apart; classes
+differ in marker as well.
 """
-
-from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from imitation_refinement.evaluation.inputs import EvaluationInputs
 from imitation_refinement.report.plots import (
     Axes,
     few_ticks,
@@ -23,9 +22,7 @@ from imitation_refinement.report.plots import (
     rows_of_patterns,
     styled,
 )
-from imitation_refinement.tasks import Picture
 
-Q_LABEL = "q (1/Å)"
 CLASS_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00", "#000000")
 CLASS_MARKERS = "osD^vPX"
 RAW_COLOR, REFINED_COLOR, TRUTH_COLOR = "#D55E00", "#0072B2", "#C8C8C8"
@@ -49,7 +46,7 @@ def overlays(
     refined: ArrayLike,
     truth: ArrayLike | None,
     titles: Sequence[str],
-    axis_name: str = Q_LABEL,
+    axis_name: str,
 ) -> bytes:
     """Raw and refined over the true pattern, one pair of panels for each of the m rows [m, L]."""
     raw, refined = (np.atleast_2d(np.asarray(a)) for a in (raw, refined))
@@ -70,21 +67,6 @@ def overlays(
 
 
 @styled
-def overlay(
-    axis: ArrayLike, axis_name: str, patterns: Mapping[str, ArrayLike], title: str
-) -> bytes:
-    """Patterns [L] by name below each other, the first as raw: for scans without a known truth."""
-    figure = new_figure(10, 0.6 + 2 * len(patterns))
-    panels = figure.subplots(len(patterns), 1, sharex=True, squeeze=False)[:, 0]
-    for index, (panel, (name, pattern)) in enumerate(zip(panels, patterns.items(), strict=True)):
-        _pattern(panel, axis, pattern, name, REFINED_COLOR if index else RAW_COLOR)
-    panels[0].set_title(title, loc="left", fontsize=10.5)
-    panels[-1].set_xlabel(axis_name)
-    figure.supylabel(ROOT_LABEL, fontsize=10)
-    return png(figure)
-
-
-@styled
 def heat_maps(
     axis: ArrayLike,
     raw: ArrayLike,
@@ -92,7 +74,7 @@ def heat_maps(
     truth: ArrayLike | None,
     labels: ArrayLike,
     class_names: Sequence[str],
-    axis_name: str = Q_LABEL,
+    axis_name: str,
     max_rows: int = 280,
 ) -> bytes:
     """Raw, refined and true patterns [n, L] as stacks in one order, sorted by class [n].
@@ -212,7 +194,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
     a panel for each term, a line for each stage of that kind (folds, seeds). Raises ValueError
     when no record holds a term.
     """
-    curves = _curves(records)
+    curves = curves_of(records)
     if not curves:
         raise ValueError("no loss terms in the records")
     columns = min(5, max(len(terms) for terms in curves.values()))
@@ -231,7 +213,7 @@ def learning_curves(records: Sequence[Mapping[str, Any]]) -> bytes:
     return png(figure)
 
 
-def _curves(
+def curves_of(
     records: Sequence[Mapping[str, Any]],
 ) -> dict[str, dict[str, dict[str, list[tuple[float, float]]]]]:
     """Nested dict kind -> term -> stage -> [(step, value)], without what is not a finite number."""
@@ -260,54 +242,6 @@ def _curve_panel(panel: Axes, term: str, lines: Mapping[str, list[tuple[float, f
     panel.set_xlabel("step")
     few_ticks(panel, 3, whole=True)
     panel.grid(alpha=0.25)
-
-
-def shared_pictures(
-    inputs: EvaluationInputs,
-    results: Mapping[str, Any],
-    *,
-    prototypes: ArrayLike | None = None,
-    metrics: Sequence[Mapping[str, Any]] = (),
-    seed: int = 0,
-) -> dict[str, Picture]:
-    """The figures of the report that every application has, by name.
-
-    Args:
-        inputs: what was evaluated.
-        results: what evaluate made of it: class names, noun and confusion matrices are read.
-        prototypes: [K, D]; without them, or without embeddings, there is no embedding map.
-        metrics: records of metrics.jsonl; without loss terms there are no learning curves.
-        seed: of the t-SNE and its choice of examples.
-    """
-    class_names, noun = results["class_names"], results["noun"]
-    confusion = {kind: results["confusion"][kind] for kind in ("raw", "refined")}
-    pictures = {
-        "confusion": Picture(
-            "What is taken for what",
-            f"Confusion matrices of the frozen classifier on raw and on refined {noun}, in per "
-            "cent of each true class.",
-            confusion_matrices(confusion, class_names),
-        )
-    }
-    if prototypes is not None and inputs.embedding_raw is not None:
-        assert inputs.embedding_refined is not None
-        pictures["embedding"] = Picture(
-            "Embedding",
-            f"t-SNE of the classifier's embeddings of raw and refined {noun}, computed jointly, "
-            "with the class prototypes as large outlined symbols. Distances between far clusters "
-            "mean nothing in such a map.",
-            embedding_map(
-                inputs.embedding_raw, inputs.embedding_refined, prototypes, inputs.labels,
-                class_names, seed=seed,
-            ),
-        )  # fmt: skip
-    if _curves(metrics):
-        pictures["learning_curves"] = Picture(
-            "Learning curves",
-            "Every loss term of every stage against the step.",
-            learning_curves(metrics),
-        )
-    return pictures
 
 
 def _pattern(panel: Axes, axis: ArrayLike, pattern: ArrayLike, name: str, color: str) -> None:

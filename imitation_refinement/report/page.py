@@ -1,11 +1,9 @@
 """One self-contained HTML page that says whether refinement helped.
 
-Here belong wording and layout for readers: number formats, captions, alternative texts. Numbers
-come from evaluation.py, the verdict from verdict.py, pictures from figures.py. The page loads
+Belongs here: wording and layout for readers: number formats, captions, alternative texts. Numbers
+come from `evaluation`, the answer from `answer`, pictures from `pictures`. The page loads
 nothing from elsewhere: it opens from disk, can be mailed and printed.
 """
-
-from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping

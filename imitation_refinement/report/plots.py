@@ -1,28 +1,23 @@
-"""What all pictures have in common: their style, pieces of panels and the way to PNG bytes.
+"""What all figures have in common: their style, pieces of panels and the way to PNG bytes.
 
 The only door to matplotlib's drawing (`digits.fonts` asks it for the place of a font), by its
 object interface: no display, no global state.
 """
 
-from __future__ import annotations
-
 import io
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from matplotlib.collections import PathCollection
-    from matplotlib.lines import Line2D
-
-    from imitation_refinement.evaluation.calibration import Reliability
+from imitation_refinement.evaluation.calibration import Reliability
 
 __all__ = [
     "Axes", "few_ticks", "new_figure", "png", "reliability_axes", "reliability_curve",

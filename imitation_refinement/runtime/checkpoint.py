@@ -1,6 +1,6 @@
 """Checkpoints on disk: Orbax for atomic folders of arrays, and on top what Orbax does not do.
 
-What belongs here: the only import of Orbax in the program. Orbax has no checksums (one flipped bit
+Belongs here: the only import of Orbax in the program. Orbax has no checksums (one flipped bit
 restores as a wrong weight) and casts another dtype silently, so the shape, dtype and CRC-32 of each
 leaf are saved beside the arrays and compared on the way back. A leaf is an array of numbers; random
 keys are not saved, since all randomness is a function of integers.
@@ -176,14 +176,6 @@ class Checkpoints:
             items[name] = jax.tree.map(_placed, items[name], abstract[name])
         return items, meta["user"]
 
-    def preempted(self, step: int) -> bool:
-        """Returns whether any process of this run has been told to stop.
-
-        True at the same step on every process. Works after `jax.distributed.initialize` only,
-        which catches SIGTERM for it.
-        """
-        return preempted(step)
-
     def _read_meta(self, step: int) -> dict[str, Any]:
         args = ocp.args.Composite(**{META: ocp.args.JsonRestore()})
         try:
@@ -233,7 +225,11 @@ class Checkpoints:
 
 
 def preempted(step: int) -> bool:
-    """As `Checkpoints.preempted`, for code that holds no checkpoints."""
+    """Returns whether any process of this run has been told to stop.
+
+    True at the same step on every process. Works after `jax.distributed.initialize` only, which
+    catches SIGTERM for it.
+    """
     return ocp.utils.reached_preemption(step)
 
 

@@ -1,6 +1,6 @@
 """Files that are whole or absent: atomic writes, and reads that notice damage.
 
-What belongs here: generic reading and writing. A reader, or a run after a kill, finds the old or
+Belongs here: generic reading and writing. A reader, or a run after a kill, finds the old or
 the new file, never a part of one; trouble with the disk becomes a UserError that names the file.
 """
 

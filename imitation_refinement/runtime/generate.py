@@ -59,7 +59,7 @@ def parallel_map(
     about every 5 s under the name `describe`.
 
     Raises:
-      UserError: a worker process was killed (most often: out of memory).
+        UserError: a worker process was killed (most often: out of memory).
     """
     total = len(items) if isinstance(items, Sized) else None
     progress = _Progress(describe, total)
@@ -106,13 +106,13 @@ def cached_arrays(
     come back memory-mapped and read-only; their checksums are verified here, once.
 
     Args:
-      cache_dir: folder of all caches; made if absent.
-      name: readable start of the folder name.
-      key: JSON-able; everything the arrays depend on.
-      build: makes the arrays; called only if they are not there yet.
+        cache_dir: folder of all caches; made if absent.
+        name: readable start of the folder name.
+        key: JSON-able; everything the arrays depend on.
+        build: makes the arrays; called only if they are not there yet.
 
     Raises:
-      UserError: a file is damaged, or the folder cannot be written.
+        UserError: a file is damaged, or the folder cannot be written.
     """
     record = {"generator_version": GENERATOR_VERSION, "name": name, "key": key}
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,6 +1,6 @@
 """Being asked to stop: SIGTERM and SIGINT become a question that the training loop puts each step.
 
-What belongs here: signal handlers and nothing else. Saving is the loop's business.
+Belongs here: signal handlers and nothing else. Saving is the loop's business.
 """
 
 import signal

@@ -57,6 +57,7 @@ def _check_finite(
     name: str,
     called: str,
     section: ConfigDict,
+    rate: str,
     step: int,
     metrics: dict[str, float],
     checkpoints: Checkpoints,
@@ -68,7 +69,7 @@ def _check_finite(
         clip = f" or set {called}.clip_norm" if "clip_norm" in section else ""
         raise UserError(
             f"{name}: {bad[0]} is {metrics[bad[0]]} at step {step}; {kept} in "
-            f"{checkpoints.directory}; lower {called}.learning_rate{clip}, and use a new --workdir"
+            f"{checkpoints.directory}; lower {called}.{rate}{clip}, and use a new --workdir"
         )
 
 
@@ -90,6 +91,7 @@ def train(
     section: ConfigDict,
     run: ConfigDict,
     workdir: WorkDir,
+    rate: str = "learning_rate",
 ) -> Tree:
     """Runs `step_function` until `steps`, from the last checkpoint if there is one.
 
@@ -103,6 +105,7 @@ def train(
         section: that section: `steps`, and `clip_norm` where there is one.
         run: the config's `run` section.
         workdir: where checkpoints and metrics go.
+        rate: the field of that section that is the learning rate.
 
     Returns:
         The state after the last step.
@@ -143,7 +146,7 @@ def train(
             while len(pending) > (0 if logs or saves or step == start + 1 else 1):
                 done, metrics = pending.popleft()
                 values = {key: float(value) for key, value in jax.device_get(metrics).items()}
-                _check_finite(name, called, section, done, values, checkpoints)
+                _check_finite(name, called, section, rate, done, values, checkpoints)
                 window = window.add(values)
             if step == start + 1:
                 logging.info("%s: first step after %.1f s", name, time.monotonic() - began)

@@ -1,6 +1,6 @@
 """The folder of one run: its config, its environment, which stages are done, its metrics.
 
-What belongs here: files of a run that are neither checkpoints nor figures. Only the main process
+Belongs here: files of a run that are neither checkpoints nor figures. Only the main process
 writes; the others may read.
 
     config.json         the resolved config
@@ -72,12 +72,18 @@ class WorkDir:
         with writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
 
-    def claim(self, config: Mapping[str, Any], may_differ: Sequence[str] = ()) -> None:
+    def claim(
+        self,
+        config: Mapping[str, Any],
+        may_differ: Sequence[str] = (),
+        names: Mapping[str, str] | None = None,
+    ) -> None:
         """Writes config.json and environment.json, or compares with the config that is there.
 
         Args:
             config: the resolved config of this run.
             may_differ: fields or sections that do not change results, such as 'run'.
+            names: what the user calls sections that stand elsewhere in the config that he wrote.
 
         Raises:
             UserError: the folder holds a run of another config; names the first differing field
@@ -88,8 +94,10 @@ class WorkDir:
             difference = first_difference(read_json(path), config, may_differ)
             if difference:
                 name, old, new = difference
+                section, dot, field = name.partition(".")
+                called = (names or {}).get(section, f"config.{section}") + dot + field
                 raise UserError(
-                    f"{self.path} holds a run with config.{name} = {old!r}, this one has {new!r}; "
+                    f"{self.path} holds a run with {called} = {old!r}, this one has {new!r}; "
                     "give it a --workdir of its own or the old value"
                 )
         if devices.is_main_process():

@@ -22,19 +22,16 @@ from imitation_refinement.method.classifier import (
     Distance,
     Prediction,
     classifier_step,
+    distance_of,
     init_classifier,
     predict,
 )
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import balanced_indices
-from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract, train
+from imitation_refinement.stages.finished import finished, keep
 from imitation_refinement.stages.run import Run
 from imitation_refinement.tasks import SEEN, TRAIN, UNSEEN, IdealData, ImperfectData
-
-# First number of a seed, see Run.seed; 3, 4, 6, 7 are in `training`, 9, 10 in `baselines.stages`.
-STREAMS = {"classifier": 1, "judge": 2, "other": 8}
-HELD_OUT_STREAM = 5
 
 
 class TrainedClassifier(NamedTuple):
@@ -66,11 +63,6 @@ class FixedViews:
 
     def __getitem__(self, rows: Any) -> np.ndarray:
         return np.stack([self._fixed(int(index)) for index in self._indices[rows]])
-
-
-def distance_of(section: ConfigDict) -> Distance:
-    """Returns the distance d that a classifier section asks for; scale 0 stands for one over D."""
-    return Distance(section.distance, section.distance_scale or None)
 
 
 class ClassifierProgram(NamedTuple):
@@ -161,55 +153,72 @@ def classifier_stage(
         section, called = classifier_section(run, name)
     kind, _, rest = name.partition("/")
     own = (kind, rest) if kind in ("classifier", "judge") else ("other", name)
-    seed = run.seed(STREAMS[own[0]], *own[1].encode())
+    seed = run.seed(own[0], *own[1].encode())
     classes = len(run.task.class_names)
     network, distance = networks.build_classifier(section, classes), distance_of(section)
     settings = {field: value for field, value in section.items() if field != "data"}
     program = classifier_program(FrozenConfigDict(settings), run.task.input_shape, classes)
     initial = partial(initial_state, program, seed, start)
-    with Checkpoints(run.workdir.path / name / "trained") as trained:
-        if run.workdir.stage_done(name) and trained.latest_step() == section.steps:
-            like = abstract(initial)
-            variables = {"params": like.params, "batch_stats": like.batch_stats}
-            items, _ = trained.restore(None, {"classifier": Classifier(variables, like.prototypes)})
-            return TrainedClassifier(network, items["classifier"], distance)
 
-        if data is None:
-            data = classifier_data(run, section, called)
-        training = np.flatnonzero(data.split == TRAIN)
-
-        def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-            index = int(training[position])
-            return {"x": data.view(index, rng), "label": data.label[index]}
-
-        if section.batch_size < classes:
-            raise UserError(
-                f"{called}.batch_size = {section.batch_size}: must be at least {classes}, so that "
-                "a batch holds every class"
-            )
-        indices = balanced_indices(data.label[training], section.batch_size, section.steps, seed)
-        state = train(
-            name,
-            initial,
-            lambda state, batch: program.step(state, batch, seed),
-            run.batches(indices, example, section.batch_size, called, seed),
-            called=called,
-            section=section,
-            run=run.config.run,
-            workdir=run.workdir,
-        )
+    def like() -> dict[str, Classifier]:
+        state = abstract(initial)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        running = TrainedClassifier(network, Classifier(variables, state.prototypes), distance)
-        logging.info("%s: exact prototypes of %d training examples (Eq. 1)", name, len(training))
-        embedding = running.predict(run, FixedViews(data.fixed, training)).embedding
-        known = jnp.asarray(data.label[training])
-        prototypes = losses.class_prototypes(embedding, known, classes)
-        result = running._replace(tree=Classifier(variables, devices.replicate(prototypes)))
-        trained.save(section.steps, {"classifier": result.tree}, {})
+        return {"classifier": Classifier(variables, state.prototypes)}
+
+    found = finished(run, name, section.steps, like)
+    if found is not None:
+        return TrainedClassifier(network, found["classifier"], distance)
+    if data is None:
+        data = classifier_data(run, section, called)
+    training = np.flatnonzero(data.split == TRAIN)
+
+    def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        index = int(training[position])
+        return {"x": data.view(index, rng), "label": data.label[index]}
+
+    if section.batch_size < classes:
+        raise UserError(
+            f"{called}.batch_size = {section.batch_size}: must be at least {classes}, so that "
+            "a batch holds every class"
+        )
+    indices = balanced_indices(data.label[training], section.batch_size, section.steps, seed)
+    state = train(
+        name,
+        initial,
+        lambda state, batch: program.step(state, batch, seed),
+        run.batches(indices, example, section.batch_size, called, seed),
+        called=called,
+        section=section,
+        run=run.config.run,
+        workdir=run.workdir,
+    )
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    running = TrainedClassifier(network, Classifier(variables, state.prototypes), distance)
+    logging.info("%s: exact prototypes of %d training examples (Eq. 1)", name, len(training))
+    prototypes = exact_prototypes(run, running, data)
+    result = running._replace(tree=Classifier(variables, prototypes))
     accuracy = held_out_accuracy(run, result, data)
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
-    run.workdir.mark_done(name, accuracy)
+    keep(run, name, section.steps, {"classifier": result.tree}, accuracy)
     return result
+
+
+def exact_prototypes(run: Run, classifier: TrainedClassifier, data: IdealData) -> jax.Array:
+    """Returns the class means of the embeddings of the training examples (Eq. 1).
+
+    Args:
+        run: the run.
+        classifier: whose prototypes are not looked at.
+        data: what it was trained on; the examples are taken in their plain views.
+
+    Returns:
+        float32 `[K, D]`, whole on every device.
+    """
+    training = np.flatnonzero(data.split == TRAIN)
+    embedding = classifier.predict(run, FixedViews(data.fixed, training)).embedding
+    known = jnp.asarray(data.label[training])
+    found = losses.class_prototypes(embedding, known, len(run.task.class_names))
+    return devices.replicate(found)
 
 
 def imperfect_as_ideal(data: ImperfectData, rows: np.ndarray, augment: bool = True) -> IdealData:
@@ -236,7 +245,7 @@ def simulated_as_ideal(run: Run) -> IdealData:
     data, pair = run.task.ideal, run.task.pair
 
     def fixed(index: int) -> np.ndarray:
-        return pair(np.random.default_rng(run.seed(HELD_OUT_STREAM, index)), index)[0]
+        return pair(np.random.default_rng(run.seed("held_out", index)), index)[0]
 
     return data._replace(view=lambda index, rng: pair(rng, index)[0], fixed=fixed)
 
@@ -261,7 +270,7 @@ def judge_stages(run: Run) -> dict[str, TrainedClassifier]:
 
 def held_out_accuracy(run: Run, classifier: TrainedClassifier, data: IdealData) -> dict[str, float]:
     """Returns the accuracy on held-out examples of seen and of unseen kinds, if there are any."""
-    rng = np.random.default_rng(run.seed(HELD_OUT_STREAM))
+    rng = np.random.default_rng(run.seed("held_out"))
     accuracy = {}
     for name, split in (("seen", SEEN), ("unseen", UNSEEN)):
         indices = rng.permutation(np.flatnonzero(data.split == split))

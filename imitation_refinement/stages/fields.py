@@ -191,7 +191,7 @@ def check_length(field: str, length: int, sections: Mapping[str, ConfigDict]) ->
                     f"{field} = {length}: must be a multiple of {multiple}, "
                     f"such as {-(-length // multiple) * multiple}, for {network}"
                 )
-        elif length < (smallest := build_classifier(section).smallest_axis):
+        elif length < (smallest := build_classifier(section, 2).smallest_axis):
             raise UserError(f"{field} = {length}: must be {smallest} or more for {network}")
 
 

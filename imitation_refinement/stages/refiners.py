@@ -16,7 +16,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks, optimizers
-from imitation_refinement.method.classifier import Classifier
+from imitation_refinement.method.classifier import Classifier, distance_of
 from imitation_refinement.method.refiner import (
     RefinerObjective,
     RefinerState,
@@ -26,19 +26,13 @@ from imitation_refinement.method.refiner import (
 )
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import uniform_indices
-from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.loop import abstract, train
-from imitation_refinement.stages.classifiers import (
-    TrainedClassifier,
-    classifier_stage,
-    distance_of,
-)
+from imitation_refinement.stages.classifiers import TrainedClassifier, classifier_stage
+from imitation_refinement.stages.finished import finished
 from imitation_refinement.stages.run import Run
 
 Tree = Any
 PRETRAINED = "refiner/pretrained"
-# First number of a seed, see Run.seed; 1, 2 and 5 are in `classifiers`.
-STREAMS = {"refiner": 3, "folds": 4, "pretraining": 6, "calibration": 7}
 
 
 @lru_cache(maxsize=8)
@@ -58,7 +52,7 @@ def folds(run: Run) -> np.ndarray:
     data, number = run.task.imperfect, run.config.evaluate.folds
     if data.fold is not None:
         return data.fold
-    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed(STREAMS["folds"]))
+    splitter = StratifiedGroupKFold(number, shuffle=True, random_state=run.seed("folds"))
     fold = np.empty(len(data.label), np.int32)
     try:
         for index, (_, test) in enumerate(splitter.split(data.label, data.label, data.group)):
@@ -124,7 +118,7 @@ def refiner_stage(
 
     return train_refiner(
         run, classifier, name, section, len(training), example,
-        run.seed(STREAMS["refiner"], fold), pretrained,
+        run.seed("refiner", fold), pretrained,
     )  # fmt: skip
 
 
@@ -140,8 +134,11 @@ def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
         return pair_rows(run, rng)
 
     count = section.steps * section.batch_size
-    seed = run.seed(STREAMS["pretraining"])
-    return train_refiner(run, classifier, PRETRAINED, section, count, example, seed, None)
+    seed = run.seed("pretraining")
+    return train_refiner(
+        run, classifier, PRETRAINED, section, count, example, seed, None,
+        rate="pretrain_learning_rate",
+    )  # fmt: skip
 
 
 def pair_rows(run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -159,6 +156,7 @@ def train_refiner(
     example: Callable[[int, np.random.Generator], dict[str, np.ndarray]],
     seed: int,
     pretrained: Tree | None,
+    rate: str = "learning_rate",
 ) -> Tree:
     """Runs Algorithm 2 over `count` examples and returns the averaged parameters."""
     network = networks.build_refiner(section)
@@ -182,6 +180,7 @@ def train_refiner(
         section=section,
         run=run.config.run,
         workdir=run.workdir,
+        rate=rate,
     )
     run.workdir.mark_done(name)
     return state.ema_params
@@ -209,18 +208,11 @@ def refiner_program(
 
 
 def finished_refiner(run: Run, section: ConfigDict, name: str) -> Tree | None:
-    """Loads the averaged parameters of a refiner whose training was finished, else returns None.
-
-    A damaged last checkpoint that was deleted, as its message advises, means not finished.
-    """
-    if not run.workdir.stage_done(name):
-        return None
+    """Loads the averaged parameters of a refiner whose training was finished, else returns None."""
     network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
-    like = abstract(partial(init_refiner, network, optimizer, run.task.input_shape, 0))
-    with Checkpoints(run.workdir.path / name) as checkpoints:
-        if checkpoints.latest_step() != section.steps:
-            return None
-        return checkpoints.restore(None, {"state": like})[0]["state"].ema_params
+    initial = partial(init_refiner, network, optimizer, run.task.input_shape, 0)
+    found = finished(run, name, section.steps, lambda: {"state": abstract(initial)}, folder="")
+    return None if found is None else found["state"].ema_params
 
 
 def refined_patterns(run: Run, params: Tree, x: np.ndarray) -> np.ndarray:

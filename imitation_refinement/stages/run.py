@@ -22,6 +22,20 @@ from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.tasks import Task
 
 Tree = Any
+# What is drawn from a run's seed. The numbers are part of every result: they never change and none
+# is used again; the data sets of an application draw from streams of their own.
+STREAMS = {
+    "classifier": 1,
+    "judge": 2,
+    "refiner": 3,
+    "folds": 4,
+    "held_out": 5,
+    "pretraining": 6,
+    "calibration": 7,
+    "other": 8,
+    "adda": 9,
+    "gta": 10,
+}
 
 
 @dataclass
@@ -51,9 +65,15 @@ class Run:
         """Returns what the user calls a section of the config, for messages."""
         return self.names.get(section, f"config.{section}")
 
-    def seed(self, *stream: int) -> int:
-        """Returns a 31-bit seed, a pure function of the config's seed and the numbers given."""
-        return int(np.random.SeedSequence((self.config.seed, *stream)).generate_state(1)[0] >> 1)
+    def seed(self, stream: str, *numbers: int) -> int:
+        """Returns a 31-bit seed, a pure function of the config's seed, the stream and the numbers.
+
+        Args:
+            stream: what is drawn, a key of `STREAMS`.
+            numbers: which of them.
+        """
+        entropy = (self.config.seed, STREAMS[stream], *numbers)
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)
 
     def batches(
         self,

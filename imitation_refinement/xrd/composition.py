@@ -35,12 +35,12 @@ def random_composition(
     """Draws elements and puts them on orbits.
 
     Args:
-      rng: source of the draws.
-      sizes: int [orbits], atoms per primitive cell.
+        rng: source of the draws.
+        sizes: int [orbits], atoms per primitive cell.
 
     Returns:
-      species of each orbit, int [orbits]; atomic number of each species, int [species]; whether it
-      is the anion, bool [species].
+        species of each orbit, int [orbits]; atomic number of each species, int [species]; whether
+        it is the anion, bool [species].
     """
     species = min(int(draw(rng, np.cumsum(_SPECIES_COUNT))) + 1, len(sizes))
     ionic = species > 1 and rng.random() < _IONIC_FRACTION
@@ -71,12 +71,12 @@ def exchange_elements(
     """New elements of the same roles whose relative sizes differ by at most exp(0.25).
 
     Args:
-      rng: source of the draws.
-      elements: int [species], atomic numbers, all different.
-      anion: bool [species].
+        rng: source of the draws.
+        elements: int [species], atomic numbers, all different.
+        anion: bool [species].
 
     Returns:
-      int [species], all different; the old elements where 16 draws find nothing.
+        int [species], all different; the old elements where 16 draws find nothing.
     """
     drawn = _METALS[rng.integers(0, len(_METALS), (_TRIES, len(elements)))]
     picks = _ANIONS[draw(rng, np.cumsum(_ANION_WEIGHTS), _TRIES)]

@@ -50,13 +50,13 @@ class Crystal:
     """One crystal in its primitive cell.
 
     Attributes:
-      cell: float64 [6], conventional a, b, c (angstrom), alpha, beta, gamma (degrees).
-      primitive: float64 [3, 3]; primitive lattice = primitive @ conventional lattice (rows).
-      numbers: int64 [n], atomic numbers.
-      positions: float64 [n, 3], fractional coordinates in the primitive cell.
-      space_group: 1..230, of the template; a rare crystal has a supergroup of the same system.
-      system: label 0..6, index into CRYSTAL_SYSTEMS.
-      prototype_id: the family it belongs to.
+        cell: float64 [6], conventional a, b, c (angstrom), alpha, beta, gamma (degrees).
+        primitive: float64 [3, 3]; primitive lattice = primitive @ conventional lattice (rows).
+        numbers: int64 [n], atomic numbers.
+        positions: float64 [n, 3], fractional coordinates in the primitive cell.
+        space_group: 1..230, of the template; a rare crystal has a supergroup of the same system.
+        system: label 0..6, index into CRYSTAL_SYSTEMS.
+        prototype_id: the family it belongs to.
     """
 
     cell: np.ndarray
@@ -78,14 +78,14 @@ class Prototype:
     """A crystal with the degrees of freedom that its members vary.
 
     Attributes:
-      crystal: the prototype itself.
-      rotations, translations: float64 [n, 3, 3], [n, 3]; atom i sits at
-        rotations[i] @ parameters[orbit[i]] + translations[i].
-      orbit: int [n], the orbit of each atom.
-      parameters: float64 [orbits, 3]; entries that the site fixes have no effect.
-      species: int [n], index of each atom's species.
-      elements: int [species], atomic number of each species.
-      anion: bool [species], whether only anions may replace it.
+        crystal: the prototype itself.
+        rotations, translations: float64 [n, 3, 3], [n, 3]; atom i sits at
+            rotations[i] @ parameters[orbit[i]] + translations[i].
+        orbit: int [n], the orbit of each atom.
+        parameters: float64 [orbits, 3]; entries that the site fixes have no effect.
+        species: int [n], index of each atom's species.
+        elements: int [species], atomic number of each species.
+        anion: bool [species], whether only anions may replace it.
     """
 
     crystal: Crystal
@@ -105,9 +105,9 @@ def random_prototype(seed: int, prototype_id: int, system: int | None = None) ->
     then the atoms are placed one orbit at a time; what cannot be placed is drawn anew.
 
     Args:
-      seed: non-negative.
-      prototype_id: non-negative; names the family.
-      system: label 0..6; None draws it with the weights SYSTEM_PRIOR.
+        seed: non-negative.
+        prototype_id: non-negative; names the family.
+        system: label 0..6; None draws it with the weights SYSTEM_PRIOR.
     """
     rng = np.random.default_rng(np.random.SeedSequence((seed, _PROTOTYPE_STREAM, prototype_id)))
     if system is None:
@@ -163,8 +163,8 @@ def strained(crystal: Crystal, axial: np.ndarray) -> Crystal:
     """The crystal with a, b, c times (1 + axial), fractional coordinates kept.
 
     Args:
-      crystal: any.
-      axial: [3]; must keep the crystal system, see `system_preserving`.
+        crystal: any.
+        axial: [3]; must keep the crystal system, see `system_preserving`.
     """
     cell = crystal.cell.copy()
     cell[:3] *= 1.0 + np.asarray(axial, float)
@@ -334,10 +334,10 @@ def _contact_ratios(
     """Smallest distance over radius sum of each center, [c].
 
     Args:
-      lattice: [3, 3], reduced, so that the 27 nearest images suffice.
-      delta: [c, n, 3], fractional difference of atom n from center c.
-      itself: int [c], the atom that is the center: only its images count.
-      radius_sum: [n] or [c, n].
+        lattice: [3, 3], reduced, so that the 27 nearest images suffice.
+        delta: [c, n, 3], fractional difference of atom n from center c.
+        itself: int [c], the atom that is the center: only its images count.
+        radius_sum: [n] or [c, n].
     """
     cartesian = (delta - np.rint(delta)) @ lattice
     images = _IMAGES @ lattice

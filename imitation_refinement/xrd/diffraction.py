@@ -26,18 +26,15 @@ _SAME_Q = 1e-7
 _MAX_BOX = 5_000_000
 # |F|^2 below this share of (sum f)^2 is a systematic absence plus rounding.
 _ZERO = 1e-20
-# pymatgen merges lines closer than this and drops those weaker than 1e-3 (of 100).
-_TWO_THETA_TOLERANCE = 1e-5
-_SCALED_INTENSITY_TOLERANCE = 1e-3
 
 
 class Reflections(NamedTuple):
     """Reflections of half of reciprocal space; the other half (Friedel) is in the intensity.
 
     Attributes:
-      hkl: int64 [m, 3], indices of the given (primitive) lattice.
-      q: float64 [m].
-      intensity: float64 [m], 2 |F|^2 LP, electrons squared.
+        hkl: int64 [m, 3], indices of the given (primitive) lattice.
+        q: float64 [m].
+        intensity: float64 [m], 2 |F|^2 LP, electrons squared.
     """
 
     hkl: np.ndarray
@@ -63,19 +60,19 @@ def reflections(
     scattering factors come from a table in steps of s^2 (error below 1e-5 of Z).
 
     Args:
-      lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
-      positions: [n, 3], fractional.
-      numbers: int [n], atomic numbers 1..98.
-      weights: [n], occupancy of each atom, which multiplies its scattering factor; None is 1. The
-        elements that share a site are several atoms at one position.
-      q_min: smallest q.
-      q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
-      wavelength: of the Lorentz-polarization factor.
-      b_iso: isotropic displacement parameter of every atom.
+        lattice: [3, 3] vectors as rows; fastest for a primitive, reduced one.
+        positions: [n, 3], fractional.
+        numbers: int [n], atomic numbers 1..98.
+        weights: [n], occupancy of each atom, which multiplies its scattering factor; None is 1.
+            The elements that share a site are several atoms at one position.
+        q_min: smallest q.
+        q_max: largest q; cut at the limiting sphere 4 pi / wavelength.
+        wavelength: of the Lorentz-polarization factor.
+        b_iso: isotropic displacement parameter of every atom.
 
     Raises:
-      ValueError: q_max is beyond 4 pi, the end of the scattering-factor table, or the cell is so
-        large that the reflections would not fit into memory.
+        ValueError: q_max is beyond 4 pi, the end of the scattering-factor table, or the cell is so
+            large that the reflections would not fit into memory.
     """
     q_max = min(q_max, 4.0 * np.pi / wavelength * (1.0 - 1e-9))
     if q_max > 4.0 * np.pi:
@@ -145,7 +142,7 @@ def lorentz_polarization(two_theta: np.ndarray) -> np.ndarray:
     """(1 + cos^2 2theta) / (sin^2 theta cos theta), unpolarised beam, no monochromator.
 
     Args:
-      two_theta: degrees, inside (0, 180).
+        two_theta: degrees, inside (0, 180).
     """
     double = np.radians(two_theta)
     theta = 0.5 * double
@@ -176,12 +173,12 @@ def merge_lines(
     """Adds up reflections of equal d and drops weak lines.
 
     Args:
-      q: [m], any order.
-      intensity: [m].
-      min_relative: lines below this share of the strongest are dropped.
+        q: [m], any order.
+        intensity: [m].
+        min_relative: lines below this share of the strongest are dropped.
 
     Returns:
-      (q, intensity), float64, sorted by q.
+        (q, intensity), float64, sorted by q.
     """
     if len(q) == 0:
         return np.zeros(0), np.zeros(0)
@@ -191,45 +188,3 @@ def merge_lines(
     total = np.add.reduceat(intensity, first)
     kept = total >= min_relative * total.max()
     return q[first][kept], total[kept]
-
-
-def peaks_two_theta(
-    lattice: np.ndarray,
-    positions: np.ndarray,
-    numbers: np.ndarray,
-    *,
-    wavelength: float,
-    two_theta_min: float,
-    two_theta_max: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Peaks by the direct sum over atoms with exact scattering factors, slow and plain.
-
-    Follows pymatgen's XRDCalculator: no displacement factor, lines within 1e-5 degrees are merged,
-    those below 1e-3 % of the strongest dropped. The oracle of `reflections`.
-
-    Returns:
-      (two_theta, intensity), float64 [peaks], degrees and percent of the strongest.
-    """
-    g_min, g_max = 2.0 * np.sin(np.radians([two_theta_min, two_theta_max]) / 2.0) / wavelength
-    bounds = np.floor(g_max * np.linalg.norm(lattice, axis=1) + 1e-9).astype(int)
-    box = np.stack(
-        np.meshgrid(*(np.arange(-bound, bound + 1) for bound in bounds), indexing="ij"), axis=-1
-    ).reshape(-1, 3)
-    g = reflection_q(lattice, box) / (2.0 * np.pi)
-    inside = (g > 0.0) & (g >= g_min) & (g <= g_max)
-    hkl, g = box[inside], g[inside]
-    factors = scattering_factor(np.asarray(numbers)[None], (g[:, None] / 2.0) ** 2)
-    structure_factor = np.sum(factors * np.exp(2j * np.pi * (hkl @ positions.T)), axis=1)
-    two_theta = 2.0 * np.degrees(np.arcsin(wavelength * g / 2.0))
-    intensity = np.abs(structure_factor) ** 2 * lorentz_polarization(two_theta)
-
-    order = np.argsort(two_theta)
-    two_theta, intensity = two_theta[order], intensity[order]
-    first, start = [], 0
-    while start < len(two_theta):
-        first.append(start)
-        start = int(np.searchsorted(two_theta, two_theta[start] + _TWO_THETA_TOLERANCE))
-    intensity = np.add.reduceat(intensity, first) if first else intensity
-    scaled = 100.0 * intensity / intensity.max(initial=1e-300)
-    kept = scaled > _SCALED_INTENSITY_TOLERANCE
-    return two_theta[first][kept], scaled[kept]

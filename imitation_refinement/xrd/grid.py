@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+Q_LABEL = "q (1/Å)"
+
 
 class Grid(NamedTuple):
     """Where the points of a pattern lie.

@@ -35,13 +35,14 @@ class IdealLines:
     """Merged lines of n patterns, ragged: pattern i owns `[offsets[i]:offsets[i+1]]`.
 
     Attributes:
-      q: float32 [sum m], 1/angstrom, ascending within a pattern.
-      root_intensity: float16 [sum m], sqrt(I / I_max): the root keeps weak lines in half precision.
-      offsets: int64 [n + 1].
-      label: int32 [n], class: the crystal system 0..6 of generated crystals.
-      prototype_id: int32 [n], family: the prototype, or the index of the structure.
-      split: int8 [n], TRAIN, SEEN (held-out member of a training prototype) or UNSEEN (member of
-        a held-out prototype).
+        q: float32 [sum m], 1/angstrom, ascending within a pattern.
+        root_intensity: float16 [sum m], sqrt(I / I_max): the root keeps weak lines in half
+            precision.
+        offsets: int64 [n + 1].
+        label: int32 [n], class: the crystal system 0..6 of generated crystals.
+        prototype_id: int32 [n], family: the prototype, or the index of the structure.
+        split: int8 [n], TRAIN, SEEN (held-out member of a training prototype) or UNSEEN (member of
+            a held-out prototype).
     """
 
     q: np.ndarray
@@ -71,14 +72,14 @@ def ideal_lines(
     and those two alone, never on `workers`.
 
     Args:
-      config_data: with ideal.prototypes, ideal.members, ideal.unseen_fraction,
-        ideal.seen_fraction, grid.q_min, grid.q_max, wavelength, b_iso.
-      seed: non-negative.
-      cache_dir: where the arrays are kept.
-      workers: processes used for generating.
+        config_data: with ideal.prototypes, ideal.members, ideal.unseen_fraction,
+            ideal.seen_fraction, grid.q_min, grid.q_max, wavelength, b_iso.
+        seed: non-negative.
+        cache_dir: where the arrays are kept.
+        workers: processes used for generating.
 
     Raises:
-      UserError: see `cached_arrays`.
+        UserError: see `cached_arrays`.
     """
     ideal, simulation = config_data.ideal, _simulation(config_data)
     key = {
@@ -115,17 +116,17 @@ def structure_lines(
     A structure without a line on the grid is left out, and said.
 
     Args:
-      config_data: with ideal.{members, strain, seen_fraction}, grid.q_min, grid.q_max, wavelength,
-        b_iso.
-      seed: non-negative.
-      structures: the table.
-      label: int [n], class of each structure; -1 for those that are not used.
-      held_out: bool [n], structures whose every member is UNSEEN.
-      cache_dir: where the arrays are kept.
-      workers: processes used for simulating.
+        config_data: with ideal.{members, strain, seen_fraction}, grid.q_min, grid.q_max,
+            wavelength, b_iso.
+        seed: non-negative.
+        structures: the table.
+        label: int [n], class of each structure; -1 for those that are not used.
+        held_out: bool [n], structures whose every member is UNSEEN.
+        cache_dir: where the arrays are kept.
+        workers: processes used for simulating.
 
     Raises:
-      UserError: see `cached_arrays`; or a class has no line on the grid.
+        UserError: see `cached_arrays`; or a class has no line on the grid.
     """
     ideal, simulation = config_data.ideal, _simulation(config_data)
     used = np.flatnonzero(label >= 0)
@@ -186,11 +187,11 @@ def split_members(
     """Assigns patterns to TRAIN, SEEN and UNSEEN, int8 [n], evenly over the classes.
 
     Args:
-      label: int [n].
-      prototype_id: int [n].
-      seed: of the choice.
-      unseen_fraction: share of the prototypes whose every member is UNSEEN.
-      seen_fraction: share of the members of the other prototypes that are SEEN.
+        label: int [n].
+        prototype_id: int [n].
+        seed: of the choice.
+        unseen_fraction: share of the prototypes whose every member is UNSEEN.
+        seen_fraction: share of the members of the other prototypes that are SEEN.
     """
     rng = np.random.default_rng(np.random.SeedSequence((seed, _SPLIT_STREAM, 0)))
     prototypes, first, inverse = np.unique(prototype_id, return_index=True, return_inverse=True)

@@ -1,6 +1,6 @@
 """The report's pictures of diffraction patterns: which of them to show, and what to say of them.
 
-How they are drawn is in figures.py; no files.
+How the figures in them are drawn is in `report.figures`; no files.
 """
 
 from collections.abc import Sequence

@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
-from scipy.special import voigt_profile
 
 from imitation_refinement.xrd.grid import Grid, grid_q
 
@@ -104,34 +103,6 @@ def render(
     spectrum *= transfer(axes.log_frequency, 2.0 * microstrain)
     broad = axes.log_to_grid(irfft(spectrum, len(axes.log_q)))
     return np.maximum(broad / _grid_q32(grid), 0.0)
-
-
-def render_exact(
-    q_lines: np.ndarray,
-    intensity: np.ndarray,
-    grid: Grid,
-    *,
-    size_nm: float,
-    microstrain: float = 0.0,
-    eta: float = 0.0,
-    instrument_fwhm: float = 0.0,
-) -> np.ndarray:
-    """Returns what `render` does, by summing peak functions line by line, float64 `[L]`.
-
-    Slow and plain: the oracle of `render`. Microstrain is a Gaussian in q of FWHM 2 epsilon q here
-    and one in ln q there; they agree to first order in epsilon.
-    """
-    fwhm = np.hypot(scherrer_fwhm(size_nm), instrument_fwhm)
-    pattern = np.zeros(grid.length)
-    for line, height in zip(q_lines, intensity, strict=True):
-        offset = grid_q(grid) - line
-        strain_sigma = SIGMA_PER_FWHM * 2.0 * microstrain * line
-        sigma = np.hypot(SIGMA_PER_FWHM * fwhm, strain_sigma)
-        peak = (1.0 - eta) * voigt_profile(offset, sigma, 0.0)
-        if eta > 0.0:
-            peak += eta * voigt_profile(offset, strain_sigma, 0.5 * fwhm)
-        pattern += height * peak
-    return pattern
 
 
 def normalize_max(pattern: np.ndarray) -> np.ndarray:

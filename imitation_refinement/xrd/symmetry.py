@@ -47,7 +47,7 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
     """Lattice vectors as rows, float64 [3, 3]; a along x, b in the xy plane.
 
     Args:
-      cell: [6], a, b, c, alpha, beta, gamma.
+        cell: [6], a, b, c, alpha, beta, gamma.
     """
     a, b, c = (float(length) for length in cell[:3])
     cos_alpha, cos_beta, cos_gamma = (_cosine(float(angle)) for angle in cell[3:])
@@ -188,10 +188,10 @@ def hides_sixfold_axis(
     itself (3 x 2 = 6, 3 x m = -6).
 
     Args:
-      cell: [6], hexagonal axes.
-      positions: [n, 3], fractional in that cell.
-      species: int [n].
-      tolerance: angstrom.
+        cell: [6], hexagonal axes.
+        positions: [n, 3], fractional in that cell.
+        species: int [n].
+        tolerance: angstrom.
     """
     lattice = lattice_vectors(cell)
     rare = min(set(species.tolist()), key=species.tolist().count)

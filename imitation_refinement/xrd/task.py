@@ -17,7 +17,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.inputs import EvaluationInputs
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData, Measure, Picture
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
-from imitation_refinement.xrd.grid import Grid, grid_q
+from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
 from imitation_refinement.xrd.ideal import IdealLines, ideal_lines, structure_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
 from imitation_refinement.xrd.imperfections import corrupt
@@ -47,7 +47,7 @@ class XrdTask:
         imperfect: the imperfect set, where another seed has made the same.
     """
 
-    axis_name = "q (1/Å)"
+    axis_name = Q_LABEL
     noun = "patterns"
     reading: IdealData | None = None
 

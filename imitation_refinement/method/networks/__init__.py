@@ -1,6 +1,6 @@
 """Networks by name: classifiers C = G o F and refiners R.
 
-What belongs here: the named sizes and the two functions that build a network from a section of the
+Belongs here: the named sizes and the two functions that build a network from a section of the
   configuration.
 A classifier is applied as `net.apply(variables, x [B, *spatial, C], train=...)` and returns a
 `ClassifierOutput`; a refiner as `net.apply({'params': params}, x [B, *spatial, C])` and returns the
@@ -137,11 +137,11 @@ def _choose(field: str, value: str, choices: dict[str, Any]) -> Any:
     raise UserError(f"{field}: {value!r} is none of {', '.join(choices)}{hint}")
 
 
-def build_classifier(config: Any, num_classes: int = 7) -> DenseNet | VGG:
+def build_classifier(config: Any, num_classes: int) -> DenseNet | VGG:
     """Classifier named by `config.network` (a key of `CLASSIFIERS`), computing in `config.dtype`.
 
     Raises:
-      UserError: unknown network or dtype.
+        UserError: unknown network or dtype.
     """
     module, options = _choose("classifier.network", config.network, CLASSIFIERS)
     return module(num_classes, dtype=_choose("classifier.dtype", config.dtype, DTYPES), **options)
@@ -151,7 +151,7 @@ def build_refiner(config: Any) -> UNet:
     """Refiner named by `config.network` (a key of `REFINERS`), computing in `config.dtype`.
 
     Raises:
-      UserError: unknown network or dtype.
+        UserError: unknown network or dtype.
     """
     options = _choose("refiner.network", config.network, REFINERS)
     return UNet(dtype=_choose("refiner.dtype", config.dtype, DTYPES), **options)

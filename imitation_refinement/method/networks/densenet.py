@@ -1,6 +1,6 @@
 """DenseNet-BC classifier (Huang et al. 2017) in one or two dimensions.
 
-What belongs here: the architecture only; sizes with names are in `networks/__init__`.
+Belongs here: the architecture only; sizes with names are in `networks/__init__`.
 
 The paper's classifier is DenseNet-121 (blocks 6, 12, 24, 16, growth 32) with 1-D kernels. Its "two
 BatchNorm-ReLU-Conv layers where the filter size is 5x1" is read as DenseNet's 1x1 bottleneck
@@ -46,15 +46,16 @@ class DenseNet(nn.Module):
     """Stem, dense blocks with halving transitions between them, BN-ReLU, global mean, dense layer.
 
     Attributes:
-      num_classes: K.
-      blocks: dense layers in each block; one of 0 is its transition alone.
-      growth: maps that each dense layer adds.
-      kernel: points per axis of the second convolution of a dense layer.
-      ndim: number of spatial axes.
-      stem_features, stem_kernel, stem_stride: of the first convolution.
-      stem_pool: whether a max pool of window 3 and stride 2 follows the stem (not on small images).
-      bottleneck: maps of a dense layer's first convolution, in units of `growth`.
-      dtype: of the computation.
+        num_classes: K.
+        blocks: dense layers in each block; one of 0 is its transition alone.
+        growth: maps that each dense layer adds.
+        kernel: points per axis of the second convolution of a dense layer.
+        ndim: number of spatial axes.
+        stem_features, stem_kernel, stem_stride: of the first convolution.
+        stem_pool: whether a max pool of window 3 and stride 2 follows the stem (not on small
+            images).
+        bottleneck: maps of a dense layer's first convolution, in units of `growth`.
+        dtype: of the computation.
 
     The embedding is the mean over space that the dense layer reads. Psi's second map is the output
     of the second convolution: of the first dense layer or, if the first block is empty, of its

@@ -1,6 +1,6 @@
 """Layers that the networks share, for any number of spatial axes.
 
-What belongs here: convolution, batch norm and pooling with this project's conventions, and the
+Belongs here: convolution, batch norm and pooling with this project's conventions, and the
 record a classifier returns. Arrays are [B, *spatial, C]; `ndim` is the number of spatial axes.
 Computation runs in `dtype` (float32 or bfloat16), parameters and batch statistics stay float32.
 """
@@ -16,10 +16,10 @@ class ClassifierOutput(NamedTuple):
     """What a classifier gives for x [B, *spatial, C]; float32 also if it computes in bfloat16.
 
     Attributes:
-      logits: [B, K], the input of the softmax G.
-      embedding: [B, D], F(x): the features that the last dense layer reads.
-      features: outputs of the first and of the second convolution, before norm and nonlinearity:
-        the Psi of Eq. 7.
+        logits: [B, K], the input of the softmax G.
+        embedding: [B, D], F(x): the features that the last dense layer reads.
+        features: outputs of the first and of the second convolution, before norm and nonlinearity:
+            the Psi of Eq. 7.
     """
 
     logits: jax.Array
@@ -74,7 +74,7 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
     the maximum.
 
     Raises:
-      ValueError: an axis is shorter than `stride`.
+        ValueError: an axis is shorter than `stride`.
     """
     if min(x.shape[1:-1]) < stride:
         raise ValueError(f"max_pool: expected axes of {stride} or more, got {x.shape[1:-1]}")
@@ -89,7 +89,7 @@ def halve(x: jax.Array) -> jax.Array:
     The same as an average pool, without the slow `reduce_window` of the CPU backend.
 
     Raises:
-      ValueError: an axis has one point.
+        ValueError: an axis has one point.
     """
     if min(x.shape[1:-1]) < 2:
         raise ValueError(f"halve: expected axes of 2 or more, got {x.shape[1:-1]}")

@@ -1,7 +1,7 @@
 """U-Net refiner (Ronneberger et al. 2015) in one or two dimensions, as a residual that starts at
 the identity.
 
-What belongs here: the architecture only; sizes with names are in `networks/__init__`.
+Belongs here: the architecture only; sizes with names are in `networks/__init__`.
 
 The paper says: 3x1 filters to 32 maps, an encoder-decoder of 4 convolutional and 4 deconvolutional
   layers, a 1x1
@@ -52,19 +52,19 @@ class UNet(nn.Module):
     at a time.
 
     Attributes:
-      features: widths w_0..w_n; n is the number of halvings.
-      ndim: number of spatial axes.
-      kernel: points per axis of the convolutions.
-      up_kernel: points per axis of the convolution after each upsampling.
-      down_convs: convolutions per level on the way down.
-      up_convs: convolutions per level on the way up, after the skip is joined.
-      outer_skip: whether the last decoder level joins the maps of the first level (below n, all
-        levels always do).
-      down: `max_pool` (2/2) or `stride` (first convolution of a level with stride 2).
-      output: `nonnegative` or `unit`.
-      flow: largest displacement in grid points on each axis; 0: no flow branch. Its field is read
-        from the coarsest level, bounded by tanh and resized linearly, so it is smooth.
-      dtype: of the computation of f; the sum with x is float32.
+        features: widths w_0..w_n; n is the number of halvings.
+        ndim: number of spatial axes.
+        kernel: points per axis of the convolutions.
+        up_kernel: points per axis of the convolution after each upsampling.
+        down_convs: convolutions per level on the way down.
+        up_convs: convolutions per level on the way up, after the skip is joined.
+        outer_skip: whether the last decoder level joins the maps of the first level (below n, all
+            levels always do).
+        down: `max_pool` (2/2) or `stride` (first convolution of a level with stride 2).
+        output: `nonnegative` or `unit`.
+        flow: largest displacement in grid points on each axis; 0: no flow branch. Its field is read
+            from the coarsest level, bounded by tanh and resized linearly, so it is smooth.
+        dtype: of the computation of f; the sum with x is float32.
     """
 
     features: Sequence[int] = (32, 32, 32, 32, 32)

@@ -1,6 +1,6 @@
 """VGG classifier (Simonyan and Zisserman 2014) in one or two dimensions.
 
-What belongs here: the architecture only; sizes with names are in `networks/__init__`.
+Belongs here: the architecture only; sizes with names are in `networks/__init__`.
 
 The paper's VGG-19 has 3x1 convolutions and 10x1 max pools. Its pool stride is not given. Five pools
 of stride 10 do not fit on 2000 points; with stride 4 the lengths are 500, 125, 31, 7, 1, so the
@@ -23,21 +23,22 @@ class VGG(nn.Module):
     dense layer.
 
     Attributes:
-      num_classes: K.
-      stages: for each stage, the number of maps of each of its convolutions.
-      hidden: sizes of the hidden dense layers. If empty, the embedding is the mean over space;
-        otherwise maps are flattened, so the input length is fixed by the parameters, and the
-        embedding is the last hidden layer.
-      kernel: points per axis of a convolution.
-      ndim: number of spatial axes.
-      stem_kernel, stem_stride: of the very first convolution.
-      pool_window, pool_stride: of the max pools; each divides an axis by `pool_stride`, rounding
-        down.
-      last_pool: whether the last stage is closed by one, as the others are.
-      batch_norm: whether each convolution (then without bias) is followed by batch norm, before the
-        ReLU.
-      dropout: rate after each hidden layer in training; above 0 `apply` needs a `dropout` key then.
-      dtype: of the computation.
+        num_classes: K.
+        stages: for each stage, the number of maps of each of its convolutions.
+        hidden: sizes of the hidden dense layers. If empty, the embedding is the mean over space;
+            otherwise maps are flattened, so the input length is fixed by the parameters, and the
+            embedding is the last hidden layer.
+        kernel: points per axis of a convolution.
+        ndim: number of spatial axes.
+        stem_kernel, stem_stride: of the very first convolution.
+        pool_window, pool_stride: of the max pools; each divides an axis by `pool_stride`, rounding
+            down.
+        last_pool: whether the last stage is closed by one, as the others are.
+        batch_norm: whether each convolution (then without bias) is followed by batch norm, before
+            the ReLU.
+        dropout: rate after each hidden layer in training; above 0 `apply` needs a `dropout`
+            key then.
+        dtype: of the computation.
     """
 
     num_classes: int

@@ -1,6 +1,6 @@
 """Moving the points of a pattern or an image by a small displacement, for any number of axes.
 
-What belongs here: the pure function alone. It gathers and scatters nothing: as displacements are
+Belongs here: the pure function alone. It gathers and scatters nothing: as displacements are
 bounded, linear interpolation is a sum of shifted copies with hat-function weights, which is fast on
 every backend, forward and backward, and adds up in one order.
 """
@@ -20,13 +20,13 @@ def warp(x: jax.Array, displacement: jax.Array, reach: int) -> jax.Array:
     that starts at zero learns.
 
     Args:
-      x: [B, *n, C].
-      displacement: d in grid points, [B, *n, number of axes], of at most `reach` in absolute value;
-        beyond that values fade to zero.
-      reach: whole number of grid points.
+        x: [B, *n, C].
+        displacement: d in grid points, [B, *n, number of axes], of at most `reach` in absolute
+            value; beyond that values fade to zero.
+        reach: whole number of grid points.
 
     Returns:
-      y, shape and dtype of x.
+        y, shape and dtype of x.
     """
     axes = layers.spatial_axes(x)
     shifts = range(-reach, reach + 1)

@@ -14,15 +14,15 @@ import numpy as np
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.formula import NUMBERS, parsed_formula
 from imitation_refinement.xrd.structures.atoms import (
+    MOST_ATOMS,
     Atoms,
     check_lattice,
-    expanded,
     formula_doubt,
     merged_places,
     near_pairs,
     numbers_of,
-    type_of_operations,
 )
+from imitation_refinement.xrd.structures.settings import expanded, type_of_operations
 
 _OPERATIONS = (
     "_space_group_symop_operation_xyz", "_symmetry_equiv_pos_as_xyz",
@@ -87,11 +87,15 @@ def _block_atoms(name: str, block: Any) -> Atoms:
     check_lattice(lattice)
     formula = _value(block, ("_chemical_formula_sum",))
     symbols, positions, occupancies = _sites(block, formula, notes)
+    if len(symbols) > MOST_ATOMS:
+        raise ValueError(f"{len(symbols)} atoms, too many")
     settings, group = _settings(block, cell, lattice, notes)
     numbers = numbers_of(symbols)
     best: Atoms | None = None
     for maps, said in settings:
         every, site = expanded(lattice, positions, maps)
+        if len(every) > MOST_ATOMS:
+            raise ValueError(f"{len(every)} atoms, too many")
         atoms = Atoms(
             name, lattice, every, numbers[site], occupancies[site], group if group > 1 else 0,
             formula, "; ".join(dict.fromkeys([*notes, *([said] if said else [])])),

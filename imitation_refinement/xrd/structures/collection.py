@@ -22,19 +22,14 @@ from imitation_refinement.runtime.generate import cached_arrays, parallel_map
 from imitation_refinement.xrd import symmetry
 from imitation_refinement.xrd.crystals import Crystal
 from imitation_refinement.xrd.structures import cif
-from imitation_refinement.xrd.structures.atoms import (
-    MAX_ATOMS,
-    MIN_DISTANCE,
-    SYMPREC,
-    Atoms,
-    check_atoms,
-)
+from imitation_refinement.xrd.structures.atoms import MAX_ATOMS, MIN_DISTANCE, Atoms, check_atoms
 from imitation_refinement.xrd.structures.files import (
     Found,
     check_packages,
     from_cif,
     from_json,
 )
+from imitation_refinement.xrd.structures.settings import SYMPREC
 
 _LISTED = 20  # structures named in the log; the rest is counted
 _PER_TASK = 32

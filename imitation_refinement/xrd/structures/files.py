@@ -21,13 +21,9 @@ from imitation_refinement.xrd.formula import (
     parsed_formula,
 )
 from imitation_refinement.xrd.formula import reduced_formula as reduced
-from imitation_refinement.xrd.structures.atoms import (
-    Atoms,
-    check_atoms,
-    numbers_of,
-    standard_cell,
-)
+from imitation_refinement.xrd.structures.atoms import Atoms, check_atoms, numbers_of
 from imitation_refinement.xrd.structures.cif import one_line, read_cif
+from imitation_refinement.xrd.structures.settings import standard_cell
 
 # Fields of a JSON line that state the space group, the one to be believed first.
 _SPACE_GROUP_FIELDS = (

@@ -1,6 +1,6 @@
-"""The picture of one refined scan, drawn thousands of times.
+"""The figure of one refined scan, drawn thousands of times.
 
-Belongs here: how that picture looks. It is one figure of a fixed layout whose curves are exchanged,
+Belongs here: how that figure looks. It is one of a fixed layout whose curves are exchanged,
 which is several times as fast as a new one each time; nothing global is touched.
 """
 
@@ -16,7 +16,7 @@ _BACKGROUND_COLOR = "#009E73"
 _DPI = 100
 
 
-class ScanPicture:
+class ScanFigure:
     """Draws the measured scan with its background and, below it, the refined pattern."""
 
     def __init__(self) -> None:
