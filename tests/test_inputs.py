@@ -4,16 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from imitation_refinement.commands.inputs import (
-    Input,
-    LeftOut,
-    Notes,
-    exit_status,
-    in_a_line,
-    list_inputs,
-    natural,
-    read_each,
-)
+from imitation_refinement.commands.inputs import Input, list_inputs, natural, read_each
+from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import parse_elements
 
@@ -62,6 +54,7 @@ def test_every_file_of_a_folder_is_read_or_left_out_with_a_reason(tmp_path):
     # What is left out of a folder and named besides is read.
     assert "notes.md" in paths(str(tmp_path), f"{tmp_path}/notes.md")
     assert "notes.md" not in reasons(str(tmp_path), f"{tmp_path}/notes.md")
+    assert "deeper" not in reasons(str(tmp_path), f"{tmp_path}/deeper/")
 
 
 def test_natural_order(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from fake_model import CUT, SYSTEMS, FakeModel
 
 from imitation_refinement.commands import refine_scans as module
-from imitation_refinement.commands.inputs import exit_status
+from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.commands.refine_scans import duration, refine_scans
 from imitation_refinement.commands.scan_results import Names
 from imitation_refinement.errors import UserError
@@ -177,7 +177,7 @@ def test_bad_files_have_one_line_and_a_row_each_and_the_others_go_on(scans, tmp_
         assert row["verdict"] == "failed" and row["system"] == ""
         assert word in row["error"] and "\n" not in row["error"] and name in row["error"]
         assert not list(out.glob(f"{name}.*"))
-    assert sum("left out: " in record.getMessage() for record in caplog.records) == len(words)
+    assert sum("failed: " in record.getMessage() for record in caplog.records) == len(words)
 
 
 def test_no_input_worked(tmp_path):

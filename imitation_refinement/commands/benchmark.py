@@ -16,7 +16,7 @@ from absl import logging
 
 from imitation_refinement.commands.benchmark_page import write_page
 from imitation_refinement.commands.benchmark_scores import Answers, Compared, score
-from imitation_refinement.commands.inputs import exit_status, in_a_line
+from imitation_refinement.commands.ledger import exit_status, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.calibration import temper
 from imitation_refinement.model.model import Assessment, Model
@@ -84,7 +84,7 @@ def run_benchmark(model: Model, manifest: Path, output: Path) -> int:
     placed = place(labelled, model.grid)
     placed = placed._replace(failures=[*troubles, *placed.failures])
     for failure in placed.failures:
-        logging.warning("left out: %s", failure)
+        logging.warning("failed: %s", failure)
     for reason in not_used:
         logging.info("left out: %s", reason)
     ledger: dict[str, Any] = {

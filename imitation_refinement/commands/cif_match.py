@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitation_refinement.commands.ledger import in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import ncc
 from imitation_refinement.xrd import symmetry
@@ -117,8 +118,8 @@ class CifMatcher:
         """Lines and ideal pattern of each structure of a file."""
         try:
             structures, notes = read_cif_atoms(file)
-        except UserError as error:
-            return _Simulated([], [str(error)])
+        except Exception as error:  # trouble with a crystal is no trouble with the scan
+            return _Simulated([], [in_a_line(file, error)])
         notes = [str(file.parent / note) for note in notes]
         simulated = _Simulated([], notes)
         for atoms in structures:
@@ -127,7 +128,7 @@ class CifMatcher:
                 notes.append(f"{file.parent / atoms.name}: {atoms.mended}")
             try:
                 simulated.crystals.append((name, *self._pattern(atoms, wavelength)))
-            except ValueError as error:
+            except Exception as error:
                 notes.append(f"{file.parent / atoms.name}: {error}")
         return simulated
 

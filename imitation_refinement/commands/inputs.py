@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imitation_refinement.commands.ledger import LeftOut, in_a_line
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements, parse_elements
@@ -21,7 +22,6 @@ from imitation_refinement.xrd.formats import Record, read_records
 from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
-ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
 MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the first must be there
 COMPOSITIONS = "composition.csv"  # beside the patterns of a composition spread; see `spread`
 _OURS = "named as results of this program are; name it by itself to have it read"
@@ -46,18 +46,6 @@ class Input(NamedTuple):
     elements: Elements | None = None
     sure: bool = True
     trouble: str = ""
-
-
-class LeftOut(NamedTuple):
-    """Something that was named and is not read.
-
-    Attributes:
-        path: what.
-        reason: why, in words.
-    """
-
-    path: Path
-    reason: str
 
 
 def list_inputs(
@@ -99,7 +87,7 @@ def list_inputs(
             else:
                 inputs[key] = full
                 told.add(one.path)
-    named = {path for path, _ in inputs}
+    named = {path for path, _ in inputs} | {Path(name) for name in names}
     return list(inputs.values()), [
         one for (path, why), one in left.items() if why or path not in named
     ]
@@ -142,43 +130,6 @@ def read_each(
 def _without(path: Path, reason: str) -> str:
     """A reason without the name of the file, but with the place in it."""
     return reason.removeprefix(str(path)).lstrip(": ")
-
-
-def in_a_line(path: Path, error: Exception) -> str:
-    """Returns what went wrong with a file; what nobody foresaw is said to be our fault."""
-    if isinstance(error, UserError):
-        return str(error)
-    said = " ".join(str(error).split())
-    return f"{path}: {type(error).__name__} ({said}); please report this file"
-
-
-class Notes:
-    """Collects notes; those that differ in their numbers alone are kept once, with a count."""
-
-    def __init__(self, notes: Sequence[str] = ()):
-        self._kinds: dict[str, tuple[str, int, bool]] = {}  # first, how many, whether all the same
-        self.add(notes)
-
-    def add(self, notes: Sequence[str]) -> None:
-        """Takes sentences, in any order."""
-        for note in notes:
-            kind = re.sub(r"\d+(\.\d+)?", "#", note)
-            first, count, same = self._kinds.get(kind, (note, 0, True))
-            self._kinds[kind] = (first, count + 1, same and note == first)
-
-    def told(self) -> list[str]:
-        """Returns each kind of note once, in the order in which they came."""
-        return [
-            first if count == 1 else f"{first} ({count} times{'' if same else ', other numbers'})"
-            for first, count, same in self._kinds.values()
-        ]
-
-
-def exit_status(worked: int, failed: int) -> int:
-    """Returns 0 if all inputs worked, 3 if some did and 1 if none did."""
-    if not worked:
-        return NONE_WORKED
-    return SOME_FAILED if failed else ALL_WORKED
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:

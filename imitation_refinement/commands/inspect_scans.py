@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from imitation_refinement.commands.inputs import Input, exit_status, list_inputs, read_each
+from imitation_refinement.commands.inputs import Input, list_inputs, read_each
 from imitation_refinement.commands.inspect_page import ROWS, InspectPage
+from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.runtime.files import atomic_file, writing
 from imitation_refinement.runtime.workdir import command
 from imitation_refinement.xrd.formats import Record

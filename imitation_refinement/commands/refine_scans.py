@@ -18,15 +18,8 @@ from absl import logging
 
 from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher, Match
-from imitation_refinement.commands.inputs import (
-    Input,
-    LeftOut,
-    Notes,
-    exit_status,
-    in_a_line,
-    list_inputs,
-    read_each,
-)
+from imitation_refinement.commands.inputs import Input, list_inputs, read_each
+from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in_a_line
 from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
@@ -134,7 +127,7 @@ def refine_scans(
                         notes.add(result.notes)
                         unused -= _used(one, result, wavelength, elements)
                     else:
-                        logging.warning("left out: %s", result.error)
+                        logging.warning("failed: %s", result.error)
                     done[result.verdict if isinstance(result, Refined) else "failed"] += 1
         except KeyboardInterrupt:
             interrupted = True
@@ -235,8 +228,8 @@ def _read(
     number, last = 0, None
     for one, record in read_each(files, left):
         if one is not last:
-            progress(number)
             number, last = number + 1, one
+            progress(number)
         name = names(record.name)
         if record.scan is None:
             yield _Read(one, name, error=record.reason)

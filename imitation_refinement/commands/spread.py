@@ -14,14 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.commands.inputs import (
-    COMPOSITIONS,
-    LeftOut,
-    Notes,
-    in_a_line,
-    list_inputs,
-    read_each,
-)
+from imitation_refinement.commands.inputs import COMPOSITIONS, list_inputs, read_each
+from imitation_refinement.commands.ledger import LeftOut, Notes, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import Record
 from imitation_refinement.xrd.formats.readers import base_name

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from imitation_refinement.commands.inputs import exit_status
+from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.commands.spread import Spread, read_spread
 from imitation_refinement.commands.unmix_count import EXTRA, chosen_count, search
 from imitation_refinement.commands.unmix_page import write_page
@@ -81,7 +81,7 @@ def run_unmix(
     """
     spread = read_spread(inputs, model.grid, wavelength)
     for failure in spread.failures:
-        logging.warning("left out: %s", failure)
+        logging.warning("failed: %s", failure)
     for path, reason in spread.left_out:
         logging.info("left out: %s: %s", path, reason)
     for note in spread.notes:
