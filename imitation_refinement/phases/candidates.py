@@ -26,6 +26,7 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 NOT_IN_LIBRARY = "not in the library"
 VERDICTS = (CONFIDENT, AMBIGUOUS, NOT_IN_LIBRARY, NOT_RECOGNISED)
 TWIN = 0.97  # cosine of root patterns from which on two structures of the same elements are one
+MERGED = 40  # likeliest prototypes that candidates are made of
 SUPPORTED = 0.1  # of the likeliest twin's probability, from which on another's symmetry counts
 _GROUPS = 231  # space group numbers and 0
 
@@ -204,11 +205,13 @@ def merged(
         system: int `[N]`.
         formula: N.
     """
-    entry, probability = match.entry[row], np.exp(match.log_probability[row])
-    alike = twins(prototypes, entry, match.shift[row])
+    probability = np.exp(match.log_probability[row])
+    kept = np.flatnonzero(probability > 0.0)[:MERGED]  # likeliest first
+    entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
+    alike = twins(prototypes, entry, shift) if len(kept) else np.zeros((0, 0), np.float32)
     names = [reduced(str(formula[i])) for i in entry]
     kinds = [elements(str(formula[i])) for i in entry]
-    left, found = list(np.flatnonzero(probability > 0.0)), []
+    left, found = list(range(len(kept))), []
     while left:
         first = left[0]
         own = [
@@ -230,7 +233,7 @@ def merged(
                 int(entry[first]),
                 tuple(int(entry[place]) for place in own),
                 tuple(int(entry[place]) for place in dict.fromkeys([first, *same])),
-                int(first),
+                int(kept[first]),
                 int(space_group[entry[highest]]),
                 int(system[entry[highest]]),
                 float(probability[own].sum()),

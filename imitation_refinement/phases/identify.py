@@ -30,7 +30,6 @@ from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.scans import PlacedScan
 
 SHOWN = 10  # candidates of each scan that are told
-LEAST = 1e-3  # probability below which a candidate is not worth a line
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
 FURTHER = 2  # phases that are proposed beside the first
 
@@ -200,7 +199,7 @@ class Phases:
                 tuple(
                     self._named(found, row, candidate)
                     for candidate in answer.candidates[:SHOWN]
-                    if signal[row] and candidate.probability >= LEAST
+                    if signal[row]
                 ),
             )
             for row, answer in enumerate(of_each)

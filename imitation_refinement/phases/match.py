@@ -5,9 +5,12 @@ to probabilities, and the same on what one phase leaves of a mixture. Each step 
 own: `prototypes`, `scores`, `evidence`, `posterior`. No formula and no space group is known here.
 """
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from imitation_refinement.phases.evidence import FEATURES, weigh
 from imitation_refinement.phases.posterior import Posterior, probabilities
@@ -89,12 +92,17 @@ def match(
     roots, measured = scan_roots(patterns, masks)
     fine, fine_measured = scan_roots(patterns, masks, 1)
     chosen = coarse_choice(roots, measured, prototypes, allowed=allowed)
-    rows = []
-    for i, found in enumerate(chosen):
+
+    def row(i: int) -> tuple[np.ndarray, ...]:
+        found = chosen[i]
         possible = np.ones(len(found), bool) if allowed is None else allowed[i, found]
         others, found = found[~possible], found[possible]
-        row = _Scan(fine[i], fine_measured[i], roots[i], measured[i])
-        rows.append(_row(row, prototypes, posterior, found, others, min(best, size)))
+        scan = _Scan(fine[i], fine_measured[i], roots[i], measured[i])
+        return _row(scan, prototypes, posterior, found, others, min(best, size))
+
+    # A scan is small matrix products: one thread each, and scans side by side.
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
+        rows = list(threads.map(row, range(len(patterns))))
     return Match(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
