@@ -104,6 +104,10 @@ def test_a_row_that_cannot_be_understood_fails_alone(tmp_path):
         LeftOut(tmp_path / "a.xy", f"named a second time in {manifest}; the first counts")
     ]
     assert records[0].scan.wavelength == 1.5406
+    # Nor is its file read by what the folder says of it.
+    touch(tmp_path, "b.xy")
+    files, _ = list_inputs([str(tmp_path)], "CuKa")
+    assert [bool(one.trouble) for one in files if one.path.name == "b.xy"] == [True]
 
 
 def test_a_table_that_is_no_manifest_is_a_pattern(tmp_path):

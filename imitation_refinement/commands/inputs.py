@@ -26,7 +26,7 @@ MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the fi
 COMPOSITIONS = "composition.csv"  # beside the patterns of a composition spread; see `spread`
 _OURS = "named as results of this program are; name it by itself to have it read"
 _CIF = "a CIF file, compared with the scan of its name; name it by itself if it is a scan"
-_TABLES = ("summary.csv", "candidates.csv", "results.json")
+_TABLES = ("summary.csv", "candidates.csv", "results.json", "inspect.csv", "activations.csv")
 
 
 class Input(NamedTuple):
@@ -88,9 +88,11 @@ def list_inputs(
                 inputs[key] = full
                 told.add(one.path)
     named = {path for path, _ in inputs} | {Path(name) for name in names}
-    return list(inputs.values()), [
-        one for (path, why), one in left.items() if why or path not in named
-    ]
+    troubled = {path for path, why in inputs if why}
+    return (
+        [one for (path, why), one in inputs.items() if why or path not in troubled],
+        [one for (path, why), one in left.items() if why or path not in named],
+    )
 
 
 def read_each(
