@@ -208,6 +208,21 @@ def test_the_picture_shows_every_peak_and_the_gap():
     assert "nan" not in flat["points"]
 
 
+def test_trouble_with_one_pattern_is_its_own(tmp_path, monkeypatch):
+    from imitation_refinement.commands import inspect_scans as module
+
+    def broken(scan):
+        if scan.name == "b":
+            raise IndexError("no point")
+        return picture(scan)
+
+    monkeypatch.setattr(module, "picture", broken)
+    files = [put(tmp_path, name, xy(F)) for name in ("a.xy", "b.xy", "c.xy")]
+    found = look(tmp_path, *files, status=3)["patterns"]
+    assert [item["status"] for item in found.values()] == ["read", "failed", "read"]
+    assert "IndexError (no point); please report this file" in found["b"]["reason"]
+
+
 def test_a_large_batch_keeps_the_page_small(tmp_path, monkeypatch):
     monkeypatch.setattr(inspect_page, "ROWS", 2)
     matrix = np.stack([F] * 5)

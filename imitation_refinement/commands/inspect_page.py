@@ -30,11 +30,11 @@ class InspectPage:
     def __init__(self, command: str):
         self._command, self._rows, self._total = command, list[dict[str, Any]](), 0
 
-    def add(self, found: Mapping[str, Any], scan: Scan | None) -> None:
-        """Takes one pattern."""
+    def add(self, found: Mapping[str, Any], drawn: Mapping[str, Any] | None) -> None:
+        """Takes one pattern and its picture."""
         self._total += 1
         if len(self._rows) < ROWS:
-            self._rows.append({**found, "picture": picture(scan) if scan else None})
+            self._rows.append({**found, "picture": drawn})
 
     def write(self, path: Path, left_out: Sequence[tuple[Path, str]], notes: Sequence[str]) -> None:
         """Writes the page, atomically.

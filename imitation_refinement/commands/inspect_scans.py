@@ -18,8 +18,8 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.commands.inputs import Input, list_inputs, read_each
-from imitation_refinement.commands.inspect_page import ROWS, InspectPage
-from imitation_refinement.commands.ledger import exit_status
+from imitation_refinement.commands.inspect_page import ROWS, InspectPage, picture
+from imitation_refinement.commands.ledger import exit_status, in_a_line
 from imitation_refinement.runtime.files import atomic_file, writing
 from imitation_refinement.runtime.workdir import command
 from imitation_refinement.xrd.formats import Record
@@ -70,12 +70,17 @@ def inspect_scans(
         ):
             of_file = Counter[str]()
             for _, record in records:
-                found = described(one, record)
+                try:
+                    found = described(one, record)
+                    drawn = picture(record.scan) if record.scan else None
+                except Exception as error:  # whatever it is, it is this pattern's trouble alone
+                    record = Record(record.name, None, in_a_line(one.path, error))
+                    found, drawn = described(one, record), None
                 used |= found.get("wavelength_source") == "option" and one.wavelength == wavelength
                 separator = b",\n" if done else b"\n"
                 entries.write(separator + json.dumps(found, allow_nan=False).encode())
                 table.write(_csv_row([_cell(found.get(name)) for name in COLUMNS]))
-                page.add(found, record.scan)
+                page.add(found, drawn)
                 done[found["status"]] += 1
                 first = found if not of_file else first
                 of_file[found["status"]] += 1
