@@ -130,7 +130,7 @@ def test_a_mixed_folder_is_read_or_named(tmp_path, caplog):
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("c.xy", text)
     (folder / "c.zip").write_bytes(packed.getvalue())
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         assert refine(tmp_path, folder) == 0
     told = results(tmp_path / "out")
     read = {Path(entry["input"]).name for entry in told["results"]}
@@ -190,7 +190,7 @@ def test_options_without_effect_and_repeated_notes_are_told_once(tmp_path, caplo
         head = STATED + "# Automatic divergence slit\n"
         (tmp_path / f"scan_{number}.xy").write_text(head + xy(F))
     (tmp_path / "other.cif").write_text("data_x\n")
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         glob = tmp_path / "*.xy"
         assert refine(tmp_path, glob, wavelength="1.54184", cif=tmp_path / "other.cif") == 0
     notes = results(tmp_path / "out")["notes"]

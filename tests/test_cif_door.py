@@ -5,7 +5,7 @@ import pytest
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.structures.atoms import check_atoms, majority_formula
-from imitation_refinement.xrd.structures.cif import read_cif
+from imitation_refinement.xrd.structures.cif import read_cif, space_group_symbol
 from imitation_refinement.xrd.structures.collection import read_cif as read_crystal
 from imitation_refinement.xrd.structures.collection import read_cif_atoms, read_structures
 from imitation_refinement.xrd.structures.settings import hall_symbol, operations, standard_cell
@@ -253,3 +253,13 @@ def test_a_formula_that_is_not_that_of_the_atoms_is_refused():
     for wrong in ("'Na Br'", "'Na2 Cl'", "'Na Cl O'"):
         with pytest.raises(ValueError, match="not those of its formula"):
             check_atoms(read(wrong))
+
+
+@pytest.mark.parametrize(
+    ("number", "symbol"),
+    [(2, "P-1"), (5, "C2"), (14, "P2_1/c"), (62, "Pnma"), (136, "P4_2/mnm"), (143, "P3"),
+     (150, "P321"), (167, "R-3c"), (186, "P6_3mc"), (195, "P23"), (227, "Fd-3m"), (0, ""),
+     (231, "")],
+)  # fmt: skip
+def test_short_symbols_of_space_groups(number, symbol):
+    assert space_group_symbol(number) == symbol

@@ -112,7 +112,7 @@ def test_the_axis_is_told_as_found_and_as_used(tmp_path):
 def test_without_a_wavelength_a_scan_over_2_theta_is_shown_and_one_over_q_is_not(tmp_path, caplog):
     put(tmp_path, "a.xy", xy(F))
     put(tmp_path, "q.csv", CASES["momentum.csv"][0])
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         found = look(tmp_path, tmp_path / "a.xy", tmp_path / "q.csv", status=3)["patterns"]
     assert found["a"]["wavelength"] is None and found["a"]["status"] == "read"
     assert found["a"]["wavelength_source"] == "not stated; give --wavelength"
@@ -140,7 +140,7 @@ def test_one_line_a_file_and_the_ledger(tmp_path, caplog):
     put(folder, "notes.md", "x")
     tilted = CASES["two-ranges.uxd"][0].replace("COUPLED", "OMEGA", 1)
     put(folder, "two-ranges.uxd", tilted)
-    with caplog.at_level(logging.INFO):
+    with caplog.at_level(logging.INFO, logger="absl"):
         found = look(tmp_path, folder, status=3, wavelength=1.54184)
     assert list(found["patterns"]) == [
         "samples_Quartz", "samples_Calcite", "samples_Ferrite", "tof", "two-ranges_range2",
@@ -238,7 +238,7 @@ def test_a_large_batch_keeps_the_page_small(tmp_path, monkeypatch):
 def test_the_mode_needs_no_model_and_says_which_flags_have_no_effect(tmp_path, monkeypatch, caplog):
     put(tmp_path, "a.xy", xy(F))
     monkeypatch.chdir(tmp_path)
-    with caplog.at_level(logging.WARNING), flagsaver.flagsaver():
+    with caplog.at_level(logging.WARNING, logger="absl"), flagsaver.flagsaver():
         flags.FLAGS.unparse_flags()
         words = ["--mode=inspect", "--input=a.xy", "--model=none.npz", "--components=3", "--cif=x"]
         assert cli.main(parse_flags(["main.py", *words])) == 0

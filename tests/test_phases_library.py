@@ -182,6 +182,13 @@ def test_fields_of_entries(library):
     assert library.sources == (STATED["amcsd"],)
 
 
+def test_a_mineral_without_a_name_is_read_so_from_older_files(tmp_path):
+    unnamed = [atoms._replace(mineral="<missing>") for atoms in ALL[:2]]
+    save_library(make([*unnamed, SALT]), tmp_path / "old.npz")
+    again = load_library(tmp_path / "old.npz")
+    assert again.mineral.tolist() == ["", "", "Halite"] and "<missing>" not in again.cif(0)
+
+
 def test_written_and_read_again(library, tmp_path):
     path = tmp_path / "some.npz"
     save_library(library, path)

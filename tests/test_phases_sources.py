@@ -145,6 +145,15 @@ def test_database_of_amcsd(tmp_path):
     assert two.atoms.amounts == pytest.approx({"Fe": 0.7, "Mg": 1.3})
 
 
+@pytest.mark.parametrize("stated", ["<missing>", "", None])
+def test_a_mineral_without_a_name_has_none(tmp_path, stated):
+    # AMCSD writes <missing>: in its database, and so in collections made of it.
+    (tmp_path / "some.jsonl").write_text(json.dumps({**LINE, "mineral": stated}) + "\n")
+    (tmp_path / "one.cif").write_text(SALT.replace("Halite", stated or "?"))
+    for name in ("some.jsonl", "one.cif"):
+        assert entries(tmp_path / name)[0].atoms.mineral == ""
+
+
 @pytest.mark.parametrize(("name", "computed"), [("mp-12.cif", COMPUTED), ("JVASP-3.cif", COMPUTED),
                                                 ("9001234.cif", MEASURED)])  # fmt: skip
 def test_computed_or_measured_by_the_name(tmp_path, name, computed):

@@ -167,7 +167,7 @@ def test_bad_files_have_one_line_and_a_row_each_and_the_others_go_on(scans, tmp_
     words = bad_corpus(scans)
     out = tmp_path / "out"
     inputs = [str(path) for path in sorted(scans.iterdir())] + [str(scans / "missing.xy")]
-    with caplog.at_level(logging.WARNING):
+    with caplog.at_level(logging.WARNING, logger="absl"):
         assert refine_scans(FakeModel(), inputs, out, "CuKa") == 3
     rows = summary(out)
     assert set(rows) == {"good", *words}

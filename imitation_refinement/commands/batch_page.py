@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
+from imitation_refinement.commands.scan_outputs import candidate_file
 from imitation_refinement.commands.scan_results import (
     FAILED,
     NOT_RECOGNISED,
@@ -24,11 +25,13 @@ from imitation_refinement.commands.scan_results import (
 )
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
 from imitation_refinement.phases.identify import Named, Phases
-from imitation_refinement.phases.prototypes import draw_shifted
+from imitation_refinement.phases.overlay import overlays
 from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.scans import q_per_radian
+from imitation_refinement.xrd.structures.cif import space_group_symbol
 
 PLOTS = 200  # patterns that can be looked into; about 40 kB each
 ROWS = 2000  # rows of the table; more make a browser slow
@@ -49,7 +52,8 @@ class BatchPage:
     Args:
         grid: of the model.
         class_names: the K classes.
-        header: `model` and `command`, shown at the foot.
+        header: `model` and `command`, shown at the foot, and `library`, what phases are compared
+            with, if any are.
     """
 
     def __init__(self, grid: Grid, class_names: Sequence[str], header: Mapping[str, Any]):
@@ -60,9 +64,14 @@ class BatchPage:
         self.left_out: Sequence[tuple[Path, str]] = ()
         self.notes: Sequence[str] = ()
 
-    def add(self, result: Refined | Failed, phases: Phases | None = None) -> None:
-        """Takes one record, and the phases that its candidates are of."""
-        row = table_row(result)  # first, so that one that cannot be packed leaves nothing behind
+    def add(
+        self,
+        result: Refined | Failed,
+        phases: Phases | None = None,
+        written: Sequence[str] = (),
+    ) -> None:
+        """Takes one record, the phases that its candidates are of, and its files."""
+        row = table_row(result, written)  # first: one that cannot be packed leaves nothing behind
         plot = plot_data(result, self._grid, phases) if isinstance(result, Refined) else None
         verdict = result.verdict if isinstance(result, Refined) else FAILED
         number = sum(self._counts.values())
@@ -98,11 +107,12 @@ class BatchPage:
             without_plot=total - self._counts.get(FAILED, 0) - len(self._plots),
             data={
                 "classes": self._classes,
+                "systems": CRYSTAL_SYSTEMS if self._header.get("library") else self._classes,
                 "q": packed_floats(grid_q(self._grid)),
                 "rows": [row for _, row in self._rows],
             },
             plotly=get_plotlyjs(),
-            **self._header,
+            **{"library": None, **self._header},
         )
 
     def write(self, path: Path) -> None:
@@ -114,8 +124,13 @@ class BatchPage:
         atomic_write_text(path, self.render())
 
 
-def table_row(result: Refined | Failed) -> dict[str, Any]:
-    """Returns what the table shows of a record."""
+def table_row(result: Refined | Failed, written: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns what the table shows of a record.
+
+    Args:
+        result: the record.
+        written: names of the files beside the page that are about it.
+    """
     if isinstance(result, Failed):
         return {
             "name": result.name, "input": str(result.path), "verdict": FAILED,
@@ -142,11 +157,17 @@ def table_row(result: Refined | Failed) -> dict[str, Any]:
         row["confidence"] = _rounded(result.confidence, 4)
         row["second"] = result.answer_names[first_two[1]]
         row["secondProbability"] = _rounded(result.answer[first_two[1]], 4)
+    if result.space_group_number:
         row["spaceGroup"] = result.space_group_number
+        row["spaceGroupSymbol"] = space_group_symbol(result.space_group_number)
     if result.identified:
         row["systems"] = [_rounded(p, 4) for p in result.answer]
         row["notInLibrary"] = _rounded(result.identified.answer.not_in_library, 4)
-        row["candidates"] = [_candidate(one) for one in result.candidates]
+        row["candidates"] = [
+            _candidate(one) | {"cif": name if name in written else None}
+            for rank, one in enumerate(result.candidates, start=1)
+            for name in (candidate_file(result.name, rank),)
+        ]
         row["further"] = [
             [_candidate(one) for one in phase[:_FURTHER]]
             for phase in (result.identified.further if result.system else ())
@@ -168,6 +189,7 @@ def _candidate(one: Named) -> dict[str, Any]:
         "formula": one.formula,
         "mineral": one.mineral,
         "spaceGroup": one.space_group_number,
+        "spaceGroupSymbol": one.space_group,
         "system": one.system,
         "source": f"{one.source} {one.source_id}",
         "members": len(one.members),
@@ -211,20 +233,19 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
             if (strong := np.sort(np.argsort(-match.intensity, kind="stable")[:_STICKS])).size
         ],
     }
-    plot["candidates"] = []
-    if phases and result.candidates:
-        shown = result.candidates[:_CANDIDATES]
-        lines = [candidate_lines(one, phases, grid) for one in shown]
-        fitted = candidate_patterns(shown, phases, grid, result.refined * result.placed.mask)
-        plot["candidates"] = [
-            {
-                "q": packed_floats(q),
-                "intensity": packed(intensity),
-                "pattern": packed(percent * pattern[mask] * per_degree),
-            }
-            for (q, intensity), pattern in zip(lines, fitted, strict=True)
-        ]
-    order = np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS]
+    order = np.sort(np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS])
+    peaks_q = 2.0 * np.pi / result.peaks.d_spacing[order]
+    shown = result.candidates[:_CANDIDATES]
+    plot["candidates"] = [
+        {
+            "q": packed_floats(laid.q),
+            "intensity": packed(laid.height),
+            "pattern": packed(percent * laid.pattern[mask] * per_degree),
+            "unseen": np.flatnonzero(laid.unseen).tolist(),
+            "unexplained": np.flatnonzero(~laid.explained).tolist(),
+        }
+        for laid in (overlays(shown, phases, grid, result.refined, mask, peaks_q) if phases else ())
+    ]
     plot["peaks"] = [
         [
             _rounded(result.peaks.two_theta[i], 3),
@@ -233,40 +254,10 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
             _rounded(result.peaks.fwhm[i], 3),
             bool(result.peaks.in_raw[i]),
         ]
-        for i in np.sort(order)
+        for i in order
     ]
     plot["allPeaks"] = len(result.peaks.two_theta)
     return plot
-
-
-def candidate_lines(one: Named, phases: Phases, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
-    """Returns q and intensity (per cent) of a candidate's strongest lines, moved to the scan."""
-    prototypes, entry = phases.prototypes, one.candidate.entry
-    own = slice(prototypes.offsets[entry], prototypes.offsets[entry + 1])
-    q, height = prototypes.q[own] / (1.0 + one.shift), prototypes.height[own]
-    inside = (q >= grid.q_min) & (q <= grid.q_max)
-    q, height = q[inside], height[inside]
-    strong = np.sort(np.argsort(-height, kind="stable")[:_STICKS])
-    return q[strong], 100.0 * height[strong] / max(height.max(initial=0.0), 1e-30)
-
-
-def candidate_patterns(
-    candidates: Sequence[Named], phases: Phases, grid: Grid, refined: np.ndarray
-) -> np.ndarray:
-    """Returns the candidates' patterns on the grid, each scaled to fit the refined one, `[c, L]`.
-
-    Args:
-        candidates: c of them.
-        phases: that they are of.
-        grid: of the refined pattern.
-        refined: 0 where nothing was measured, `[L]`.
-    """
-    entry = np.array([one.candidate.entry for one in candidates])
-    shift = np.array([-np.log1p(one.shift) for one in candidates])
-    drawn = phases.prototypes._replace(grid=grid)
-    patterns = np.square(draw_shifted(drawn, entry, shift, fold=1).astype(np.float64))
-    scale = (patterns @ refined) / np.maximum(np.square(patterns).sum(axis=1), 1e-30)
-    return scale[:, None] * patterns
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def refine_scans(
                     few = done.total() < PICTURES
                     try:
                         written = _write(output, result, model.grid, draw if few else None, phases)
-                        page.add(result, phases)
+                        page.add(result, phases, written)
                     except UserError:  # the disk is full, say: that is everyone's trouble
                         raise
                     except Exception as error:

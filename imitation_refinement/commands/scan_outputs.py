@@ -28,6 +28,7 @@ from imitation_refinement.commands.scan_results import (
     thinned,
 )
 from imitation_refinement.phases.cif_text import cif_text
+from imitation_refinement.phases.identify import Named
 from imitation_refinement.phases.library import Library
 from imitation_refinement.runtime.files import atomic_file, writing
 from imitation_refinement.xrd.grid import Grid
@@ -38,10 +39,11 @@ ENDINGS = (
     ".png",
 )  # fmt: skip
 CANDIDATE_COLUMNS = (
-    "name", "rank", "formula", "space_group_number", "system", "mineral", "source", "source_id",
-    "probability", "cosine", "explained", "missing", "left_over", "cell_change", "displacement",
-    "members",
+    "name", "rank", "formula", "space_group_number", "space_group", "system", "mineral", "source",
+    "source_id", "probability", "cosine", "explained", "missing", "left_over", "cell_change",
+    "displacement", "members",
 )  # fmt: skip
+_TITLE = 30  # characters of a formula in the title of a picture
 _CIFS = 3  # of the candidates of a pattern
 _PICTURE_POINTS = 2000  # stretches of the measured curve; more than the picture has pixels
 
@@ -95,6 +97,11 @@ def write_patterns(folder: Path, result: Refined, grid: Grid, draw: ScanFigure |
     return sorted(names)
 
 
+def candidate_file(name: str, rank: int) -> str:
+    """Returns the name of the CIF file of a candidate of the scan `name`."""
+    return f"{name}.candidate-{rank}.cif"
+
+
 def write_candidates(folder: Path, result: Refined, library: Library) -> list[str]:
     """Writes the likeliest phases of a pattern as CIF files, as they stand in the library.
 
@@ -103,7 +110,7 @@ def write_candidates(folder: Path, result: Refined, library: Library) -> list[st
     """
     names = []
     for rank, one in enumerate(result.candidates[:_CIFS], start=1):
-        names.append(f"{result.name}.candidate-{rank}.cif")
+        names.append(candidate_file(result.name, rank))
         path = folder / names[-1]
         with writing(path):
             path.write_text(cif_text(library, one.candidate.entry), encoding="utf-8")
@@ -126,12 +133,20 @@ def peaks_csv(peaks: PeakTable) -> str:
 def picture(result: Refined, curves: Curves, draw: ScanFigure) -> bytes:
     """Returns a PNG of the scan with its background and of the refined pattern, in counts."""
     answer = f"{result.system} {result.confidence:.0%}, " if result.system else ""
+    phase = f"{phase_title(result.candidates[0])}, " if result.candidates else ""
     return draw(
-        f"{result.name}: {answer}{result.verdict}",
+        f"{result.name}: {phase}{answer}{result.verdict}",
         thinned(result.scan.two_theta, result.scan.counts, _PICTURE_POINTS),
         (curves.two_theta, curves.background),
         (curves.two_theta, curves.refined),
     )
+
+
+def phase_title(one: Named) -> str:
+    """Returns a candidate in a few words: `CuO (Tenorite), C2/c, 91%`."""
+    mineral = f" ({one.mineral})" if one.mineral else ""
+    formula = one.formula if len(one.formula) <= _TITLE else f"{one.formula[:_TITLE]}…"
+    return f"{formula}{mineral}, {one.space_group}, {one.candidate.probability:.0%}"
 
 
 class BatchTables:

@@ -310,6 +310,7 @@ def candidate_record(rank: int, one: Named) -> dict[str, Any]:
         "rank": rank,
         "formula": one.formula,
         "space_group_number": one.space_group_number,
+        "space_group": one.space_group,
         "system": one.system,
         "mineral": one.mineral,
         "source": one.source,

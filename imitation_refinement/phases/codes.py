@@ -17,6 +17,7 @@ ENTRIES = {
 LINES = ("code", "amplitude_code")  # uint16 and uint8
 SITES = ("site_number", "site_occupancy", "site_position")  # uint8, uint16, uint16 [s, 3]
 TEXTS = ("formula", "composition", "mineral", "reference", "source_id")
+NO_NAME = "<missing>"  # what AMCSD writes for a mineral without a name
 TEXT = np.dtypes.StringDType()
 
 _STEPS = 65535 / np.log(Q_MAX / Q_MIN)

@@ -28,6 +28,7 @@ from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.scans import PlacedScan
+from imitation_refinement.xrd.structures.cif import space_group_symbol
 
 SHOWN = 10  # candidates of each scan that are told
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
@@ -55,6 +56,7 @@ class Named(NamedTuple):
         candidate: see `candidates.Candidate`; its entry is an index into the library.
         formula, mineral: of its likeliest structure; the mineral may be ''.
         space_group_number: as the source states it.
+        space_group: its short Hermann-Mauguin symbol.
         system: crystal system.
         source, source_id: where the structure is from.
         members: identifiers of the structures that no powder pattern tells from it.
@@ -67,6 +69,7 @@ class Named(NamedTuple):
     formula: str
     mineral: str
     space_group_number: int
+    space_group: str
     system: str
     source: str
     source_id: str
@@ -175,17 +178,21 @@ class Phases:
         """Proposes phases for what is left of some scans."""
         left, masks = patterns[rows], masks[rows]
         found = Match(*(column[rows] for column in found))
-        allowed = None if allowed is None else allowed[rows]
+        free = np.ones((len(rows), len(self.library)), bool)
+        if allowed is not None:
+            free &= allowed[rows]
+        first = [told[row].candidates[0] for row in rows]
         for _ in range(FURTHER):
+            for place, one in enumerate(first):
+                free[place, list(one.candidate.members)] = False  # it is named already
             left, found = match_residual(
-                left, masks, self.prototypes, self.calibration.posterior, found, allowed=allowed
+                left, masks, self.prototypes, self.calibration.posterior, found, allowed=free
             )
-            for row, more in zip(
-                rows, self._told(found, np.asarray(left.any(axis=1))), strict=True
-            ):
+            for place, more in enumerate(self._told(found, np.asarray(left.any(axis=1)))):
                 if more.candidates:
-                    further = (*told[row].further, more.candidates)
-                    told[row] = told[row]._replace(further=further)
+                    first[place] = more.candidates[0]
+                    further = (*told[rows[place]].further, more.candidates)
+                    told[rows[place]] = told[rows[place]]._replace(further=further)
 
     def _told(self, found: Match, signal: np.ndarray) -> list[Identified]:
         library = self.library
@@ -212,6 +219,7 @@ class Phases:
             str(library.composition[entry]) or str(library.formula[entry]),
             str(library.mineral[entry]),
             candidate.space_group,
+            space_group_symbol(candidate.space_group),
             CRYSTAL_SYSTEMS[candidate.system],
             library.sources[int(library.source[entry])].name,
             str(library.source_id[entry]),

@@ -25,6 +25,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.phases.codes import (
     ENTRIES,
     LINES,
+    NO_NAME,
     SITES,
     TEXT,
     TEXTS,
@@ -318,7 +319,8 @@ def _packed(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 def _unpacked(name: str, array: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     if name in TEXTS:
-        return np.array(array.tobytes().decode().split("\n")[:-1], TEXT)
+        texts = array.tobytes().decode().split("\n")[:-1]
+        return np.array(["" if text == NO_NAME else text for text in texts], TEXT)
     kind = np.dtype(ENTRIES.get(name, np.uint8 if name in ("amplitude_code", "site_number")
                                  else np.uint16))  # fmt: skip
     if kind.itemsize > 1:

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.phases.codes import NO_NAME
 from imitation_refinement.phases.library import COMPUTED, COMPUTED_NEWER, MEASURED, Source
 from imitation_refinement.xrd.structures.atoms import Atoms
 from imitation_refinement.xrd.structures.cif import one_line, read_cif
@@ -87,6 +88,8 @@ SOURCES = {
     ),
     "amcsd": KnownSource(MEASURED, *_AMCSD),
     "amcsd_larixite": KnownSource(MEASURED, *_AMCSD),
+    # AMCSD's entries as written by Jmol; sites that are partly filled may stand as full.
+    "jmol_minerals": KnownSource(MEASURED, f"{_AMCSD[0]}; occupancies not recorded", _AMCSD[1]),
     "cod": KnownSource(MEASURED, *_COD),
     "cod_tools_tests": KnownSource(MEASURED, *_COD),
     "openchemistry_crystals": KnownSource(MEASURED, *_COD),
@@ -97,11 +100,11 @@ SOURCES = {
     "dans_diffraction": KnownSource(
         MEASURED, "Dans_Diffraction, Apache-2.0", "D. G. Porter, Dans_Diffraction"
     ),
-    # No occupancies, or no terms under which the files may be passed on.
+    # No terms under which the files may be passed on.
     **{
         name: KnownSource(MEASURED, "", "", shipped=False)
         for name in (
-            "jmol_minerals", "bgmn_str", "ecalj_strucs", "cif2cell", "crystalnets_tests",
+            "bgmn_str", "ecalj_strucs", "cif2cell", "crystalnets_tests",
         )
     },
 }  # fmt: skip
@@ -166,6 +169,15 @@ def items(path: str | os.PathLike[str]) -> Iterator[Item]:
 
 def entries_of(item: Item) -> list[Entry | str]:
     """Reads the structures of an item; each that cannot be read is `name: why not`."""
+    return [
+        one._replace(atoms=one.atoms._replace(mineral=""))
+        if isinstance(one, Entry) and one.atoms.mineral == NO_NAME
+        else one
+        for one in _entries_as_stated(item)
+    ]
+
+
+def _entries_as_stated(item: Item) -> list[Entry | str]:
     if item.kind == "cif":
         found = read_cif(item.name, item.content)
         return [
@@ -276,7 +288,7 @@ def _amcsd_cif(row: list[Any]) -> str:
         ("_journal_name_full", journal), ("_journal_year", year), ("_journal_volume", volume),
         ("_journal_page_first", page), ("_space_group_name_H-M_alt", symbol),
     ):  # fmt: skip
-        if text not in (None, "", "<missing>"):
+        if text not in (None, "", NO_NAME):
             lines.append(f'{tag} "{one_line(text).replace(chr(34), "")}"')
     lines += ["loop_", "_space_group_symop_operation_xyz"]
     lines += [f"'{text}'" for text in json.loads(maps)]

@@ -1,7 +1,6 @@
 "use strict";
-// The page about a batch of scans. Text from files enters as text nodes only.
-const element = (id) => document.getElementById(id);
-const data = JSON.parse(element("data").textContent);
+// The page about a batch of scans: table, candidate phases, and what is known of the pattern that
+// is looked at; its curves are batch_plot.js's. Text from files enters as text nodes only.
 const percent = (value) => (value == null ? "" : (100 * value).toFixed(0) + " %");
 const fixed = (digits) => (value) => (value == null ? "" : value.toFixed(digits));
 
@@ -10,6 +9,10 @@ const COLUMNS = [
   { title: "verdict", value: (row) => row.verdict, kind: "verdict" },
   { title: "system", value: (row) => row.system },
   { title: "confidence", value: (row) => row.confidence, show: percent },
+  { title: "space group", value: (row) => row.spaceGroup, nodes: groupNodes, kind: "group" },
+  { title: "formula", value: (row) => row.formula, nodes: (row) => formulaNodes(row.formula), kind: "name" },
+  { title: "mineral", value: (row) => row.mineral },
+  { title: "phase", value: (row) => row.phaseProbability, show: percent },
   { title: "second", value: (row) => row.second },
   { title: "its share", value: (row) => row.secondProbability, show: percent },
   { title: "change", value: (row) => row.change, show: fixed(4) },
@@ -22,13 +25,50 @@ const COLUMNS = [
 // --- table ------------------------------------------------------------------------------------
 
 let order = { column: null, direction: 1 };
-let selected = null;
+let selected = null; // row
+let chosen = null; // place of the candidate that is drawn
 
 function cell(tag, text, className) {
   const node = document.createElement(tag);
   node.textContent = text == null ? "" : text;
   if (className) node.className = className;
   return node;
+}
+
+/** Parts of a text, those in the group of `pattern` as subscripts. */
+function withSubscripts(text, pattern) {
+  return String(text).split(pattern).map((part, i) => (i % 2 ? cell("sub", part) : part));
+}
+
+function formulaNodes(formula) {
+  return formula ? withSubscripts(formula, /(\d+(?:\.\d+)?)/) : [];
+}
+
+function groupNodes(one) {
+  return one.spaceGroup ? [...withSubscripts(one.spaceGroupSymbol, /_(\d)/), " (" + one.spaceGroup + ")"] : [];
+}
+
+const plainGroup = (one) => (one.spaceGroupSymbol || "").replace("_", "");
+const phaseName = (one) => one.formula + (one.mineral ? " (" + one.mineral + ")" : "");
+
+function boxOf(nodes, className) {
+  const box = cell("td", "", className);
+  box.append(...nodes);
+  return box;
+}
+
+/** A row of a table is chosen by a click or by Enter, and the arrows go to its neighbours. */
+function chosenBy(line, choose) {
+  line.tabIndex = 0;
+  line.addEventListener("click", choose);
+  line.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
+    const target = event.key === "Enter" ? line : step && line[step];
+    if (!target || event.target !== line) return;
+    event.preventDefault();
+    target.focus();
+    target.click();
+  });
 }
 
 function drawHead() {
@@ -65,7 +105,7 @@ function visibleRows() {
   const [verdict, system] = [element("verdict").value, element("system").value];
   const rows = data.rows.filter((row) => {
     const text = [row.name, row.input, row.verdict, row.system, row.second, row.notes,
-      row.match && row.match.name].join(" ").toLowerCase();
+      row.formula, row.mineral, row.spaceGroup, plainGroup(row), row.match && row.match.name].join(" ").toLowerCase();
     return (!verdict || row.verdict === verdict) && (!system || row.system === system) &&
       words.every((word) => text.includes(word));
   });
@@ -77,7 +117,6 @@ function drawRows() {
   element("shown").textContent = rows.length + " of " + data.rows.length + " rows";
   element("body").replaceChildren(...rows.map((row) => {
     const line = document.createElement("tr");
-    line.tabIndex = 0;
     line.dataset.number = row.number;
     line.setAttribute("aria-selected", row === selected);
     for (const column of COLUMNS) {
@@ -87,210 +126,165 @@ function drawRows() {
         const box = document.createElement("td");
         box.append(tag);
         line.append(box);
+      } else if (column.nodes) {
+        line.append(boxOf(column.nodes(row), column.kind));
       } else {
         line.append(cell("td", column.show ? column.show(value) : value,
           column.show ? "number" : column.kind));
       }
     }
-    line.addEventListener("click", () => select(row));
-    line.addEventListener("keydown", (event) => {
-      const step = { ArrowDown: "nextElementSibling", ArrowUp: "previousElementSibling" }[event.key];
-      const target = event.key === "Enter" ? line : step && line[step];
-      if (!target) return;
-      event.preventDefault();
-      target.focus();
-      target.click();
-    });
+    chosenBy(line, () => select(row));
     return line;
   }));
 }
 
-// --- one pattern ------------------------------------------------------------------------------
+// --- candidate phases -------------------------------------------------------------------------
 
-function decode(text, Numbers) {
-  const raw = atob(text);
-  const bytes = Uint8Array.from(raw, (letter) => letter.charCodeAt(0));
-  return Array.from(new Numbers(bytes.buffer));
+function candidateName() {
+  const name = phaseName(selected.candidates[chosen]);
+  return plain(name.length > 30 ? name.slice(0, 29) + "…" : name);
 }
 
-const unpack = (packed) =>
-  decode(packed.levels, Uint16Array).map((level) => packed.low + packed.step * level);
-
-const GRID_Q = decode(data.q, Float32Array);
-const angleOf = (q, wavelength) =>
-  (360 / Math.PI) * Math.asin(Math.min(1, (q * wavelength) / (4 * Math.PI)));
-const qOf = (angle, wavelength) =>
-  ((4 * Math.PI) / wavelength) * Math.sin((angle * Math.PI) / 360);
-
-const AXES = {
-  two_theta: { title: "2θ (degrees)", at: (q, wavelength) => angleOf(q, wavelength) },
-  d: { title: "d (Å)", at: (q) => (2 * Math.PI) / q },
-  q: { title: "Q = 2π/d (1/Å)", at: (q) => q },
-};
-
-const COLORS = { measured: "#d55e00", background: "#009e73", input: "#b8bec8", refined: "#0072b2" };
-const STICK_COLORS = ["#1c2430", "#cc79a7", "#e69f00"];
-// Plotly reads some HTML in names; what comes from files must not be read so.
-const plain = (text) =>
-  text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const choice = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
-
-/** Places of the grid that were measured, with a null between two stretches of them. */
-function onGrid(values, stretches) {
-  const [q, y] = [[], []];
-  let next = 0;
-  for (const [start, stop] of stretches) {
-    if (q.length) {
-      q.push(null);
-      y.push(null);
-    }
-    for (let i = start; i < stop; i++) {
-      q.push(GRID_Q[i]);
-      y.push(values[next++]);
-    }
-  }
-  return { q, y };
-}
-
-function curves(plot) {
-  const of = (name) => plot[name] && onGrid(unpack(plot[name]), plot.runs);
-  const angles = unpack(plot.angle);
+function candidateCells(one, rank) {
   return [
-    { name: "measured", panel: "y", q: angles.map((a) => qOf(a, plot.wavelength)), y: unpack(plot.counts) },
-    { name: "background", panel: "y", ...of("background") },
-    { name: "input", label: "without background", panel: "y2", ...of("input") },
-    ...(plot.refined ? [{ name: "refined", panel: "y2", ...of("refined") }] : []),
+    cell("td", rank, "number"), boxOf(formulaNodes(one.formula), "name"), cell("td", one.mineral),
+    boxOf(groupNodes(one), "group"), cell("td", percent(one.probability), "number"),
   ];
 }
 
-function trace(curve, plot, scale, floor) {
-  const at = AXES[choice("axis")].at;
-  const shown = {
-    linear: (y) => y,
-    sqrt: (y) => Math.sqrt(Math.max(y, 0)),
-    log: (y) => Math.max(y, floor),
-  }[scale];
-  const label = curve.label || curve.name;
-  return {
-    type: "scatter",
-    mode: "lines",
-    name: label,
-    yaxis: curve.panel,
-    x: curve.q.map((q) => (q == null ? null : at(q, plot.wavelength))),
-    y: curve.y.map((y) => (y == null ? null : shown(y))),
-    customdata: curve.q.map((q, i) => (q == null ? null :
-      [curve.y[i], angleOf(q, plot.wavelength), (2 * Math.PI) / q, q])),
-    hovertemplate: label + " %{customdata[0]:.4~g}<br>2θ %{customdata[1]:.3f}°, " +
-      "d %{customdata[2]:.4f} Å, Q %{customdata[3]:.4f} Å⁻¹<extra></extra>",
-    line: { color: COLORS[curve.name], width: curve.name === "background" ? 1.6 : 1.1 },
-    connectgaps: false,
-  };
-}
-
-function stickTraces(plot) {
-  const at = AXES[choice("axis")].at;
-  return plot.sticks.map((stick, index) => {
-    const [q, intensity] = [decode(stick.q, Float32Array), unpack(stick.intensity)];
-    const [x, y, hover] = [[], [], []];
-    q.forEach((line, i) => {
-      const place = at(line, plot.wavelength);
-      x.push(place, place, null);
-      y.push(0, intensity[i], null);
-      const values = [intensity[i], angleOf(line, plot.wavelength), (2 * Math.PI) / line, line];
-      hover.push(values, values, null);
-    });
-    return {
-      type: "scatter", mode: "lines", x, y, yaxis: "y3", customdata: hover,
-      name: plain(stick.name) + " (match " + stick.score.toFixed(2) + ")",
-      visible: index ? "legendonly" : true,
-      line: { color: STICK_COLORS[index % STICK_COLORS.length], width: 1.6 },
-      hovertemplate: "%{customdata[0]:.1f} %<br>2θ %{customdata[1]:.3f}°, d %{customdata[2]:.4f} Å, " +
-        "Q %{customdata[3]:.4f} Å⁻¹<extra></extra>",
-    };
-  });
-}
-
-/** Range and ticks of an intensity axis for values up to `top`. */
-function intensityAxis(scale, top, floor) {
-  top = top > 0 ? top : 1;
-  if (scale === "linear") return { range: [0, 1.06 * top] };
-  if (scale === "log") {
-    return { type: "log", range: [Math.log10(floor), Math.log10(1.5 * top)], dtick: 1, exponentformat: "power" };
+/** A row of the table of candidates; `drawn` of them can be laid over the pattern. */
+function candidateRow(one, index, drawn) {
+  const line = document.createElement("tr");
+  const file = cell("td", "", "file");
+  if (one.cif) {
+    const link = cell("a", one.cif);
+    link.href = encodeURIComponent(one.cif);
+    link.addEventListener("click", (event) => event.stopPropagation());
+    file.append(link);
   }
-  const unit = 10 ** Math.floor(Math.log10(top));
-  const ticks = [0, 0.02, 0.1, 0.3, 0.6, 1, 2, 3, 5, 7, 9].map((t) => t * unit)
-    .filter((t) => t <= top).filter((t, i, all) => i === 0 || Math.sqrt(t) - Math.sqrt(all[i - 1]) > 0.09 * Math.sqrt(top));
-  return {
-    range: [0, 1.03 * Math.sqrt(top)],
-    tickvals: ticks.map(Math.sqrt),
-    ticktext: ticks.map((t) => String(Number(t.toPrecision(2)))),
-  };
+  line.append(
+    ...candidateCells(one, index + 1), cell("td", percent(one.explained), "number"),
+    cell("td", percent(one.missing), "number"), cell("td", percent(one.leftOver), "number"),
+    cell("td", fixed(2)(one.shift), "number"), cell("td", one.members, "number"), cell("td", one.source, "source"), file,
+  );
+  if (index < drawn) {
+    chosenBy(line, () => chooseCandidate(index));
+    line.setAttribute("aria-selected", false);
+  } else {
+    line.className = "undrawn";
+  }
+  return line;
 }
 
-const largest = (values) => values.reduce((top, y) => (y > top ? y : top), 0);
-
-// Plotly loses a change that comes while it is still drawing, so drawings wait for each other.
-let drawing = Promise.resolve();
-let waiting = false;
-
-function draw() {
-  if (waiting) return;
-  waiting = true;
-  drawing = drawing.then(() => {
-    waiting = false;
-    return drawNow();
-  });
+function furtherRows(row) {
+  return (row.further || []).flatMap((phases, number) => phases.map((one, i) => {
+    const line = document.createElement("tr");
+    line.append(cell("td", i ? "" : ["second", "third"][number]), ...candidateCells(one, i + 1));
+    return line;
+  }));
 }
 
-function drawNow() {
+function drawCandidates(row, plot) {
+  const candidates = row.candidates || [];
+  const drawn = plot.candidates ? plot.candidates.length : 0;
+  chosen = drawn ? 0 : null;
+  element("candidates").hidden = !candidates.length;
+  element("candidate-rows").replaceChildren(...candidates.map((one, i) => candidateRow(one, i, drawn)));
+  element("absent").textContent = row.notInLibrary == null ? ""
+    : "not in the library: " + percent(row.notInLibrary);
+  const further = furtherRows(row);
+  element("further").hidden = !further.length;
+  element("further-rows").replaceChildren(...further);
+  element("left").textContent = further.length
+    ? "No one phase of the library explains this pattern: the first leaves " + percent(candidates[0].leftOver) +
+      " of it. What may be in the rest:" : "";
+  markCandidate(plot);
+}
+
+/** Draws a candidate, or takes away the one that is drawn. */
+function chooseCandidate(index) {
+  chosen = chosen === index ? null : index;
   const plot = JSON.parse(element("plot-" + selected.number).textContent);
-  const [scale, axis] = [choice("scale"), choice("axis")];
-  const lines = curves(plot);
-  const floors = {};
-  const traces = lines.map((curve) => {
-    const top = largest(lines.filter((c) => c.panel === curve.panel).flatMap((c) => c.y)) || 1;
-    const low = Math.min(...lines[0].y.filter((y) => y > 0)); // of the counts
-    const floor = Math.max(top / 2000, curve.panel === "y" ? 0.7 * low : 0);
-    floors[curve.panel] = { top, floor };
-    return trace(curve, plot, scale, floor);
-  });
-  const sticks = plot.sticks.length > 0;
-  const panel = (name, domain, title) => ({
-    domain, title: { text: title }, zeroline: false, showline: true, linecolor: "#5b6675", ticks: "outside",
-    gridcolor: "#e9ecf0", ...intensityAxis(scale, floors[name].top, floors[name].floor),
-  });
-  const layout = {
-    margin: { l: 70, r: 16, t: 64, b: 46 },
-    title: { text: plain(selected.name), font: { size: 15 }, x: 0.01, xanchor: "left", y: 1, yref: "container", pad: { t: 12 }, yanchor: "top" },
-    legend: { orientation: "h", x: 1, xanchor: "right", y: 1.01, yanchor: "bottom" },
-    hovermode: "closest",
-    paper_bgcolor: "#fff",
-    plot_bgcolor: "#fff",
-    xaxis: {
-      title: { text: AXES[axis].title }, anchor: sticks ? "y3" : "y2", showline: true, ticks: "outside",
-      linecolor: "#5b6675", gridcolor: "#e9ecf0", zeroline: false,
-      autorange: axis === "d" ? "reversed" : true, // in all three, angles grow to the right
-    },
-    yaxis: panel("y", sticks ? [0.6, 1] : [0.53, 1], "counts"),
-    yaxis2: panel("y2", sticks ? [0.17, 0.57] : [0, 0.49], "refined (%)"),
-  };
-  if (sticks) {
-    layout.yaxis3 = {
-      domain: [0, 0.14], range: [0, 105], tickvals: [0, 100], title: { text: "CIF (%)" },
-      showline: true, linecolor: "#5b6675", gridcolor: "#e9ecf0", zeroline: false,
-    };
-  }
-  return Plotly.react("plot", [...traces, ...stickTraces(plot)], layout, {
-    // Nothing leaves this page: no button that uploads the data to a server of Plotly's.
-    showSendToCloud: false, plotlyServerURL: "",
-    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],
-    toImageButtonOptions: { filename: selected.name, scale: 2 },
-  });
+  markCandidate(plot);
+  drawPeaks(selected, plot);
+  draw();
 }
 
-const save = (format) => Plotly.downloadImage("plot", {
-  format, filename: selected.name, width: 1200, height: 700, scale: format === "png" ? 2 : 1,
-});
+function markCandidate(plot) {
+  [...element("candidate-rows").children].forEach((line, i) => {
+    if (line.className !== "undrawn") line.setAttribute("aria-selected", i === chosen);
+  });
+  const one = chosen == null ? null : plot.candidates[chosen];
+  if (!one) {
+    element("agreement").textContent = plot.candidates && plot.candidates.length
+      ? "No candidate is drawn; choose one of the first " + plot.candidates.length + "." : "";
+    return;
+  }
+  const q = decode(one.q, Float32Array);
+  const list = (angles) => angles.slice(0, 8).map((angle) => angle.toFixed(2) + "°").join(", ") +
+    (angles.length > 8 ? " and " + (angles.length - 8) + " more" : "");
+  const [unseen, unexplained] = [
+    one.unseen.map((i) => angleOf(q[i], plot.wavelength)), one.unexplained.map((i) => plot.peaks[i][0])];
+  element("agreement").textContent = "Drawn: " + phaseName(selected.candidates[chosen]) + ". " +
+    (unseen.length ? "Lines that should be seen and are not (✕): 2θ " + list(unseen) + ". "
+      : "All its lines that should be seen are there. ") +
+    (unexplained.length ? "Peaks that it does not explain (▽): 2θ " + list(unexplained) + "."
+      : "It explains all peaks.");
+}
+
+// --- one pattern ------------------------------------------------------------------------------
+
+function drawPeaks(row, plot) {
+  const one = plot.candidates && chosen != null ? plot.candidates[chosen] : null;
+  element("explained").hidden = !one;
+  element("peaks").replaceChildren(...plot.peaks.map((peak, number) => {
+    const line = document.createElement("tr");
+    peak.slice(0, 4).forEach((value, i) =>
+      line.append(cell("td", fixed([3, 4, 1, 3][i])(value), "number")));
+    line.append(cell("td", peak[4] ? "yes" : "no"));
+    if (one) line.append(cell("td", one.unexplained.includes(number) ? "no" : "yes"));
+    return line;
+  }));
+  element("morepeaks").textContent = plot.allPeaks > plot.peaks.length
+    ? "the strongest " + plot.peaks.length + " of " + plot.allPeaks + "; all are in the file " + row.name + ".peaks.csv" : "";
+}
+
+/** Bars of the crystal systems: the library's, else those of the classifier, raw and refined. */
+function drawSystems(row) {
+  const [names, kinds] = row.systems ? [data.systems, ["systems"]] : [data.classes, ["raw", "refined"]];
+  const last = kinds[kinds.length - 1];
+  const heads = row.systems ? ["probability"] : [...kinds, "distance"];
+  element("system-heads").replaceChildren(...["system", ...heads].map((title) => {
+    const head = cell("th", title, title === "distance" ? "number" : "");
+    if (title === "distance") head.title = "of the embedding of the refined pattern to the prototype of the class";
+    return head;
+  }));
+  const ranked = row[last] ? names.map((name, k) => k) : [];
+  ranked.sort((a, b) => row[last][b] - row[last][a]);
+  element("classes").replaceChildren(...ranked.map((k) => {
+    const line = document.createElement("tr");
+    line.append(cell("td", names[k]));
+    for (const kind of kinds) {
+      const bar = cell("span", "", "bar " + kind);
+      bar.style.width = Math.round(50 * row[kind][k]) + "px";
+      line.append(boxOf([bar, percent(row[kind][k])]));
+    }
+    if (!row.systems) line.append(cell("td", fixed(3)(row.distances[k]), "number"));
+    return line;
+  }));
+}
+
+/** The answer in a line: `cubic 62 %, Fd-3m (227), Si (Silicon) 41 %: ambiguous; ...`. */
+function answerNodes(row) {
+  const parts = [];
+  if (row.system) parts.push([row.system + " " + percent(row.confidence)]);
+  if (row.spaceGroup) parts.push(groupNodes(row));
+  if (row.formula) {
+    parts.push([...formulaNodes(row.formula), (row.mineral ? " (" + row.mineral + ") " : " ") + percent(row.phaseProbability)]);
+  }
+  parts.push([row.verdict + (row.notes ? ": " + row.notes : "")]);
+  return parts.flatMap((part, i) => (i ? [", ", ...part] : part));
+}
 
 function fact(name, value) {
   const line = document.createElement("tr");
@@ -305,27 +299,12 @@ function select(row) {
   }
   element("pattern").hidden = false;
   element("title").textContent = row.name;
-  element("answer").textContent = (row.system ? row.system + ", " + percent(row.confidence) + ", " : "") +
-    row.verdict + (row.notes ? ": " + row.notes : "");
+  element("answer").replaceChildren(...answerNodes(row));
   const drawn = element("plot-" + row.number) !== null;
   element("view").hidden = !drawn;
   element("details").hidden = row.verdict === "failed";
   element("noplot").hidden = drawn || row.verdict === "failed";
-  const classes = row.refined ? data.classes.map((name, k) => k) : [];
-  classes.sort((a, b) => row.refined[b] - row.refined[a]);
-  element("classes").replaceChildren(...classes.map((k) => {
-    const line = document.createElement("tr");
-    line.append(cell("td", data.classes[k]));
-    for (const kind of ["raw", "refined"]) {
-      const box = document.createElement("td");
-      const bar = cell("span", "", "bar " + kind);
-      bar.style.width = Math.round(50 * row[kind][k]) + "px";
-      box.append(bar, percent(row[kind][k]));
-      line.append(box);
-    }
-    line.append(cell("td", fixed(3)(row.distances[k]), "number"));
-    return line;
-  }));
+  drawSystems(row);
   element("facts").replaceChildren(fact("file", row.input), ...(row.refined ? [
     fact("wavelength", Number(row.wavelength.toFixed(5)) + " Å, from the " + row.wavelengthSource),
     fact("Kα2", row.kAlpha2),
@@ -334,19 +313,12 @@ function select(row) {
     fact("change", fixed(4)(row.change) + " per point on average (largest value 1)"),
   ] : []));
   const plot = drawn ? JSON.parse(element("plot-" + row.number).textContent) : { peaks: [], allPeaks: 0 };
-  element("peaks").replaceChildren(...plot.peaks.map((peak) => {
-    const line = document.createElement("tr");
-    peak.slice(0, 4).forEach((value, i) =>
-      line.append(cell("td", fixed([3, 4, 1, 3][i])(value), "number")));
-    line.append(cell("td", peak[4] ? "yes" : "no"));
-    return line;
-  }));
-  element("morepeaks").textContent = plot.allPeaks > plot.peaks.length
-    ? "the strongest " + plot.peaks.length + " of " + plot.allPeaks + "; all are in the file " + row.name + ".peaks.csv" : "";
+  drawCandidates(row, plot);
+  drawPeaks(row, plot);
   if (drawn) draw();
 }
 
-for (const name of data.classes) {
+for (const name of data.systems) {
   if (data.rows.some((row) => row.system === name)) element("system").append(cell("option", name));
 }
 for (const id of ["filter", "verdict", "system"]) element(id).addEventListener("input", drawRows);

@@ -68,6 +68,22 @@ def read_cif(name: str, content: bytes) -> list[Atoms | str]:
     return found
 
 
+@cache
+def space_group_symbol(number: int) -> str:
+    """Returns the short Hermann-Mauguin symbol of space group 1..230, such as `P2_1/c`.
+
+    That of the standard setting; the index of a screw axis stands after a low line. Empty for any
+    other number.
+    """
+    group = _gemmi().find_spacegroup_by_number(int(number))
+    if group is None or group.number != number:  # 0 gives that of 1
+        return ""
+    parts = re.sub(r"(\d)(\d)", r"\1_\2", group.hm).split()
+    if group.crystal_system_str() == "monoclinic":  # C 1 2/m 1 is C2/m
+        parts = [part for part in parts if part != "1"]
+    return "".join(parts)
+
+
 def one_line(text: object) -> str:
     """Returns a text without line ends, at most 200 characters."""
     return " ".join(str(text).split())[:200]
