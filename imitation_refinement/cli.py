@@ -1,6 +1,7 @@
 """The command line: flags, devices, dispatch. The installed command and `main.py` start here."""
 # ruff: noqa: E402
 
+import io
 import logging as standard_logging
 import os
 import sys
@@ -26,8 +27,13 @@ if TYPE_CHECKING:
 # Each imports what it needs when it runs: using a model takes no training code.
 STAGES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report")
 OUTPUTS = {
-    "refine": "refined", "benchmark": "benchmark", "unmix": "unmixed", "export": "exported",
-    "save": "model.npz", "library": "library.npz",
+    "refine": "refined", "inspect": "inspected", "benchmark": "benchmark", "unmix": "unmixed",
+    "export": "exported", "save": "model.npz", "library": "library.npz",
+}  # fmt: skip
+# Which of these modes a flag is for; elsewhere it has no effect.
+_MEANT_FOR = {
+    "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",), "library": ("refine",),
+    "cif": ("refine",), "components": ("unmix",),
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
@@ -36,8 +42,9 @@ _MODE = flags.DEFINE_enum(
     "all",
     (*STAGES, *OUTPUTS),
     "What to do. The first eight train: each runs what it needs and has not been done; `train` is "
-    "classifier, judge and refiner. The others use a model: `refine` cleans and classifies the "
-    "patterns of --input, `benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
+    "classifier, judge and refiner. `inspect` tells what the files of --input hold and refines "
+    "nothing. The others use a model: `refine` cleans and classifies the patterns of --input, "
+    "`benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
     "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file. "
     "`library` makes a library of phases from structure files.",
 )
@@ -53,7 +60,8 @@ _MODEL = flags.DEFINE_string(
 _INPUT = flags.DEFINE_multi_string(
     "input",
     [],
-    "refine, unmix: pattern files, folders or glob patterns; benchmark: a manifest.",
+    "refine, inspect, unmix: pattern files, folders, glob patterns or manifests; benchmark: a "
+    "manifest.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -63,7 +71,7 @@ _OUTPUT = flags.DEFINE_string(
 _WAVELENGTH = flags.DEFINE_string(
     "wavelength",
     None,
-    "refine, unmix: such as CuKa, or in angstrom, for files that do not state theirs.",
+    "refine, inspect, unmix: such as CuKa, or in angstrom, for files that do not state theirs.",
 )
 _ELEMENTS = flags.DEFINE_string(
     "elements",
@@ -136,7 +144,10 @@ def _use_model(mode: str) -> int:
     from imitation_refinement.model.find import load_model
     from imitation_refinement.model.portable import save_model
 
-    if mode in ("refine", "benchmark", "unmix", "library") and not _INPUT.value:
+    for name, modes in _MEANT_FOR.items():
+        if mode not in modes and flags.FLAGS[name].value:
+            logging.warning("--%s has no effect with --mode=%s", name, mode)
+    if mode in ("refine", "inspect", "benchmark", "unmix", "library") and not _INPUT.value:
         example = {"benchmark": "manifest.csv", "library": "cifs/"}.get(mode, "'scans/*.xy'")
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
     if mode == "benchmark" and len(_INPUT.value) > 1:
@@ -147,6 +158,10 @@ def _use_model(mode: str) -> int:
 
         make_library(_INPUT.value, output, os.cpu_count() or 1)
         return 0
+    if mode == "inspect":
+        from imitation_refinement.commands.inspect_scans import inspect_scans
+
+        return inspect_scans(_INPUT.value, output, _WAVELENGTH.value)
     place = _model_place()
     if mode == "save" and place is None:
         raise UserError("--mode=save needs --workdir of a finished run")
@@ -239,8 +254,19 @@ def _log_plainly() -> None:
     handler.addFilter(ours)
 
 
+def _in_utf8() -> None:
+    """Starts the program anew in UTF-8 where the locale is another: names of files may have any."""
+    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
+        os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
 def entry_point() -> None:
     """Parses flags, runs, and turns every error of a user's into one line and an exit code."""
+    _in_utf8()
     _log_plainly()
     try:
         app.run(main, flags_parser=parse_flags)

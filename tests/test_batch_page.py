@@ -285,3 +285,15 @@ def test_pictures_can_be_saved_and_nothing_can_be_uploaded(found):
     assert found["buttons"] and not any(
         word in title.lower() for title in found["buttons"] for word in ("share", "cloud", "edit")
     )
+
+
+def test_what_is_left_out_and_notes_on_the_batch_are_listed_as_text():
+    page = BatchPage(GRID, SYSTEMS, HEADER)
+    page.add(record())
+    assert 'id="left-out"' not in page.render()
+    page.left_out = [(Path(f"{EVIL}.md"), "no ending of a pattern"), (Path("b"), EVIL)]
+    page.notes = [f"--cif had no effect {EVIL}"]
+    text = page.render()
+    section = text.split('id="left-out"')[1].split("</section>")[0]
+    assert "Left out (2)" in section and "no ending of a pattern" in section
+    assert "--cif had no effect" in section and EVIL not in text

@@ -27,7 +27,7 @@ def made_phases() -> Phases:
 
 
 def named(entry, formula="NaCl", mineral="", probability=0.1) -> Named:
-    candidate = Candidate(entry, (entry,), entry, 14, 1, probability)
+    candidate = Candidate(entry, (entry,), (entry,), entry, 14, 1, probability)
     return Named(candidate, formula, mineral, 14, "P2_1/c", "monoclinic", "mine", f"id{entry}",
                  ("a", "b"), 0.9, 0.8, 0.25, 0.3, 0.0012, 0.0)  # fmt: skip
 

@@ -180,6 +180,37 @@ def test_the_whole_command(manifest, tmp_path):
     assert page.count("data:image/png;base64,") == 4
 
 
+def test_a_bad_line_never_ends_it_and_every_line_is_accounted_for(manifest, tmp_path, monkeypatch):
+    lines = manifest.read_text() + "a.xy,other,green,labelled,cubic,green,\n"
+    lines += "b.xy,other,blue,labelled,blue,1.54184,\n,other,empty,labelled,cubic,1.54184,\n"
+    manifest.write_text(lines)
+    from imitation_refinement.commands import benchmark
+
+    read = benchmark.read_entry
+
+    def broken(entry):
+        if entry.sample == "again":
+            raise ZeroDivisionError("by zero")
+        return read(entry)
+
+    monkeypatch.setattr(benchmark, "read_entry", broken)
+    out = tmp_path / "out"
+    assert run_benchmark(Calibrated(), manifest, out) == 3
+    results = json.loads((out / "benchmark.json").read_text())
+    assert results["patterns"] == 2
+    told = results["unreadable"]
+    assert len(told) == 5
+    for number, word in (
+        (7, "wavelength_A 'green'"), (8, "crystal_system 'blue'"), (9, "no file"),
+        (3, "ZeroDivisionError (by zero); please report"), (5, "bad.xy"),
+    ):  # fmt: skip
+        (line,) = [line for line in told if line.startswith(f"{manifest}:{number}: ")]
+        assert word in line
+    assert results["lines_left_out"] == [f"{manifest}:6: mix: kind mixture"]
+    page = (out / "benchmark.html").read_text()
+    assert "mix: kind mixture" in page and "ZeroDivisionError" in page
+
+
 def test_a_manifest_without_labels_is_refused(tmp_path):
     path = tmp_path / "manifest.csv"
     path.write_text("file,kind\na.xy,unlabelled\n")
@@ -191,6 +222,8 @@ def test_nothing_readable_is_failure(tmp_path):
     path = tmp_path / "manifest.csv"
     path.write_text("file,crystal_system,wavelength_A\nmissing.xy,cubic,1.54\n")
     assert run_benchmark(Calibrated(), path, tmp_path / "out") == 1
+    results = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    assert len(results["unreadable"]) == 1 and "missing.xy" in results["unreadable"][0]
 
 
 def test_a_simulated_scan_of_a_crystal_compares_well(tmp_path):

@@ -48,7 +48,7 @@ def test_lines_of_rock_salt(tmp_path):
     rock_salt(tmp_path / "salt.cif")
     pattern = salt_pattern()
     (match,), notes = CifMatcher(GRID)(tmp_path / "salt.xy", pattern, EVERYWHERE, 1.54184)
-    assert notes == () and match.name == "salt"
+    assert notes == ("compared with salt.cif beside it",) and match.name == "salt"
     allowed = np.array([3, 4, 8, 11, 12, 16, 19, 20, 24, 27])
     assert match.q[: len(allowed)] == pytest.approx(2 * np.pi * np.sqrt(allowed) / 5.64, rel=1e-6)
     assert match.intensity.max() == 100 and match.intensity.argmax() == 1
@@ -78,12 +78,16 @@ def test_which_files_are_compared(tmp_path):
     matches, _ = matcher(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert len(matches) == SHOWN and matches[0].name == "phase4"
     assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
-    # A file with the scan's name is taken alone.
+    # A file with the scan's name is taken alone; what was named goes before one beside the scan.
     (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert own.name == "phase1" and own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
-    rock_salt(tmp_path / "phase1.cif")  # beside the scan: what was asked for beats it
-    (own,), _ = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    rock_salt(tmp_path / "phase1.cif")
+    matcher = CifMatcher(GRID, folder)
+    (own,), notes = matcher(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
     assert own.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.16)
+    assert notes == (f"compared with --cif={folder}, not with phase1.cif beside it",)
+    (beside,), _ = CifMatcher(GRID)(tmp_path / "phase1.xy", salt_pattern(), EVERYWHERE, 1.54184)
+    assert beside.q[0] == pytest.approx(2 * np.pi * np.sqrt(3) / 5.64)
     # One file for all.
     (one,), _ = CifMatcher(GRID, folder / "phase4.cif")(
         tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184
@@ -97,7 +101,8 @@ def test_every_structure_of_a_file_is_compared_whatever_the_case_of_its_ending(t
     second = rock_salt(tmp_path / "two.cif").read_text().replace("data_rock_salt", "data_y")
     (tmp_path / "scan.CIF").write_text(first + second)
     matches, notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
-    assert [match.name for match in matches] == ["scan#2", "scan#1"] and notes == ()
+    assert [match.name for match in matches] == ["scan#2", "scan#1"]
+    assert notes == ("compared with scan.CIF beside it",)
     assert matches[0].score > 0.85 > 0.3 > matches[1].score
 
 
@@ -105,7 +110,7 @@ def test_partial_occupancies_are_compared_and_not_refused(tmp_path):
     text = rock_salt(tmp_path / "x.cif").read_text()
     (tmp_path / "scan.cif").write_text(text.replace(" 1.0\n", " 0.9\n"))
     (match,), notes = CifMatcher(GRID)(tmp_path / "scan.xy", salt_pattern(), EVERYWHERE, 1.54184)
-    assert notes == () and match.score > 0.85
+    assert notes == ("compared with scan.cif beside it",) and match.score > 0.85
 
 
 def test_a_broken_cif_is_a_note_and_the_others_are_compared(tmp_path):

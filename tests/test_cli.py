@@ -105,6 +105,7 @@ def test_some_and_none_worked(call, tmp_path, model_file):
     ("words", "message"),
     [
         (["--mode=refine"], "--mode=refine needs --input, as in --input='scans/*.xy'"),
+        (["--mode=inspect"], "--mode=inspect needs --input, as in --input='scans/*.xy'"),
         (["--mode=benchmark"], "--mode=benchmark needs --input, as in --input=manifest.csv"),
         (["--mode=benchmark", "--input=a", "--input=b"], "takes one manifest"),
         (["--mode=save"], "--mode=save needs --workdir"),
@@ -172,7 +173,8 @@ def test_the_finished_run_of_the_config_is_used_if_it_is_the_same_config(tmp_pat
 @pytest.mark.parametrize(
     ("mode", "module", "function", "flags_", "arguments"),
     [
-        ("refine", "refine_scans", "refine_scans", ["--cif=x.cif", "--wavelength=CuKa"],
+        ("refine", "refine_scans", "refine_scans",
+         ["--cif=x.cif", "--wavelength=CuKa", "--library=none"],
          (["in"], Path("refined"), "CuKa", Path("x.cif"))),
         ("benchmark", "benchmark", "run_benchmark", ["--output=~/o"],
          (Path("in"), Path("~/o").expanduser())),
@@ -185,8 +187,9 @@ def test_modes_reach_their_functions_and_return_their_status(
 ):
     given = []
 
-    def stand_in(model, *rest):
+    def stand_in(model, *rest, **options):
         given.append((model.describe(), *rest))
+        assert options == ({"phases": None, "elements": None} if mode == "refine" else {})
         return 3
 
     __import__(f"imitation_refinement.commands.{module}")

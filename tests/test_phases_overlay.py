@@ -25,7 +25,7 @@ def phases() -> Phases:
 
 
 def named(shift=0.0, displacement=0.0) -> Named:
-    candidate = Candidate(0, (0,), 0, 225, 6, 0.8)
+    candidate = Candidate(0, (0,), (0,), 0, 225, 6, 0.8)
     return Named(candidate, "NaCl", "", 225, "Fm-3m", "cubic", "mine", "1", ("1",), 0.9, 0.9, 0.0,
                  0.0, shift, displacement)  # fmt: skip
 

@@ -15,8 +15,8 @@ from tiny_model import tiny_model
 
 from imitation_refinement import cli
 from imitation_refinement.commands.refine_scans import refine_scans
+from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import CANDIDATE_COLUMNS
-from imitation_refinement.commands.scan_picture import ScanPicture
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.model import portable
@@ -95,13 +95,13 @@ def test_candidates_are_written_as_cif_files(phases, tmp_path):
 
 
 def test_the_picture_names_the_phase(phases, tmp_path, monkeypatch):
-    titles, draw = [], ScanPicture.__call__
+    titles, draw = [], ScanFigure.__call__
 
     def watched(self, title, *curves):
         titles.append(title)
         return draw(self, title, *curves)
 
-    monkeypatch.setattr(ScanPicture, "__call__", watched)
+    monkeypatch.setattr(ScanFigure, "__call__", watched)
     scans = [str(EXAMPLES / f"{name}.xy") for name in ("rutile", "glass")]
     refine_scans(FakeModel(GRID), scans, tmp_path, None, phases=phases)
     (title,) = titles  # of glass there is nothing to draw

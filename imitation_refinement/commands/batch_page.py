@@ -62,6 +62,7 @@ class BatchPage:
         self._plots: dict[int, dict[str, Any]] = {}
         self._counts: dict[str, int] = {}
         self.left_out: Sequence[tuple[Path, str]] = ()
+        self.notes: Sequence[str] = ()
 
     def add(
         self,
@@ -70,15 +71,17 @@ class BatchPage:
         written: Sequence[str] = (),
     ) -> None:
         """Takes one record, the phases that its candidates are of, and its files."""
+        row = table_row(result, written)  # first: one that cannot be packed leaves nothing behind
+        plot = plot_data(result, self._grid, phases) if isinstance(result, Refined) else None
         verdict = result.verdict if isinstance(result, Refined) else FAILED
         number = sum(self._counts.values())
         self._counts[verdict] = self._counts.get(verdict, 0) + 1
         urgency = _ATTENTION.index(verdict) if verdict in _ATTENTION else len(_ATTENTION)
         confidence = result.confidence if isinstance(result, Refined) else 0.0
         key = (urgency, confidence, number)
-        self._rows.append((key, {"number": number, **table_row(result, written)}))
-        if isinstance(result, Refined):
-            self._plots[number] = plot_data(result, self._grid, phases)
+        self._rows.append((key, {"number": number, **row}))
+        if plot is not None:
+            self._plots[number] = plot
         if len(self._rows) > 2 * ROWS or len(self._plots) > 2 * PLOTS:
             self._prune()
 
@@ -100,6 +103,7 @@ class BatchPage:
             plots=self._plots,
             hidden=total - shown,
             left_out=[(str(path), reason) for path, reason in self.left_out],
+            notes=list(self.notes),
             without_plot=total - self._counts.get(FAILED, 0) - len(self._plots),
             data={
                 "classes": self._classes,

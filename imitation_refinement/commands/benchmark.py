@@ -16,6 +16,7 @@ from absl import logging
 
 from imitation_refinement.commands.benchmark_page import write_page
 from imitation_refinement.commands.benchmark_scores import Answers, Compared, score
+from imitation_refinement.commands.ledger import exit_status, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.calibration import temper
 from imitation_refinement.model.model import Assessment, Model
@@ -51,7 +52,7 @@ def run_benchmark(model: Model, manifest: Path, output: Path) -> int:
 
     Writes `benchmark.json`, `patterns.csv` (one row per pattern) and `benchmark.html`. Patterns
     that are not of one known phase, and those whose class the model does not know, are left out
-    and counted.
+    and named. Trouble with one line of the manifest is its own alone.
 
     Args:
         model: of crystal systems, or of some of them.
@@ -65,7 +66,8 @@ def run_benchmark(model: Model, manifest: Path, output: Path) -> int:
         UserError: the manifest cannot be read, names no labelled pattern, or the output cannot be
             written.
     """
-    entries = read_manifest(manifest)
+    troubles: list[str] = []
+    entries = read_manifest(manifest, troubles)
     labelled = [
         entry for entry in entries if entry.kind == "labelled" and _label(model, entry) >= 0
     ]
@@ -73,25 +75,35 @@ def run_benchmark(model: Model, manifest: Path, output: Path) -> int:
         raise UserError(
             f"{manifest}: no pattern has kind `labelled` and a crystal_system that the"
             f" model knows ({', '.join(model.class_names)})"
+            + (f"; first trouble: {troubles[0]}" if troubles else "")
         )
     left_out = Counter(entry.kind for entry in entries)
     left_out["labelled"] -= len(labelled)
+    used = {entry.line for entry in labelled}
+    not_used = [_why_not(entry) for entry in entries if entry.line not in used]
     placed = place(labelled, model.grid)
+    placed = placed._replace(failures=[*troubles, *placed.failures])
     for failure in placed.failures:
-        logging.warning("left out: %s", failure)
-    if not placed.entries:
-        return 1
-    assessment = model.assess(placed.pattern, placed.mask)
-    answers = answers_of(model, placed.entries, assessment)
-    compared, troubles = compare(placed, assessment.refined, model.grid)
-    for trouble in troubles:
-        logging.warning("not compared with its crystal: %s", trouble)
-    results: dict[str, Any] = {
+        logging.warning("failed: %s", failure)
+    for reason in not_used:
+        logging.info("left out: %s", reason)
+    ledger: dict[str, Any] = {
         "model": model.describe(),
         "manifest": str(manifest),
         "left_out": {kind: count for kind, count in left_out.items() if count},
+        "lines_left_out": not_used,
         "unreadable": placed.failures,
-        "not_compared": troubles,
+    }
+    if not placed.entries:
+        atomic_write_json(output / "benchmark.json", ledger)
+        return exit_status(0, len(placed.failures))
+    assessment = model.assess(placed.pattern, placed.mask)
+    answers = answers_of(model, placed.entries, assessment)
+    compared, not_compared = compare(placed, assessment.refined, model.grid)
+    for trouble in not_compared:
+        logging.warning("not compared with its crystal: %s", trouble)
+    results = ledger | {
+        "not_compared": not_compared,
         **score(answers, compared, model.class_names),
     }
     atomic_write_json(output / "benchmark.json", results)
@@ -104,10 +116,15 @@ def run_benchmark(model: Model, manifest: Path, output: Path) -> int:
         *(100 * overall[kind][top]["value"] for top in ("top1", "top2") for kind in _KINDS),
         output,
     )
-    return 3 if placed.failures else 0
+    return exit_status(len(placed.entries), len(placed.failures))
 
 
 _KINDS = ("raw", "refined")
+
+
+def _why_not(entry: Entry) -> str:
+    known = "no class of the model" if entry.kind == "labelled" else f"kind {entry.kind}"
+    return f"{entry.line}: {entry.sample}: {known}"
 
 
 def place(entries: Sequence[Entry], grid: Grid) -> Placed:
@@ -116,8 +133,8 @@ def place(entries: Sequence[Entry], grid: Grid) -> Placed:
     for entry in entries:
         try:
             scans.append(on_grid(read_entry(entry), grid))
-        except UserError as error:
-            failures.append(str(error))
+        except Exception as error:  # whatever it is, it is this line's trouble alone
+            failures.append(f"{entry.line}: {in_a_line(entry.file, error)}")
             continue
         used.append(entry)
     return Placed(used, *as_arrays(scans, grid.length), failures)
@@ -153,8 +170,8 @@ def compare(placed: Placed, refined: np.ndarray, grid: Grid) -> tuple[Compared |
             continue
         try:
             truth = truth_pattern(read_cif(entry.cifs[0]), Diffraction(grid))
-        except UserError as error:
-            troubles.append(str(error))
+        except Exception as error:
+            troubles.append(in_a_line(entry.cifs[0], error))
             continue
         rows.append(row)
         truths.append(normalize_max(truth * placed.mask[row]))

@@ -1,7 +1,8 @@
 """What a batch is given: files, folders, globs and manifests, and what of them is left out and why.
 
-Belongs here: from the words of --input to a list of files with what is known of each. Every file
-that was named ends in this list or among those that are left out; reading them is `formats`'s.
+Belongs here: from the words of --input to a list of files with what is known of each, and to the
+records of their patterns. Every file, row and column that was named ends as a record or among what
+is left out. How a file is read is `formats`'s.
 """
 
 import contextlib
@@ -13,16 +14,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from imitation_refinement.commands.ledger import LeftOut, in_a_line
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements, parse_elements
-from imitation_refinement.xrd.formats.readers import SUFFIXES
+from imitation_refinement.xrd.formats import Record, read_records
+from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
-ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
 MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the first must be there
-_OURS = "written by this program"
-_TABLES = ("summary.csv", "candidates.csv", "results.json")
+COMPOSITIONS = "composition.csv"  # beside the patterns of a composition spread; see `spread`
+_OURS = "named as results of this program are; name it by itself to have it read"
+_CIF = "a CIF file, compared with the scan of its name; name it by itself if it is a scan"
+_TABLES = ("summary.csv", "candidates.csv", "results.json", "inspect.csv", "activations.csv")
 
 
 class Input(NamedTuple):
@@ -34,24 +38,14 @@ class Input(NamedTuple):
         elements: what is known of its composition; None for nothing.
         sure: whether it was named, or has the ending of a pattern; one that is not and cannot be
             read is left out rather than failed.
+        trouble: why it cannot be read, from a row of a manifest; empty if it can.
     """
 
     path: Path
     wavelength: str | float | None = None
     elements: Elements | None = None
     sure: bool = True
-
-
-class LeftOut(NamedTuple):
-    """Something that was named and is not read.
-
-    Attributes:
-        path: what.
-        reason: why, in words.
-    """
-
-    path: Path
-    reason: str
+    trouble: str = ""
 
 
 def list_inputs(
@@ -62,36 +56,82 @@ def list_inputs(
     """Returns the files that paths, folders, glob patterns and manifests name, each once, in order.
 
     Files of a folder come in natural order (scan_2 before scan_10), folders below it are not
-    entered. What names nothing is returned as it stands, for its own line of error.
+    entered. What names nothing is returned as it stands, for its own line of error, and so is a
+    row of a manifest that cannot be understood. What a manifest says of a file holds wherever else
+    the file is named.
 
     Args:
         names: as given.
         wavelength: for all but those of manifests that state one.
         elements: likewise.
-
-    Raises:
-        UserError: a manifest has a row that cannot be understood.
     """
-    inputs: dict[Path, Input] = {}
-    left: dict[Path, LeftOut] = {}
+    inputs: dict[tuple[Path, str], Input] = {}
+    told: set[Path] = set()  # of which a manifest tells
+    left: dict[tuple[Path, str], LeftOut] = {}
     for path, reason in _named(names):
         if reason:
-            left.setdefault(path, LeftOut(path, reason))
+            left.setdefault((path, ""), LeftOut(path, reason))
             continue
+        rows = _manifest(path)
         sure = bool(path.suffix) or str(path) in names
-        for one in _manifest(path) or [Input(path, sure=sure)]:
+        for one in rows or [Input(path, sure=sure)]:
+            key = (one.path, one.trouble)
             full = one._replace(
                 wavelength=one.wavelength or wavelength, elements=one.elements or elements
             )
-            inputs.setdefault(one.path, full)
-    return list(inputs.values()), [one for path, one in left.items() if path not in inputs]
+            if not rows:
+                inputs.setdefault(key, full)
+            elif one.path in told and not one.trouble:
+                again = f"named a second time in {path}; the first counts"
+                left.setdefault((one.path, again), LeftOut(one.path, again))
+            else:
+                inputs[key] = full
+                told.add(one.path)
+    named = {path for path, _ in inputs} | {Path(name) for name in names}
+    troubled = {path for path, why in inputs if why}
+    return (
+        [one for (path, why), one in inputs.items() if why or path not in troubled],
+        [one for (path, why), one in left.items() if why or path not in named],
+    )
 
 
-def exit_status(worked: int, failed: int) -> int:
-    """Returns 0 if all inputs worked, 3 if some did and 1 if none did."""
-    if not worked:
-        return NONE_WORKED
-    return SOME_FAILED if failed else ALL_WORKED
+def read_each(
+    files: Sequence[Input], left: list[LeftOut], *, look_only: bool = False
+) -> Iterator[tuple[Input, Record]]:
+    """Yields the record of each pattern of each file, in order; what failed takes its place.
+
+    What is left out by design, such as a tilt scan beside a pattern, is added to `left`. Whatever
+    goes wrong with a file is that file's trouble alone.
+
+    Args:
+        files: of `list_inputs`.
+        left: is added to.
+        look_only: see `formats.read_records`.
+    """
+    for one in files:
+        try:
+            if one.trouble:
+                raise UserError(one.trouble)
+            if one.path.is_dir():
+                raise UserError(f"{one.path}: no file in this folder looks like a pattern")
+            records = read_records(one.path, one.wavelength, look_only=look_only)
+        except Exception as error:
+            reason = in_a_line(one.path, error)
+            if one.sure:
+                yield one, Record(base_name(one.path.name), None, reason)
+            else:
+                left.append(LeftOut(one.path, _without(one.path, reason)))
+            continue
+        for record in records:
+            if record.by_design:
+                left.append(LeftOut(one.path, _without(one.path, record.reason)))
+            else:
+                yield one, record
+
+
+def _without(path: Path, reason: str) -> str:
+    """A reason without the name of the file, but with the place in it."""
+    return reason.removeprefix(str(path)).lstrip(": ")
 
 
 def natural(path: Path) -> list[tuple[int, int, str]]:
@@ -127,6 +167,10 @@ def _why_not(path: Path) -> str:
         return "a folder in the folder; name it by itself"
     if _is_ours(path):
         return _OURS
+    if path.name == COMPOSITIONS:
+        return "compositions, which --mode=unmix reads"
+    if path.suffix.lower() == ".cif":
+        return _CIF
     name = path.name.lower()
     for packed in (".gz", ".xz", ".bz2"):
         name = name.removesuffix(packed)
@@ -158,12 +202,15 @@ def _manifest(path: Path) -> list[Input] | None:
     for number, row in enumerate(rows, start=2):
         name, wavelength, known = ((row.get(column) or "").strip() for column in MANIFEST)
         if not name:
-            raise UserError(f"{path}: line {number}: column 'file' is empty")
+            found.append(Input(path, trouble=f"{path}: line {number}: column 'file' is empty"))
+            continue
         try:
             elements = parse_elements(known) if known else None
             if wavelength:
                 parse_wavelength(wavelength)
         except UserError as error:
-            raise UserError(f"{path}: line {number}: {error}") from error
+            trouble = f"{path}: line {number}: {error}"
+            found.append(Input(path.parent / name, trouble=trouble))
+            continue
         found.append(Input(path.parent / name, wavelength or None, elements))
     return found

@@ -18,7 +18,8 @@ from absl import logging
 
 from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher, Match
-from imitation_refinement.commands.inputs import Input, LeftOut, exit_status, list_inputs
+from imitation_refinement.commands.inputs import Input, list_inputs, read_each
+from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in_a_line
 from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
@@ -30,7 +31,7 @@ from imitation_refinement.phases.identify import Elements, Identified, Phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.runtime.files import writing
 from imitation_refinement.runtime.workdir import command
-from imitation_refinement.xrd.formats import read_records
+from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
@@ -38,6 +39,7 @@ BATCH = 256  # patterns that go through the model together
 PICTURES = 200  # patterns that get a PNG and CIF files; drawing takes longer than all the rest
 _INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _BETWEEN_REPORTS = 10.0  # seconds
+_NOTES = 20  # kinds of notes that are told in the log
 _FULL = 0.99  # share of the grid from which on nothing is said of what is missing
 
 
@@ -95,7 +97,7 @@ def refine_scans(
         parse_wavelength(wavelength)
     matcher = CifMatcher(model.grid, cif)
     files, left = list_inputs(inputs, wavelength, elements)
-    names, done, started = Names(), Counter[str](), _Progress(len(files))
+    names, done, progress = Names(), Counter[str](), _Progress(len(files))
     header = {
         "model": model.describe(),
         "library": phases.describe() if phases else None,
@@ -104,27 +106,43 @@ def refine_scans(
     }
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
-    interrupted, draw = False, ScanFigure()
+    interrupted, draw, notes = False, ScanFigure(), Notes()
+    unused = _unused(wavelength, cif, elements)
     page = BatchPage(model.grid, model.class_names, header)
     with BatchTables(output, model.class_names, header) as tables:
-        stream = _read(files, model, left, started)
         try:
-            for batch in _chunks(stream, BATCH):
-                for result in _assessed(model, batch, matcher, names, phases):
-                    written: list[str] = []
-                    if isinstance(result, Refined):
-                        few = done.total() < PICTURES
-                        written = write_patterns(output, result, model.grid, draw if few else None)
-                        if few and phases:
-                            written += write_candidates(output, result, phases.library)
+            for batch in _chunks(_read(files, model, left, names, progress), BATCH):
+                for one, result in zip(batch, _each(model, batch, matcher, phases), strict=True):
+                    few = done.total() < PICTURES
+                    try:
+                        written = _write(output, result, model.grid, draw if few else None, phases)
+                        page.add(result, phases, written)
+                    except UserError:  # the disk is full, say: that is everyone's trouble
+                        raise
+                    except Exception as error:
+                        result, written = _failed(one, error), []
+                        page.add(result)
                     tables.add(result, written)
-                    page.add(result, phases, written)
+                    if isinstance(result, Refined):
+                        notes.add(result.notes)
+                        unused -= _used(one, result, wavelength, elements)
+                    else:
+                        logging.warning("failed: %s", result.error)
                     done[result.verdict if isinstance(result, Refined) else "failed"] += 1
         except KeyboardInterrupt:
             interrupted = True
-        for path, reason in left:
-            logging.info("left out: %s: %s", path, reason)
+        told = _no_effect(unused if done.total() > done["failed"] else set())
         tables.left_out = page.left_out = left
+        tables.notes = page.notes = told
+    for path, reason in left:
+        logging.info("left out: %s: %s", path, reason)
+    kinds = notes.told()
+    for note in kinds[:_NOTES]:
+        logging.info("note: %s", note)
+    if len(kinds) > _NOTES:
+        logging.info("note: %d more kinds of notes in summary.csv", len(kinds) - _NOTES)
+    for note in told:
+        logging.warning("%s", note)
     page.write(output / "report.html")
     counts = ", ".join(f"{count} {verdict}" for verdict, count in done.most_common())
     logging.info("%s; look at %s", counts or "nothing was done", output / "report.html")
@@ -132,6 +150,53 @@ def refine_scans(
         logging.warning("stopped after %d patterns; what was finished is written", done.total())
         return _INTERRUPTED
     return exit_status(done.total() - done["failed"], done["failed"])
+
+
+def _write(
+    output: Path,
+    result: Refined | Failed,
+    grid: Grid,
+    draw: ScanFigure | None,
+    phases: Phases | None,
+) -> list[str]:
+    """Writes the files of one record, picture and CIF files only with `draw`; their names."""
+    if isinstance(result, Failed):
+        return []
+    written = write_patterns(output, result, grid, draw)
+    if draw and phases:
+        written += write_candidates(output, result, phases.library)
+    return written
+
+
+def _unused(
+    wavelength: str | float | None, cif: Path | None, elements: Elements | None
+) -> set[str]:
+    """The options that were given and have had no effect yet."""
+    given = {"--wavelength": wavelength, "--cif": cif, "--elements": elements}
+    return {name for name, value in given.items() if value is not None}
+
+
+def _used(
+    one: _Read, result: Refined, wavelength: str | float | None, elements: Elements | None
+) -> set[str]:
+    """The options that had an effect on one pattern."""
+    used = set()
+    if result.scan.wavelength_source == "option" and one.input.wavelength == wavelength:
+        used.add("--wavelength")
+    if result.matches:
+        used.add("--cif")
+    if result.identified and one.input.elements is elements:
+        used.add("--elements")
+    return used
+
+
+def _no_effect(unused: set[str]) -> list[str]:
+    why = {
+        "--wavelength": "every file, or the manifest, states its own",
+        "--cif": "no pattern could be compared with it",
+        "--elements": "no phase was looked for, or the manifest states others for every file",
+    }
+    return [f"{name} had no effect: {why[name]}" for name in sorted(unused)]
 
 
 class _Progress:
@@ -157,47 +222,22 @@ def duration(seconds: float) -> str:
 
 
 def _read(
-    files: Sequence[Input], model: Model, left: list[LeftOut], progress: _Progress
+    files: Sequence[Input], model: Model, left: list[LeftOut], names: Names, progress: "_Progress"
 ) -> Iterator[_Read]:
-    """Reads files one by one and places their patterns on the grid; errors take their place.
-
-    What is left out by design, such as a tilt scan beside a pattern, is added to `left`.
-    """
-    for number, one in enumerate(files, start=1):
-        try:
-            if one.path.is_dir():
-                raise UserError(f"{one.path}: no file in this folder looks like a pattern")
-            records = read_records(one.path, one.wavelength)
-        except Exception as error:  # whatever it is, it is this file's trouble alone
-            reason = _in_a_line(one.path, error)
-            if one.sure:
-                yield _Read(one, one.path.stem, error=reason)
-            else:
-                left.append(LeftOut(one.path, reason.removeprefix(f"{one.path}: ")))
+    """Reads files one by one and places their patterns on the grid; errors take their place."""
+    number, last = 0, None
+    for one, record in read_each(files, left):
+        if one is not last:
+            number, last = number + 1, one
+            progress(number)
+        name = names(record.name)
+        if record.scan is None:
+            yield _Read(one, name, error=record.reason)
             continue
-        for record in records:
-            if record.by_design:
-                left.append(LeftOut(one.path, record.reason.removeprefix(f"{one.path}: ")))
-            elif record.scan is None:
-                yield _Read(one, record.name, error=record.reason)
-            else:
-                yield _on_model_grid(one, record.scan, model)
-        progress(number)
-
-
-def _on_model_grid(one: Input, scan: Scan, model: Model) -> _Read:
-    try:
-        return _Read(one, scan.name, scan, on_grid(scan, model.grid))
-    except Exception as error:
-        return _Read(one, scan.name, error=_in_a_line(one.path, error))
-
-
-def _in_a_line(path: Path, error: Exception) -> str:
-    """What went wrong, naming the file; what nobody foresaw is said to be the program's fault."""
-    if isinstance(error, UserError):
-        return str(error)
-    said = " ".join(str(error).split())
-    return f"{path}: {type(error).__name__} ({said}); please report this file"
+        try:
+            yield _Read(one, name, record.scan, on_grid(record.scan, model.grid))
+        except Exception as error:
+            yield _Read(one, name, error=in_a_line(one.path, error))
 
 
 def _chunks(items: Iterator, size: int) -> Iterator[list]:
@@ -205,8 +245,24 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
         yield chunk
 
 
+def _failed(one: _Read, error: Exception) -> Failed:
+    return Failed(one.name, one.input.path, in_a_line(one.input.path, error))
+
+
+def _each(
+    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None
+) -> list[Refined | Failed]:
+    """Returns one record for each item, in order; trouble with one is its own alone."""
+    try:
+        return list(_assessed(model, batch, matcher, phases))
+    except Exception as error:
+        if len(batch) == 1:
+            return [_failed(batch[0], error)]
+        return [result for one in batch for result in _each(model, [one], matcher, phases)]
+
+
 def _assessed(
-    model: Model, batch: list[_Read], matcher: CifMatcher, names: Names, phases: Phases | None
+    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None
 ) -> Iterator[Refined | Failed]:
     """Puts a batch through the model; yields one record for each item, in order."""
     good = [(one.scan, one.placed) for one in batch if one.scan and one.placed]
@@ -221,8 +277,7 @@ def _assessed(
     for one in batch:
         scan, placed = one.scan, one.placed
         if scan is None or placed is None:
-            logging.warning("left out: %s", one.error)
-            yield Failed(names(one.name), one.input.path, one.error)
+            yield Failed(one.name, one.input.path, one.error)
             continue
         refined = answer.refined[index, :, 0]
         if placed.signal:  # a refiner may make something out of nothing
@@ -234,7 +289,7 @@ def _assessed(
         own = identified[index]
         told = own.answer if own else None
         yield Refined(
-            name=names(scan.name),
+            name=one.name,
             path=one.input.path,
             scan=scan,
             placed=placed,
@@ -249,7 +304,7 @@ def _assessed(
             change=float(answer.change[index]),
             peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
-            notes=(*scan.notes, *_coverage(placed.mask), *trouble),
+            notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
             identified=own,
         )
         index += 1

@@ -152,7 +152,7 @@ def phase_title(one: Named) -> str:
 class BatchTables:
     """`summary.csv`, `candidates.csv` and `results.json` of a batch, record by record.
 
-    They are whole at the end; `left_out` is to be set before.
+    They are whole at the end; `left_out` and `notes` on the whole batch are to be set before.
 
     Args:
         folder: where to write.
@@ -165,6 +165,7 @@ class BatchTables:
         self._files = ExitStack()
         self._separator = ""
         self.left_out: Sequence[tuple[Path, str]] = ()
+        self.notes: Sequence[str] = ()
 
     def __enter__(self) -> "BatchTables":
         self._summary = self._files.enter_context(atomic_file(self._folder / "summary.csv"))
@@ -178,7 +179,8 @@ class BatchTables:
     def __exit__(self, *exception: Any) -> None:
         if exception[0] is None:
             left = [{"input": str(path), "reason": reason} for path, reason in self.left_out]
-            self._results.write(b'\n], "left_out": ' + json.dumps(left).encode() + b"}\n")
+            end = {"left_out": left, "notes": list(self.notes)}
+            self._results.write(b"\n], " + json.dumps(end)[1:].encode() + b"\n")
         self._files.__exit__(*exception)
 
     def add(self, result: Refined | Failed, files: Sequence[str] = ()) -> None:

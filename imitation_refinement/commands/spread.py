@@ -14,14 +14,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.commands.inputs import list_inputs
+from imitation_refinement.commands.inputs import COMPOSITIONS, list_inputs, read_each
+from imitation_refinement.commands.ledger import LeftOut, Notes, in_a_line
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats import Record, read_records
+from imitation_refinement.xrd.formats import Record
 from imitation_refinement.xrd.formats.readers import base_name
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import on_grid
 
-TABLE = "composition.csv"
 _NAMES = ("file", "name", "sample")  # of the column that says which pattern a line is of
 
 
@@ -36,7 +36,8 @@ class Spread(NamedTuple):
         elements: e names; empty if not known.
         wavelength: of the first pattern, in angstrom.
         failures: what could not be used, one sentence each.
-        note: on compositions, for the user; may be empty.
+        left_out: what was never a pattern, and why.
+        notes: on compositions and on the patterns, for the user, each kind once.
     """
 
     names: list[str]
@@ -46,7 +47,8 @@ class Spread(NamedTuple):
     elements: list[str]
     wavelength: float
     failures: list[str]
-    note: str = ""
+    left_out: list[LeftOut]
+    notes: list[str]
 
 
 def read_spread(inputs: Sequence[str], grid: Grid, wavelength: str | float | None) -> Spread:
@@ -55,46 +57,57 @@ def read_spread(inputs: Sequence[str], grid: Grid, wavelength: str | float | Non
     Raises:
         UserError: nothing could be read, or the compositions do not fit the patterns.
     """
-    files, _ = list_inputs(inputs, wavelength)
-    table = next((one.path for one in files if one.path.name == TABLE), None)
-    files = [one for one in files if one.path.name != TABLE]
-    records: list[Record] = []
-    for one in files:
-        try:
-            found = read_records(one.path, one.wavelength)
-        except UserError as error:
-            found = [Record(one.path.stem, None, str(error))]
-        records += [record for record in found if not record.by_design]
-    composition, elements, note = _compositions([one.path for one in files], records, table)
-    used, placed, failures = [], [], []
-    for index, record in enumerate(records):
+    files, left = list_inputs(inputs, wavelength)
+    table = next((one.path for one in files if one.path.name == COMPOSITIONS), None)
+    files = [one for one in files if one.path.name != COMPOSITIONS]
+    read = list(read_each(files, left))
+    records = [record for _, record in read]
+    told = _compositions([one.path for one in files], records, table)
+    used, placed, failures, notes = [], [], [], Notes()
+    for index, (one, record) in enumerate(read):
         try:
             if record.scan is None:
                 raise UserError(record.reason)
+            if index in told.missing:
+                raise UserError(f"{one.path}: {told.missing[index]}")
             placed.append(on_grid(record.scan, grid))
-        except UserError as error:
-            failures.append(str(error))
+        except Exception as error:  # whatever it is, it is this pattern's trouble alone
+            failures.append(in_a_line(one.path, error))
             continue
         used.append(index)
+        notes.add(record.scan.notes)
     if not placed:
         raise UserError(failures[0] if failures else f"{', '.join(inputs)}: no pattern")
     scans = [scan for index in used if (scan := records[index].scan)]
+    own = [scan for scan in scans if scan.wavelength_source == "file"]
+    if wavelength is not None and len(own) == len(scans):
+        notes.add(["--wavelength had no effect: every file states its own"])
     return Spread(
         [scan.name for scan in scans],
         np.stack([item.pattern for item in placed]),
         np.stack([item.mask for item in placed]),
-        None if composition is None else composition[used],
-        elements,
+        None if told.values is None else told.values[used],
+        told.elements,
         scans[0].wavelength,
         failures,
-        note,
+        [one for one in left if one.path.name != COMPOSITIONS],
+        [*told.notes, *notes.told()],
     )
+
+
+class _Compositions(NamedTuple):
+    """Compositions of n records: `[n, e]` or None, names of elements, notes, why one has none."""
+
+    values: np.ndarray | None
+    elements: list[str]
+    notes: list[str]
+    missing: dict[int, str]
 
 
 def _compositions(
     files: Sequence[Path], records: Sequence[Record], table: Path | None
-) -> tuple[np.ndarray | None, list[str], str]:
-    """The composition of each pattern, the elements' names, and what a user should know of it."""
+) -> _Compositions:
+    """The composition of each pattern."""
     count = len(records)
     if len(files) == 1 and files[0].suffix.lower() == ".npz":
         with np.load(files[0], allow_pickle=False) as archive:
@@ -103,14 +116,15 @@ def _compositions(
                 if name.startswith("composition") and values.ndim == 2 and len(values) == count:
                     said = [part.capitalize() for part in name.split("_")[1:]]
                     fits = len(said) == values.shape[1]
-                    numbered = [f"element {i + 1}" for i in range(values.shape[1])]
-                    return values.astype(np.float64), said if fits else numbered, ""
-    beside = files[0].parent / TABLE if files else None
+                    elements = said if fits else [f"element {i + 1}" for i in range(len(values.T))]
+                    return _Compositions(values.astype(np.float64), elements, [], {})
+    beside = files[0].parent / COMPOSITIONS if files else None
     table = table or (beside if beside and beside.exists() else None)
     if table is None:
-        return None, [], ""
+        return _Compositions(None, [], [], {})
     try:
         head, *lines = csv.reader(table.read_text(encoding="utf-8-sig").splitlines())
+        lines = [line for line in lines if any(field.strip() for field in line)]
         named = head[0].strip().casefold() in _NAMES
         values = np.array([line[named:] for line in lines], np.float64)
         elements = [text.strip() for text in head[named:]]
@@ -119,20 +133,49 @@ def _compositions(
     if values.ndim != 2 or values.shape[1] != len(elements):
         raise UserError(f"{table}: {len(elements)} names above lines of numbers of another length")
     if named:
-        return _by_name(table, [line[0].strip() for line in lines], values, records), elements, ""
-    if len(values) != count:
-        raise UserError(f"{table}: {len(values)} lines of numbers for {count} patterns")
-    order = ", ".join(record.name for record in records[:3])
-    note = f"{table}: has no column 'file', so its lines were given to {order}, ... in this order"
-    return values, elements, note
+        return _by_name(table, [line[0].strip() for line in lines], values, elements, records)
+    meant = list(range(count))
+    if len(values) != count:  # there may be no lines for files that cannot be read
+        meant = [index for index, record in enumerate(records) if record.scan is not None]
+    if len(values) != len(meant):
+        raise UserError(
+            f"{table}: {len(values)} lines of numbers for {len(meant)} patterns; say in a first"
+            " column `file` which line is of which"
+        )
+    of_each = np.full((count, len(elements)), np.nan)
+    of_each[meant] = values
+    order = ", ".join(records[index].name for index in meant[:3])
+    note = (
+        f"{table}: has no column 'file', so its lines were given to {order}"
+        f"{', ...' if len(meant) > 3 else ''} in this order"
+    )
+    return _Compositions(of_each, elements, [note], {})
 
 
 def _by_name(
-    table: Path, names: Sequence[str], values: np.ndarray, records: Sequence[Record]
-) -> np.ndarray:
+    table: Path,
+    names: Sequence[str],
+    values: np.ndarray,
+    elements: list[str],
+    records: Sequence[Record],
+) -> _Compositions:
     """The composition of each pattern, by the name of its file with or without its ending."""
-    known = {key: row for row, name in enumerate(names) for key in (name, base_name(name))}
-    rows = [known.get(record.name) for record in records]
-    if None in rows:
-        raise UserError(f"{table}: no line for {records[rows.index(None)].name}")
-    return values[np.array(rows, int)]
+    known: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if known.setdefault(name, row) != row:
+            raise UserError(f"{table}: two lines for {name}")
+    short = {base_name(name): row for name, row in known.items()}
+    rows = [known.get(record.name, short.get(record.name)) for record in records]
+    missing = {
+        index: f"{table.name} has no line for {records[index].name}"
+        for index, row in enumerate(rows)
+        if row is None
+    }
+    if len(missing) == len(records):
+        raise UserError(f"{table}: no line for {records[0].name}, nor for any other pattern")
+    notes = []
+    if spare := sorted(set(range(len(names))) - set(rows), key=lambda row: row or 0):
+        notes.append(
+            f"{table}: lines that name no pattern: {len(spare)} (first: {names[spare[0]]})"
+        )
+    return _Compositions(values[[row or 0 for row in rows]], elements, notes, missing)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from absl import logging
 
-from imitation_refinement.commands.inputs import exit_status
+from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.commands.spread import Spread, read_spread
 from imitation_refinement.commands.unmix_count import EXTRA, chosen_count, search
 from imitation_refinement.commands.unmix_page import write_page
@@ -81,9 +81,11 @@ def run_unmix(
     """
     spread = read_spread(inputs, model.grid, wavelength)
     for failure in spread.failures:
-        logging.warning("left out: %s", failure)
-    if spread.note:
-        logging.warning("%s", spread.note)
+        logging.warning("failed: %s", failure)
+    for path, reason in spread.left_out:
+        logging.info("left out: %s: %s", path, reason)
+    for note in spread.notes:
+        logging.warning("note: %s", note)
     count = len(spread.names)
     if count < 3:
         raise UserError(f"{', '.join(inputs)}: {count} patterns could be used; unmixing needs 3")
@@ -167,8 +169,8 @@ def summary(model: Model, spread: Spread, found: Found, assessment: Assessment) 
     return {
         "model": model.describe(),
         "patterns": len(spread.names),
-        "left_out": spread.failures,
-        "note": spread.note,
+        "left_out": [*spread.failures, *(f"{path}: {why}" for path, why in spread.left_out)],
+        "notes": spread.notes,
         "elements": spread.elements,
         "wavelength": spread.wavelength,
         "held_out_divergence": found.held_out,

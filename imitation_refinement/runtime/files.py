@@ -56,9 +56,9 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 
 def atomic_write_text(path: str | os.PathLike[str], content: str) -> None:
-    """Writes UTF-8 text; see `atomic_file`."""
+    """Writes UTF-8 text; see `atomic_file`. Bytes of file names that are none are spelt out."""
     with atomic_file(path) as file:
-        file.write(content.encode())
+        file.write(content.encode(errors="backslashreplace"))
 
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -62,8 +62,12 @@ class Entry(NamedTuple):
     line: str
 
 
-def read_manifest(path: str | Path) -> list[Entry]:
+def read_manifest(path: str | Path, troubles: list[str] | None = None) -> list[Entry]:
     """Reads a manifest; the files that it names are not opened.
+
+    Args:
+        path: the table.
+        troubles: takes what is wrong with a line, which is then passed over; None to raise it.
 
     Raises:
         UserError: it cannot be read, has no column `file` or no line, or a field has a value that
@@ -78,11 +82,18 @@ def read_manifest(path: str | Path) -> list[Entry]:
     lines = csv.DictReader(text.splitlines())
     if "file" not in (lines.fieldnames or ()):
         raise UserError(f"{path}: no column `file`; the first line must name the columns")
+    entries = []
     try:
-        entries = [_entry(path.parent, f"{path}:{lines.line_num}", row) for row in lines]
+        for row in lines:
+            try:
+                entries.append(_entry(path.parent, f"{path}:{lines.line_num}", row))
+            except UserError as error:
+                if troubles is None:
+                    raise
+                troubles.append(str(error))
     except csv.Error as error:
         raise UserError(f"{path}:{lines.line_num}: {error}") from error
-    if not entries:
+    if not entries and not troubles:
         raise UserError(f"{path}: names no pattern")
     return entries
 

@@ -357,6 +357,8 @@ def write_refined(
     two_theta = two_theta_from_q(grid_q(grid)[mask], wavelength)
     intensity = np.asarray(pattern, np.float64)[mask] * q_per_radian(two_theta, wavelength)
     intensity *= 100.0 / max(intensity.max(), np.finfo(np.float64).tiny)
-    header = f"refined from {source}; wavelength {wavelength:g} angstrom\ntwo_theta intensity"
+    said = source.encode(errors="backslashreplace").decode()  # names of files may be any bytes
+    header = f"refined from {said}; wavelength {wavelength:g} angstrom\ntwo_theta intensity"
+    table = np.column_stack([two_theta, intensity])
     with atomic_file(path) as file:
-        np.savetxt(file, np.column_stack([two_theta, intensity]), fmt="%.5f", header=header)
+        np.savetxt(file, table, fmt="%.5f", header=header, encoding="utf-8")

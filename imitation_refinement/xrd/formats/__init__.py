@@ -18,6 +18,7 @@ from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST, WAVELENGTHS,
 
 __all__ = ["SUFFIXES", "Record", "read_patterns", "read_records", "read_scan"]
 
+_AXES = {"two_theta": "2 theta (degrees)", "q": "q (1/angstrom)", "d": "d (angstrom)"}
 _AGREE = 3e-3  # relative; K alpha 1 and the mean of the doublet differ by less
 
 
@@ -30,15 +31,23 @@ class Record(NamedTuple):
         reason: why not, one line that names file and place; empty if it can.
         by_design: whether it was never a pattern over 2 theta (a tilt scan, a list of peaks): left
             out rather than failed.
+        format: what the file was recognised as, in words.
+        axis: what the numbers stand over, as the file names it, else in words.
+        seconds: counting time of a point, None where the file does not say it.
     """
 
     name: str
     scan: Scan | None
     reason: str = ""
     by_design: bool = False
+    format: str = ""
+    axis: str = ""
+    seconds: float | None = None
 
 
-def read_records(path: str | Path, wavelength: str | float | None) -> list[Record]:
+def read_records(
+    path: str | Path, wavelength: str | float | None, *, look_only: bool = False
+) -> list[Record]:
     """Reads a file of any known kind; every pattern of it gets its record, in order.
 
     The wavelength that the file states is used; `wavelength` is for files that state none. Both
@@ -48,6 +57,8 @@ def read_records(path: str | Path, wavelength: str | float | None) -> list[Recor
     Args:
         path: the file.
         wavelength: see `parse_wavelength`; None if it is to come from the file.
+        look_only: whether a scan over 2 theta may do without a wavelength, which is then NaN and
+            its source empty.
 
     Returns:
         At least one record; rows of a matrix keep their places.
@@ -59,10 +70,12 @@ def read_records(path: str | Path, wavelength: str | float | None) -> list[Recor
     given = None if wavelength is None else parse_wavelength(wavelength)
     with np.errstate(all="ignore"):  # what overflows is no count; clean_scan finds it
         found = read_bytes(_bytes(path), path.name, str(path))
-        return _checked(found, given, path)
+        return _checked(found, given, path, look_only)
 
 
-def _checked(found: list[Columns], given: float | None, path: Path) -> list[Record]:
+def _checked(
+    found: list[Columns], given: float | None, path: Path, look_only: bool
+) -> list[Record]:
     """Returns the record of each pattern of a file.
 
     Raises:
@@ -76,12 +89,17 @@ def _checked(found: list[Columns], given: float | None, path: Path) -> list[Reco
         name = base_name(path.name) + (f"_{columns.name}" if columns.name else "")
         if columns.left_out:
             reason = f"{source}: {columns.left_out}"
-            records.append(Record(name, None, reason, columns.by_design))
+            records.append(Record(name, None, reason, columns.by_design, columns.format))
             continue
         try:
-            records += _records(columns, given, name, source)
+            pieces = _records(columns, given, name, source, look_only)
         except UserError as error:
-            records.append(Record(name, None, str(error)))
+            pieces = [Record(name, None, str(error))]
+        axis = columns.axis or _AXES[columns.unit]
+        records += [
+            piece._replace(format=columns.format, axis=axis, seconds=columns.seconds)
+            for piece in pieces
+        ]
     return records
 
 
@@ -120,9 +138,14 @@ def read_scan(path: str | Path, wavelength: str | float | None) -> Scan:
     return scans[0]
 
 
-def _records(columns: Columns, given: float | None, name: str, source: str) -> list[Record]:
+def _records(
+    columns: Columns, given: float | None, name: str, source: str, look_only: bool
+) -> list[Record]:
     """Returns the records of one pair of columns: one, or one for each scan in it."""
-    used, origin, notes = _wavelength(columns, given, source)
+    if look_only and given is None and columns.wavelength is None and columns.unit == "two_theta":
+        used, origin, notes = float("nan"), "", list[str]()
+    else:
+        used, origin, notes = _wavelength(columns, given, source)
     notes += columns.notes
     if columns.unit != "two_theta":
         notes.append(f"2 theta computed from {columns.unit}")

@@ -31,6 +31,9 @@ class Columns(NamedTuple):
         notes: what the reader did, in sentences.
         left_out: why this is no pattern to use; empty if it is one.
         by_design: whether what is left out was never a pattern (an error column, a tilt scan).
+        format: what the file was recognised as, in words.
+        axis: name of the axis as the file has it; empty if it names none.
+        seconds: counting time of a point, None where the file does not say it.
     """
 
     x: np.ndarray
@@ -42,6 +45,14 @@ class Columns(NamedTuple):
     notes: tuple[str, ...] = ()
     left_out: str = ""
     by_design: bool = False
+    format: str = ""
+    axis: str = ""
+    seconds: float | None = None
+
+
+def of_format(name: str, patterns: list[Columns]) -> list[Columns]:
+    """Returns patterns with the name of their format, where no reader said it more closely."""
+    return [item._replace(format=item.format or name) for item in patterns]
 
 
 def left_out(name: str, reason: str, *, by_design: bool = False) -> Columns:

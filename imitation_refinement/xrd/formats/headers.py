@@ -74,6 +74,11 @@ _SLIT = re.compile(
     r"(?:divergence|div\.?)[\s_-]*slit.{0,20}?[\s:=,;\"']+(?:automatic|auto\b|variable|prog|v\d)"
     r"|automatic divergence slit|variable divergence slit"
 )
+_COUNTING = re.compile(
+    r"(?:step[\s_]*time|time[\s_]*per[\s_]*step|count(?:ing)?[\s_]*time|exposure[\s_]*(?:time)?)"
+    rf"[\s:=,;\"'(\[]*(?:s|sec)?[\s:=,;\"')\]]*({_NUMBER})[\s_]*([a-z]*)"
+)
+_SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0}
 _PYFAI_UNIT = re.compile(r"units?\s*[:=]\s*(2th_(?:deg|rad)|q_(?:nm|a)\^-1|r_m?m|d\*2_\S+|chi_\w+)")
 _STATES_AXIS = re.compile(
     r"^\W*(?:meas_)?(x[\s_-]*units?|x[\s_-]*axis|x[\s_-]*label|abscissa|unit|axis|scan[\s_]*axis"
@@ -91,6 +96,7 @@ class Header(NamedTuple):
         variable_slit: empty, `automatic`, or `constant` if the irradiated length is stated.
         notes: what had to be decided.
         trouble: why the wavelengths stated cannot be used; empty if they can.
+        seconds: counting time of a point, None if not stated.
     """
 
     wavelength: float | None = None
@@ -99,6 +105,7 @@ class Header(NamedTuple):
     variable_slit: str = ""
     notes: tuple[str, ...] = ()
     trouble: str = ""
+    seconds: float | None = None
 
 
 def read_header(lines: Sequence[str]) -> Header:
@@ -117,6 +124,7 @@ def read_header(lines: Sequence[str]) -> Header:
     slit = "automatic" if any(_SLIT.search(text) for text in texts) else ""
     if slit and any(re.search(r"irradiated[\s_]*length.{0,12}?\d", text) for text in texts):
         slit = "constant"
+    counting = next((said for text in texts if (said := _counting_time(text))), None)
     notes = tuple(dict.fromkeys(note for *_, note in found if note))
     firsts = [value for which, value, _ in found if which == "1"]
     seconds = [value for which, value, _ in found if which == "2"]
@@ -124,16 +132,16 @@ def read_header(lines: Sequence[str]) -> Header:
     for values in (plains, firsts):
         if values and max(values) / min(values) - 1.0 > 2e-3:
             trouble = "states different wavelengths: " + ", ".join(f"{v:g}" for v in values[:4])
-            return Header(None, state, axis, slit, notes, trouble)
+            return Header(None, state, axis, slit, notes, trouble, counting)
     if not firsts and not plains:
         wavelength = _anode(lines, texts)
-        return Header(wavelength, state, axis, slit, notes)
+        return Header(wavelength, state, axis, slit, notes, seconds=counting)
     if firsts:
         wavelength, known = k_alpha(firsts[0], seconds[0] if seconds else 0.0, ratio)
         known = known if state == UNKNOWN else state
         wavelength = firsts[0] if state == STRIPPED else wavelength
-        return Header(wavelength, known, axis, slit, notes)
-    return Header(plains[0], state, axis, slit, notes)
+        return Header(wavelength, known, axis, slit, notes, seconds=counting)
+    return Header(plains[0], state, axis, slit, notes, seconds=counting)
 
 
 def with_header(item: Columns, header: Header, notes: tuple[str, ...], source: str) -> Columns:
@@ -155,6 +163,7 @@ def with_header(item: Columns, header: Header, notes: tuple[str, ...], source: s
         wavelength=header.wavelength,
         k_alpha2=state if header.wavelength or state == STRIPPED else item.k_alpha2,
         notes=said,
+        seconds=item.seconds or header.seconds,
     )
 
 
@@ -269,6 +278,14 @@ def _stated_axis(line: str) -> Axis | None:
     if found[1].startswith("scan"):
         return goniometer_axis(found[2])
     return axis_of(found[2])
+
+
+def _counting_time(text: str) -> float | None:
+    """Returns the counting time of a point that a plain line states, in seconds."""
+    found = _COUNTING.search(text)
+    if not found or found[2] not in _SECONDS:
+        return None
+    return number(found[1]) * _SECONDS[found[2]] or None
 
 
 def number(text: str) -> float:

@@ -110,9 +110,12 @@ def _splits(line: str) -> list[list[str]]:
 def _are_names(fields: list[str]) -> bool:
     if not any(re.search(r"[^\W\d_]|[#°√σθ]", field) for field in fields):
         return False
-    if axis_of(fields[0]) is not None:
+    first = axis_of(fields[0])
+    numbers = [bool(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", field, re.I)) for field in fields]
+    # `step 0.02` is a setting; `2theta 300 350` are patterns at two temperatures.
+    if first is not None and (first.usable or not all(numbers[1:])):
         return True
-    if any(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", field, re.I) for field in fields):
+    if any(numbers):
         return False
     axis = any((found := axis_of(name)) is not None and found.usable for name in fields)
     return axis or any(role_of(name, fields) == grammar.OBSERVED for name in fields[1:])
@@ -160,7 +163,7 @@ def _named(table: np.ndarray, names: list[str], source: str, stated: Axis | None
             counts, undone = _linear(table[there, i], names[i], source)
             found.append(
                 Columns(
-                    x[there], counts, preferred, name=names[i],
+                    x[there], counts, preferred, name=names[i], axis=names[axis_at],
                     notes=(*converted, *undone, *notes),
                 )
             )  # fmt: skip

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, left_out, named, ramp
+from imitation_refinement.xrd.formats.columns import Columns, left_out, named, of_format, ramp
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.layout import over_axis
 from imitation_refinement.xrd.formats.names import axis_of
@@ -39,16 +39,18 @@ def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
     """
     if any(re.match(r"\s*##(TITLE|JCAMP-?DX)", line, re.I) for line in lines[:20]):
         read: Callable[[Sequence[str], str], list[Columns] | None] = _jcamp
+        name = "JCAMP-DX"
     elif any(re.match(r"BANK\s+\d", line) for line in lines[:200]):
-        read = _gsas
+        read, name = _gsas, "GSAS"
     elif any(line.strip().upper() == "SCANDATA" for line in lines[:60]):
-        read = _cpi
+        read, name = _cpi, "Sietronics .cpi"
     elif any(_MDI.fullmatch(line.rstrip()) for line in lines[:5]):
-        read = _mdi
+        read, name = _mdi, "JADE .mdi"
     else:
-        read = _fullprof
+        read, name = _fullprof, "FullProf, counts listed"
     try:
-        return read(lines, source)
+        found = read(lines, source)
+        return None if found is None else of_format(name, found)
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise UserError(f"{source}: damaged or cut short ({reason}); export it again") from error

@@ -14,7 +14,7 @@ from pathlib import PurePath
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.brml import read_brml
-from imitation_refinement.xrd.formats.columns import MAX_BYTES, Columns, left_out
+from imitation_refinement.xrd.formats.columns import MAX_BYTES, Columns, left_out, of_format
 from imitation_refinement.xrd.formats.hdf5 import read_hdf5
 from imitation_refinement.xrd.formats.rasx import read_rasx, unzip
 from imitation_refinement.xrd.formats.raw import read_raw, read_rd
@@ -60,20 +60,20 @@ def read_bytes(data: bytes, name: str, source: str, *, packed: bool = False) -> 
     if not data:
         raise UserError(f"{source}: empty")
     if data.startswith((b"RAW", b"FI")) and b"\0" in data[:4096]:
-        return read_raw(data, source)
+        return of_format("binary .raw", read_raw(data, source))
     if data.startswith((b"V3RD", b"V5RD")):
-        return read_rd(data, source)
+        return of_format("Philips .rd or .sd", read_rd(data, source))
     if data.startswith(b"\x89HDF\r\n\x1a\n") or ending in _HDF5:
-        return read_hdf5(data, source)
+        return of_format("HDF5", read_hdf5(data, source))
     if data.startswith(b"\xd0\xcf\x11\xe0") or ending in (".xls", ".ods"):
-        return read_sheets(data, source)
+        return of_format("spreadsheet", read_sheets(data, source))
     if data.startswith((b"\x1f\x8b", b"\xfd7zXZ\0", b"BZh")):
         return _unpacked(data, name, source, packed)
     if data.startswith(b"PK\3\4") or ending in (".npz", ".rasx", ".brml", ".zip", ".xlsx"):
         return _zipped(data, name, source, packed)
     head = data[:4096].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe \r\n\t")
     if ending == ".xrdml" or (head.startswith(b"<") and b"xrdMeasurement" in head):
-        return read_xrdml(data, source)
+        return of_format("PANalytical .xrdml", read_xrdml(data, source))
     return read_text(data, source)
 
 
@@ -108,14 +108,14 @@ def _zipped(data: bytes, name: str, source: str, packed: bool) -> list[Columns]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError):
         members = []
     if ending == ".rasx" or any(member.endswith("Profile0.txt") for member in members):
-        return read_rasx(data, source)
+        return of_format("Rigaku .rasx", read_rasx(data, source))
     if ending == ".brml" or any("RawData" in member for member in members):
-        return read_brml(data, source)
+        return of_format("Bruker .brml", read_brml(data, source))
     if ending in _SHEETS or "[Content_Types].xml" in members or "content.xml" in members:
         unzip(data, source, "^$")  # checks what it unpacks to
-        return read_sheets(data, source)
+        return of_format("spreadsheet", read_sheets(data, source))
     if ending == ".npz" or any(member.endswith(".npy") for member in members):
-        return read_npz_patterns(data, source)
+        return of_format(".npz", read_npz_patterns(data, source))
     if packed:
         raise UserError(f"{source}: packed twice; unpack it first")
     return _archive(data, source)

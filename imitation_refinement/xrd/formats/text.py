@@ -17,7 +17,7 @@ from collections import Counter
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, decode
+from imitation_refinement.xrd.formats.columns import Columns, decode, of_format
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of
 from imitation_refinement.xrd.formats.listed import read_listed
@@ -53,16 +53,16 @@ def read_text(data: bytes, source: str) -> list[Columns]:
         )
     lines = decode(data, source).splitlines()
     if is_cif(lines):
-        return read_pdcif(lines, source)
+        return of_format("powder CIF", read_pdcif(lines, source))
     for read in (read_vendor_text, read_listed):
         if (found := read(lines, source)) is not None:
             return found
     blocks = _spec_scans(lines)
     if len(blocks) < 2:
-        return read_table(lines, source)
+        return of_format("text, columns", read_table(lines, source))
     found = [item._replace(name=f"{name}_{item.name}" if item.name else name)
              for name, block in blocks for item in read_table(block, source)]  # fmt: skip
-    return found
+    return of_format("SPEC", found)
 
 
 def read_table(lines: list[str], source: str) -> list[Columns]:

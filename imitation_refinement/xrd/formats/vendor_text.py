@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, left_out, named, ramp
+from imitation_refinement.xrd.formats.columns import Columns, left_out, named, of_format, ramp
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.layout import over_axis
 from imitation_refinement.xrd.formats.names import goniometer_axis
@@ -28,13 +28,13 @@ def read_vendor_text(lines: Sequence[str], source: str) -> list[Columns] | None:
     marks = [line.strip().upper() for line in lines[:2000]]
     try:
         if any(mark.startswith("*RAS_INT_START") for mark in marks):
-            found = _ras(lines, source)
+            found = of_format("Rigaku .ras", _ras(lines, source))
         elif any(re.match(r"\*(BEGIN|START\s*=)", mark) for mark in marks):
-            found = _asc(lines, source)
+            found = of_format("Rigaku .asc", _asc(lines, source))
         elif any(_UXD_DATA.match(mark) for mark in marks):
-            found = _uxd(lines, source)
+            found = of_format("Bruker .uxd", _uxd(lines, source))
         elif any(mark.startswith("RAWSCAN") for mark in marks):
-            found = _udf(lines, source)
+            found = of_format("Philips .udf", _udf(lines, source))
         else:
             return None
     except (ValueError, KeyError, OverflowError) as error:

@@ -49,7 +49,12 @@ def read_xrdml(data: bytes, source: str) -> list[Columns]:
                 continue
             if variable:
                 counts, notes = fixed_slit(x, counts), (*notes, SLIT_NOTE)
-            found.append(Columns(x, counts, wavelength=wavelength, k_alpha2=k_alpha2, notes=notes))
+            found.append(
+                Columns(
+                    x, counts, wavelength=wavelength, k_alpha2=k_alpha2, notes=notes,
+                    seconds=_number(scan, "commonCountingTime"),
+                )
+            )  # fmt: skip
     if all(item.left_out for item in found):
         raise UserError(
             f"{source}: {found[0].left_out if found else 'no scan in it'}; export it again"
