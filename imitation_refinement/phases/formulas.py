@@ -1,32 +1,24 @@
-"""Formulas: which elements they name and how many of each.
+"""Formulas as names of phases: which elements they have, and one form for equal compositions.
 
-Belongs here: reading the text of a formula, with parentheses and decimals. No structure is known.
+Belongs here: what makes two formulas the same phase. Reading their text is `xrd.formula`'s.
 """
 
-import re
 from functools import lru_cache, reduce
 from math import gcd
 
-_TOKEN = re.compile(r"([A-Z][a-z]?|\(|\))(\d*\.?\d*)")
+from imitation_refinement.xrd.formula import parsed_formula
+
 _MULTIPLES = range(1, 13)  # by which decimals are tried to be made whole
 _NEAR = 0.02  # what decimals of a refined composition may miss a whole number by
 
 
 @lru_cache(maxsize=1 << 18)
 def amounts(formula: str) -> tuple[tuple[str, float], ...]:
-    """Returns (element, amount) of a formula like Ca3Al2(SiO4)3, by element; D counts as H."""
-    stack: list[dict[str, float]] = [{}]
-    for token, digits in _TOKEN.findall(formula):
-        times = float(digits) if digits not in ("", ".") else 1.0
-        if token == "(":
-            stack.append({})
-            continue
-        group = {"H" if token == "D" else token: 1.0}
-        if token == ")":
-            group = stack.pop() if len(stack) > 1 else {}
-        for element, amount in group.items():
-            stack[-1][element] = stack[-1].get(element, 0.0) + amount * times
-    return tuple(sorted(stack[0].items()))
+    """Returns (element, amount) of a formula like Ca3Al2(SiO4)3, by element; of none nothing."""
+    try:
+        return tuple(sorted(parsed_formula(formula).items()))
+    except ValueError:
+        return ()
 
 
 def elements(formula: str) -> frozenset[str]:
