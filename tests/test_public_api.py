@@ -4,10 +4,12 @@ import sys
 
 import numpy as np
 import pytest
+from program import ROOT
 from tiny_model import LENGTH, patterns, tiny_model
 
 import imitation_refinement
 from imitation_refinement import api
+from imitation_refinement.errors import UserError
 from imitation_refinement.model import find, portable
 from imitation_refinement.model.acceptance import NO_SIGNAL, NOT_RECOGNISED
 from imitation_refinement.xrd.grid import two_theta_from_q
@@ -132,3 +134,17 @@ def test_wrong_input_is_named():
     bad[2, 1] = np.inf
     with pytest.raises(ValueError, match="pattern 2 holds numbers that are not finite"):
         imitation_refinement.refine(bad)
+
+
+def test_phases_are_named_from_python():
+    phases = imitation_refinement.load_phases(
+        str(ROOT / "examples")
+    )  # of the CIF files beside the scans
+    scans = imitation_refinement.read_patterns(ROOT / "examples" / "corundum.xy", wavelength="CuKa")
+    (found,) = imitation_refinement.identify(scans, phases)
+    assert (found.candidates[0].formula, found.candidates[0].space_group_number) == ("Al2O3", 167)
+    (found,) = imitation_refinement.identify(scans[0], phases, elements="-Al")
+    assert "Al" not in "".join(one.formula for one in found.candidates)
+    assert imitation_refinement.identify([], phases) == []
+    with pytest.raises(UserError, match="'Xx' is no element"):
+        imitation_refinement.identify(scans, phases, elements="Xx")
