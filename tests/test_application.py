@@ -35,12 +35,19 @@ def config(tmp_path_factory):
     return raman_config(tmp_path_factory.mktemp("data"))
 
 
+def run_all(config, folder):
+    workdir = WorkDir(folder)
+    try:
+        run_application(config, workdir, "all")
+    finally:
+        workdir.close()
+
+
 @pytest.fixture(scope="module")
 def done(config, tmp_path_factory):
-    workdir = WorkDir(tmp_path_factory.mktemp("raman") / "run")
-    run_application(config, workdir, "all")
-    workdir.close()
-    return workdir.path
+    folder = tmp_path_factory.mktemp("raman") / "run"
+    run_all(config, folder)
+    return folder
 
 
 def test_its_config_is_checked_like_any_other(config):
@@ -70,14 +77,15 @@ def test_it_goes_through_the_whole_pipeline(done, config):
 
 
 def test_stopped_in_each_stage_it_ends_with_the_same_bits(done, config, tmp_path, monkeypatch):
-    stops = iter(["classifier", "judge/other_seed", "refiner/pretrained", "refiner/fold_1"])
+    folds = "refiner/fold_0", "refiner/fold_1"
+    stops = "classifier", "refiner/pretrained", *folds, "judge/other_network", "judge/other_seed"
     monkeypatch.setattr(StopSignal, "requested", lambda self, step: step == 3)
     for stage in stops:
         with pytest.raises(Interrupted, match=f"^{stage}: saved at step 3 of 8"):
-            while True:  # a stage that was stopped before is resumed beyond step 3
-                run_application(config, WorkDir(tmp_path / "run"), "all")
+            # A stage that was stopped before is resumed beyond step 3 and ends.
+            run_all(config, tmp_path / "run")
     monkeypatch.undo()
-    run_application(config, WorkDir(tmp_path / "run"), "all")
+    run_all(config, tmp_path / "run")
     for name, array in read_npz(done / "evaluation" / "arrays.npz").items():
         np.testing.assert_array_equal(
             array, read_npz(tmp_path / "run" / "evaluation" / "arrays.npz")[name], err_msg=name

@@ -298,7 +298,7 @@ def test_refine_writes_results_for_good_scans_and_names_broken_ones(program, cop
     before = contents(copy)
     flags = ["--mode=refine", f"--input={tmp_path}/*.xy", "--wavelength=CuKa", "--output=out"]
     output = program(copy, *flags, fails=3)
-    assert f"left out: {tmp_path / 'broken.xy'}" in output
+    assert f"failed: {tmp_path / 'broken.xy'}" in output
     assert not trained(output)
     # The run as it was, and its model in a file, so that the next time is quick.
     assert contents(copy).items() - before.items() == {("model.npz", contents(copy)["model.npz"])}
