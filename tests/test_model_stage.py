@@ -38,9 +38,9 @@ class FakeTask:
         self.imperfect = ImperfectData(pattern, None, index % 7, index, index % 2)
 
 
-def trained():
+def trained(config):
     """A classifier and two refiners, each with random weights."""
-    classifier, refiner = VGG(7, **TINY), networks.build_refiner(preset("smoke").refiner)
+    classifier, refiner = VGG(7, **TINY), networks.build_refiner(config.refiner)
     x = np.zeros((1, LENGTH, 1), np.float32)
     variables = classifier.init(jax.random.key(0), x, train=False)
     width = jax.eval_shape(partial(classifier.apply, train=False), variables, x).embedding.shape[1]
@@ -51,8 +51,9 @@ def trained():
 
 
 def test_the_model_stage_opens_no_checkpoint(tmp_path, monkeypatch):
-    monkeypatch.setitem(networks.CLASSIFIERS, "densenet_slim", (VGG, TINY))
-    monkeypatch.setitem(networks.REFINERS, "unet_34k", {"features": (4, 4)})
+    # Names of their own: programs are kept by the names of their networks.
+    monkeypatch.setitem(networks.CLASSIFIERS, "classifier_of_stage", (VGG, TINY))
+    monkeypatch.setitem(networks.REFINERS, "refiner_of_stage", {"features": (4, 4)})
 
     def opened(*arguments, **options):
         raise AssertionError("a checkpoint was opened")
@@ -60,7 +61,8 @@ def test_the_model_stage_opens_no_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(Checkpoints, "__init__", opened)
     config = preset("smoke")
     config.data.grid.length = LENGTH
-    run, model = Run(config, WorkDir(tmp_path), FakeTask), trained()
+    config.classifier.network, config.refiner.network = "classifier_of_stage", "refiner_of_stage"
+    run, model = Run(config, WorkDir(tmp_path), FakeTask), trained(config)
     with jax.numpy_dtype_promotion("standard"):
         model_stage(run, model)
     assert run.workdir.stage_done("model")

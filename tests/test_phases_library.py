@@ -186,7 +186,7 @@ def test_a_mineral_without_a_name_is_read_so_from_older_files(tmp_path):
     unnamed = [atoms._replace(mineral="<missing>") for atoms in ALL[:2]]
     save_library(make([*unnamed, SALT]), tmp_path / "old.npz")
     again = load_library(tmp_path / "old.npz")
-    assert again.mineral.tolist() == ["", "", "Halite"] and "<missing>" not in again.cif(0)
+    assert again.mineral.tolist() == ["", "", "Halite"] and "<missing>" not in cif_text(again, 0)
 
 
 def test_written_and_read_again(library, tmp_path):
