@@ -144,6 +144,32 @@ def match_residual(
     return left, match(left, masks, prototypes, posterior, allowed=allowed, best=best)
 
 
+def pooled(first: Match, second: Match) -> Match:
+    """Returns what two looks at the same scans say together: the mean of their probabilities.
+
+    A linear opinion pool (Stone 1961, doi:10.1214/aoms/1177704873). The looks share their counts,
+    so that they are no independent evidence and a product of probabilities would be too sure; and
+    a phase that one of them has lost keeps half of what the other gives it. A prototype that both
+    have stands there twice, each time with half of one look's probability: sums over prototypes
+    are the means of the sums.
+
+    Args:
+        first: of n scans.
+        second: of the same scans with the same prototypes, patterns of another kind.
+    """
+    logs = np.concatenate([first.log_probability, second.log_probability], axis=1) - np.log(2.0)
+    order = np.argsort(-logs, axis=1, kind="stable")
+
+    def column(name: str) -> np.ndarray:
+        values = np.concatenate([getattr(first, name), getattr(second, name)], axis=1)
+        return np.take_along_axis(values, order, axis=1)
+
+    columns = {name: column(name) for name in Match._fields if name != "not_in_library"}
+    columns["log_probability"] = np.take_along_axis(logs, order, axis=1)
+    columns["vote"] = 0.5 * columns["vote"]
+    return Match(**columns, not_in_library=0.5 * (first.not_in_library + second.not_in_library))
+
+
 def residual(
     pattern: np.ndarray, mask: np.ndarray, prototypes: Prototypes, *, entry: int, shift: float
 ) -> np.ndarray:
