@@ -1,6 +1,6 @@
 """Measures what refining does for scans that were counted too short.
 
-    python benchmarks/quick_scans.py --manifest=manifest.csv --output=docs
+    python benchmarks/quick_scans.py --manifest=manifest.csv --output=quick
 
 Takes labelled scans of raw counts as measured and thinned binomially, which is exactly a shorter
 measurement, to a strongest point of 300, 100, 30 and 10 counts. Names the phase of each from the
@@ -47,7 +47,7 @@ _OUTPUT = flags.DEFINE_string("output", None, "Folder of table and plot.", requi
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _MODEL = flags.DEFINE_string("model", None, "Model with the refiner; the shipped one without.")
 _COUNTS = flags.DEFINE_multi_float("counts", [300, 100, 30, 10], "Counts of the strongest point.")
-_DRAWS = flags.DEFINE_integer("draws", 3, "How often each scan is thinned.", lower_bound=1)
+_DRAWS = flags.DEFINE_integer("draws", 2, "How often each scan is thinned.", lower_bound=1)
 _LIMIT = flags.DEFINE_integer("limit", None, "Only so many scans.", lower_bound=5)
 _SEED = flags.DEFINE_integer("seed", 0, "Of thinning and bootstrap.", lower_bound=0)
 
@@ -305,6 +305,8 @@ def plot(levels: Sequence[Level]) -> bytes:
             shares = [100 * level.hits[look][asked].mean() for level in levels]
             panel.plot(counts, shares, marker="o", ms=4, color=_COLORS[look], label=look)
         panel.set(xscale="log", title=asked, xlabel="counts of the strongest point")
+        panel.minorticks_off()
+        panel.set_xticks(counts, [f"{c:g}" for c in counts])
         panel.grid(color="#d9dee5", lw=0.6)
     panels[0].set_ylabel("first answer right (%)")
     panels[0].legend(frameon=False)
