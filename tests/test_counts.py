@@ -1,12 +1,10 @@
 """Shorter measurements made from longer ones: the numbers are those of the binomial law."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.counts import dispersion, halves, thinned
+from imitation_refinement.xrd.counts import dispersion, thinned
 
 POINTS = 40_000
 
@@ -50,19 +48,6 @@ def test_a_measurement_that_is_short_enough_stays_as_it_is(strongest):
 
 def test_empty_detectors_stay_empty():
     assert not thinned(np.zeros(5), 10.0, np.random.default_rng(0)).any()
-    assert not np.any(halves(np.zeros(5), np.random.default_rng(0)))
-
-
-def test_halves_add_up_and_know_nothing_of_each_other():
-    rng = np.random.default_rng(3)
-    counts = rng.poisson(20.0, POINTS).astype(float)
-    one, other = halves(counts, rng)
-    assert np.array_equal(one + other, counts)
-    # Poisson counts split into two independent ones of mean and variance 10.
-    for half in (one, other):
-        assert abs(half.mean() - 10.0) < 5 * np.sqrt(10 / POINTS)
-        assert abs(half.var() - 10.0) < 5 * 10 * np.sqrt(2.1 / POINTS)
-    assert abs(np.corrcoef(one, other)[0, 1]) < 5 / np.sqrt(POINTS)
 
 
 def test_same_draws_give_the_same_counts():
@@ -84,10 +69,10 @@ def test_dispersion_tells_raw_counts_from_smoothed_ones():
 
 
 @pytest.mark.parametrize("value", [2.5, -1.0, np.nan, np.inf])
-@pytest.mark.parametrize("split", [partial(thinned, strongest=1.0), halves])
-def test_what_is_no_count_is_refused_with_its_place(split, value):
+def test_what_is_no_count_is_refused_with_its_place(value):
+    counts = np.array([4.0, 0.0, value, 2.0])
     with pytest.raises(UserError, match=r"^a\.xy: point 2 has .* raw counts"):
-        split(np.array([4.0, 0.0, value, 2.0]), rng=np.random.default_rng(0), source="a.xy")
+        thinned(counts, 1.0, np.random.default_rng(0), source="a.xy")
 
 
 def test_a_measurement_without_photons_cannot_be_asked_for():

@@ -40,27 +40,6 @@ def thinned(
     return rng.binomial(whole, strongest / top).astype(np.float64)
 
 
-def halves(
-    counts: np.ndarray, rng: np.random.Generator, *, source: str = "counts"
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns two independent measurements of half the time, which add up to the one given.
-
-    Args:
-        counts: as measured, whole numbers, `[n]`.
-        rng: draws which photon is whose.
-        source: what to name in errors.
-
-    Returns:
-        float64 `[n]`, whole numbers, twice.
-
-    Raises:
-        UserError: counts are not whole numbers, or negative.
-    """
-    whole = _whole(counts, source)
-    one = rng.binomial(whole, 0.5)
-    return one.astype(np.float64), (whole - one).astype(np.float64)
-
-
 def dispersion(counts: np.ndarray) -> float:
     """Returns the variance of the noise over its mean: 1 for Poisson counts, less if smoothed.
 
