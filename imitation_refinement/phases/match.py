@@ -147,7 +147,7 @@ def match_residual(
 def pooled(first: Match, second: Match) -> Match:
     """Returns what two looks at the same scans say together: the mean of their probabilities.
 
-    A linear opinion pool (M. Stone, Ann. Math. Statist. 32, 1339, 1961). The looks share their counts,
+    A linear opinion pool (M. Stone, Ann. Math. Statist. 32, 1339, 1961). The looks share counts,
     so that they are no independent evidence and a product of probabilities would be too sure; and
     a phase that one of them has lost keeps half of what the other gives it. A prototype that both
     have stands there twice, each time with half of one look's probability: sums over prototypes
