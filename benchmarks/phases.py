@@ -21,6 +21,7 @@ from imitation_refinement.model.acceptance import CONFIDENT
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, answers
 from imitation_refinement.phases.formulas import elements, reduced
+from imitation_refinement.phases.identify import Elements, Phases
 from imitation_refinement.phases.library import Library, load_library
 from imitation_refinement.phases.match import match
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
@@ -46,8 +47,6 @@ class Known(NamedTuple):
         names: of the phase of each: reduced formula and space group; `[n]`.
         whole: the same with the occupancies counted, `[n]`.
         phase: number of each name, int `[n]`.
-        bits: which elements each has, bool `[n, e]`.
-        known: names of the e elements.
     """
 
     library: Library
@@ -55,8 +54,6 @@ class Known(NamedTuple):
     names: np.ndarray
     whole: np.ndarray
     phase: np.ndarray
-    bits: np.ndarray
-    known: tuple[str, ...]
 
 
 class Scans(NamedTuple):
@@ -82,12 +79,7 @@ def known(library: Library) -> Known:
     groups = library.space_group.tolist()
     names = np.array([f"{reduced(f)} {g}" for f, g in zip(formulas, groups, strict=True)])
     wholes = np.array([f"{reduced(f)} {g}" for f, g in zip(whole, groups, strict=True)])
-    of_each = [elements(text) for text in whole]
-    found = tuple(sorted(set().union(*of_each)))
-    bits = np.array([[element in own for element in found] for own in of_each])
-    return Known(
-        library, prototypes, names, wholes, np.unique(names, return_inverse=True)[1], bits, found
-    )
+    return Known(library, prototypes, names, wholes, np.unique(names, return_inverse=True)[1])
 
 
 def placed(manifest: Path) -> Scans:
@@ -133,10 +125,8 @@ def is_right(scans: Scans, have: Known) -> np.ndarray:
 
 def with_elements(scans: Scans, have: Known) -> np.ndarray:
     """Returns which entries have no element that a scan's formula has not, bool `[n, N]`."""
-    rows = []
-    for entry in scans.entries:
-        others = np.array([element not in elements(entry.formula) for element in have.known])
-        rows.append(~(have.bits & others).any(axis=1))
+    phases = Phases(have.library, have.prototypes, load_calibration(_CALIBRATION.value))
+    rows = [phases.allowed(Elements(may=elements(entry.formula))) for entry in scans.entries]
     return np.stack(rows)
 
 

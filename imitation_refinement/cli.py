@@ -140,10 +140,7 @@ def _train(mode: str) -> None:
 
 
 def _use_model(mode: str) -> int:
-    """Does what needs a trained model; nothing is trained here."""
-    from imitation_refinement.model.find import load_model
-    from imitation_refinement.model.portable import save_model
-
+    """Does what needs a trained model, or scans alone; nothing is trained here."""
     for name, modes in _MEANT_FOR.items():
         if mode not in modes and flags.FLAGS[name].value:
             logging.warning("--%s has no effect with --mode=%s", name, mode)
@@ -162,6 +159,9 @@ def _use_model(mode: str) -> int:
         from imitation_refinement.commands.inspect_scans import inspect_scans
 
         return inspect_scans(_INPUT.value, output, _WAVELENGTH.value)
+    from imitation_refinement.model.find import load_model
+    from imitation_refinement.model.portable import save_model
+
     place = _model_place()
     if mode == "save" and place is None:
         raise UserError("--mode=save needs --workdir of a finished run")

@@ -110,7 +110,7 @@ def coarse_choice(
         if allowed is not None:
             score[
                 ~np.broadcast_to(allowed if allowed.ndim == 1 else allowed[part], score.shape)
-            ] = -9.0
+            ] = _NEVER
         found[part] = np.argpartition(-score, count - 1, axis=1)[:, :count]
     return found
 

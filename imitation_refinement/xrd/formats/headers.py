@@ -45,7 +45,6 @@ _QUALIFIERS = {
     "x", "ray", "xray", "incident", "the", "value", "unit", "units", "mono", "nominal",
     "effective", "primary", "neutron", "weighted", *_ANODES,
 }  # fmt: skip
-_SEPARATORS = ":=,;()[]_-~≈#*.|"
 _KEY = re.compile(
     r"(?<![a-z])(?P<wave>wave[\s_-]*length|wavelen|wellenlaenge|wellenlänge|longueur d.?onde|"
     r"longitud de onda|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)(?P<number>[123](?![\d.,]))?"
