@@ -227,8 +227,8 @@ def _read(
     """Reads files one by one and places their patterns on the grid; errors take their place."""
     number, last = 0, None
     for one, record in read_each(files, left):
-        if one is not last:
-            number, last = number + 1, one
+        if one.path is not last:
+            number, last = number + 1, one.path
             progress(number)
         name = names(record.name)
         if record.scan is None:
