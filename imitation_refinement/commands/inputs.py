@@ -68,7 +68,7 @@ def list_inputs(
     the file is named.
 
     Args:
-        names: as given; `@list` stands for the lines of a file.
+        names: as given; `@list` stands for the lines of a file, `stack.parquet[17]` for a row.
         wavelength: for all but those of manifests that state one.
         elements: likewise.
 
@@ -84,8 +84,8 @@ def list_inputs(
             continue
         rows = _manifest(path)
         sure = bool(path.suffix) or str(path) in names
-        for one in rows or [Input(path, sure=sure)]:
-            key = (one.path, one.trouble)
+        for one in rows or [_of_stack(path) or Input(path, sure=sure)]:
+            key = (path, "") if one.rows else (one.path, one.trouble)
             full = one._replace(
                 wavelength=one.wavelength or wavelength, elements=one.elements or elements
             )
@@ -103,6 +103,14 @@ def list_inputs(
         [one for (path, why), one in inputs.items() if why or path not in troubled],
         [one for (path, why), one in left.items() if why or path not in named],
     )
+
+
+def _of_stack(path: Path) -> Input | None:
+    """What `stack.parquet[17]` names; None for other paths."""
+    found = re.fullmatch(r"(.+\.\w+)\[(\d{1,12})\]", path.name)
+    if not found or os.path.lexists(path):
+        return None
+    return Input(path.with_name(found[1]), rows=(int(found[2]), int(found[2]) + 1))
 
 
 def read_each(

@@ -9,7 +9,7 @@ batch of patterns is held.
 import itertools
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from absl import logging
 from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher, Match
 from imitation_refinement.commands.inputs import Input, list_inputs, read_each
-from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in_a_line
+from imitation_refinement.commands.ledger import INTERRUPTED, LeftOut, Notes, exit_status, in_a_line
 from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
@@ -37,7 +37,6 @@ from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 BATCH = 256  # patterns that go through the model together
 PICTURES = 200  # patterns that get a PNG and CIF files; drawing takes longer than all the rest
-_INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it
 _BETWEEN_REPORTS = 10.0  # seconds
 _NOTES = 20  # kinds of notes that are told in the log
 _FULL = 0.99  # share of the grid from which on nothing is said of what is missing
@@ -69,13 +68,14 @@ def refine_scans(
     *,
     phases: Phases | None = None,
     elements: Elements | None = None,
+    pictures: int = PICTURES,
 ) -> int:
     """Refines and classifies measured patterns, names their phases, and writes what was found.
 
     For each pattern the files of `scan_outputs.ENDINGS`, picture and CIF files of the likeliest
-    phases for the first PICTURES; for all, `summary.csv`, `candidates.csv` and `results.json` with
-    one record of each, failed ones too, and `report.html`. An input that cannot be used is named
-    in the log and in these, and the others go on.
+    phases for the first `pictures`; for all, `summary.csv`, `candidates.csv` and `results.json`
+    with one record of each, failed ones too, and `report.html`. An input that cannot be used is
+    named in the log and in these, and the others go on.
 
     Args:
         model: what refines and classifies.
@@ -86,6 +86,7 @@ def refine_scans(
         phases: known structures. With them verdict, crystal system and confidence are theirs;
             without, the model's.
         elements: what is known of the composition of all samples.
+        pictures: how many patterns get a picture; 0 for no file of any pattern alone.
 
     Returns:
         Exit status: 0 if all inputs could be used, 3 if some could, 1 if none could.
@@ -113,9 +114,12 @@ def refine_scans(
         try:
             for batch in _chunks(_read(files, model, left, names, progress), BATCH):
                 for one, result in zip(batch, _each(model, batch, matcher, phases), strict=True):
-                    few = done.total() < PICTURES
+                    few = done.total() < pictures
                     try:
-                        written = _write(output, result, model.grid, draw if few else None, phases)
+                        written = []
+                        if pictures:
+                            drawn = draw if few else None
+                            written = _write(output, result, model.grid, drawn, phases)
                         page.add(result, phases, written)
                     except UserError:  # the disk is full, say: that is everyone's trouble
                         raise
@@ -148,7 +152,7 @@ def refine_scans(
     logging.info("%s; look at %s", counts or "nothing was done", output / "report.html")
     if interrupted:
         logging.warning("stopped after %d patterns; what was finished is written", done.total())
-        return _INTERRUPTED
+        return INTERRUPTED
     return exit_status(done.total() - done["failed"], done["failed"])
 
 
@@ -222,7 +226,11 @@ def duration(seconds: float) -> str:
 
 
 def _read(
-    files: Sequence[Input], model: Model, left: list[LeftOut], names: Names, progress: "_Progress"
+    files: Sequence[Input],
+    model: Model,
+    left: list[LeftOut],
+    names: Names,
+    progress: Callable[[int], None],
 ) -> Iterator[_Read]:
     """Reads files one by one and places their patterns on the grid; errors take their place."""
     number, last = 0, None
@@ -238,6 +246,29 @@ def _read(
             yield _Read(one, name, record.scan, on_grid(record.scan, model.grid))
         except Exception as error:
             yield _Read(one, name, error=in_a_line(one.path, error))
+
+
+def records(
+    files: Sequence[Input],
+    left: list[LeftOut],
+    model: Model,
+    matcher: CifMatcher,
+    phases: Phases | None,
+) -> Iterator[tuple[Input, Refined | Failed]]:
+    """Yields the record of each pattern of some files, in order, and the file it is of.
+
+    Names are unique among these files.
+
+    Args:
+        files: of `list_inputs` or `with_rows`.
+        left: is added to.
+        model: see `refine_scans`.
+        matcher: compares with CIF files.
+        phases: see `refine_scans`.
+    """
+    for batch in _chunks(_read(files, model, left, Names(), lambda _: None), BATCH):
+        for one, result in zip(batch, _each(model, batch, matcher, phases), strict=True):
+            yield one.input, result
 
 
 def _chunks(items: Iterator, size: int) -> Iterator[list]:
