@@ -271,7 +271,8 @@ def page(value: str) -> dict[str, Any]:
         seconds, text = opened(path.as_uri())
         assert f"{count:,} patterns" in text
         return {
-            "merge_seconds": merged, "open_seconds": seconds, "open_empty_page_seconds": empty, "page_kb": path.stat().st_size / 1e3,
+            "merge_seconds": merged, "open_seconds": seconds, "open_empty_page_seconds": empty,
+            "page_kb": path.stat().st_size / 1e3,
             "table_mb": Path(place, "t.parquet").stat().st_size / 1e6, "peak_mb": peak,
         }  # fmt: skip
 
