@@ -199,14 +199,17 @@ def _candidate(one: Named) -> dict[str, Any]:
         "missing": _rounded(one.missing, 3),
         "leftOver": _rounded(one.left_over, 3),
         "shift": _rounded(100.0 * one.shift, 2),
+        "displacement": _rounded(1000.0 * one.displacement, 3),
     }
 
 
-def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict[str, Any]:
+def plot_data(
+    result: Refined, grid: Grid, phases: Phases | None = None, shown: int = _CANDIDATES
+) -> dict[str, Any]:
     """Returns the curves of a pattern, packed: measured and background in counts, the rest in %.
 
     The model's input and the refined pattern are intensities per degree, per cent of the largest
-    refined one.
+    refined one. `shown` candidates are laid over it.
     """
     scan, mask = result.scan, result.placed.mask
     two_theta = two_theta_from_q(grid_q(grid)[mask], scan.wavelength)
@@ -235,8 +238,8 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
         ],
     }
     order = _strongest(result.peaks)
-    shown = result.candidates[:_CANDIDATES]
-    laid = laid_over(result, grid, phases, shown) if phases else []
+    drawn = result.candidates[:shown]
+    laid = laid_over(result, grid, phases, drawn) if phases else []
     plot["candidates"] = [overlay_data(result, grid, one) for one in laid]
     lost = peak_table(result.placed.pattern, result.refined, mask, grid, scan.wavelength)
     plot["removed"] = [
