@@ -32,6 +32,7 @@ def render(secret: str, model: Model, phases: Phases | None) -> str:
     """
     return render_page(
         "live.html.j2",
+        live=True,
         secret=secret,
         model=model.describe(),
         library=phases.describe() if phases else None,

@@ -54,10 +54,12 @@ function chosenBy(line, choose) {
 
 // --- candidate phases -------------------------------------------------------------------------
 
-function candidateName() {
-  const name = phaseName(selected.candidates[chosen]);
+function shortName(one) {
+  const name = phaseName(one);
   return plain(name.length > 30 ? name.slice(0, 29) + "…" : name);
 }
+
+const candidateName = () => shortName(selected.candidates[chosen]);
 
 function candidateCells(one, rank) {
   return [
@@ -138,12 +140,12 @@ function sayAgreement(plot) {
   const list = (angles) => angles.slice(0, 8).map((angle) => angle.toFixed(2) + "°").join(", ") +
     (angles.length > 8 ? " and " + (angles.length - 8) + " more" : "");
   const [unseen, unexplained] = [
-    one.unseen.map((i) => angleOf(q[i], plot.wavelength)), one.unexplained.map((i) => plot.peaks[i][0])];
+    one.unseen.map((i) => angleOf(q[i], plot.wavelength)), notExplained(plot).map((i) => plot.peaks[i][0])];
   element("agreement").textContent = "Drawn: " + phaseName(selected.candidates[chosen]) + ". " +
     (unseen.length ? "Lines that should be seen and are not (✕): 2θ " + list(unseen) + ". "
       : "All its lines that should be seen are there. ") +
-    (unexplained.length ? "Peaks that it does not explain (▽): 2θ " + list(unexplained) + "."
-      : "It explains all peaks.");
+    (unexplained.length ? "Peaks that " + (plot.second ? "neither explains" : "it does not explain") + " (▽): 2θ " + list(unexplained) + "."
+      : (plot.second ? "Both explain all peaks." : "It explains all peaks."));
 }
 
 // --- one pattern ------------------------------------------------------------------------------
@@ -156,7 +158,7 @@ function drawPeaks(row, plot) {
     peak.slice(0, 4).forEach((value, i) =>
       line.append(cell("td", fixed([3, 4, 1, 3][i])(value), "number")));
     line.append(cell("td", peak[4] ? "yes" : "no"));
-    if (one) line.append(cell("td", one.unexplained.includes(number) ? "no" : "yes"));
+    if (one) line.append(cell("td", notExplained(plot).includes(number) ? "no" : "yes"));
     return line;
   }));
   element("morepeaks").textContent = plot.allPeaks > plot.peaks.length

@@ -56,6 +56,12 @@ function onGrid(values, stretches) {
 /** The candidate that is drawn, or null. */
 const overlaid = (plot) => (chosen == null ? null : plot.candidates[chosen] || null);
 
+/** Places of the peaks that neither the candidate nor a second phase beside it explains. */
+function notExplained(plot) {
+  const beside = plot.second ? new Set(plot.second.unexplained) : null;
+  return overlaid(plot).unexplained.filter((i) => !beside || beside.has(i));
+}
+
 function curves(plot) {
   const of = (name) => plot[name] && onGrid(unpack(plot[name]), plot.runs);
   const angles = unpack(plot.angle);
@@ -174,7 +180,7 @@ function markTraces(plot, lines, scale) {
   if (!candidate) return [];
   const [q, intensity] = [decode(candidate.q, Float32Array), unpack(candidate.intensity)];
   const refined = lines.find((curve) => curve.name === "refined");
-  const peaks = candidate.unexplained.map((i) => (2 * Math.PI) / plot.peaks[i][1]);
+  const peaks = notExplained(plot).map((i) => (2 * Math.PI) / plot.peaks[i][1]);
   const tops = peaks.map((place) => heightAt(refined, place)).map((y) => (scale === "sqrt" ? Math.sqrt(y) : y));
   return [
     marks(plot, "line not seen", { symbol: "x-thin", color: AMISS }, "y3",

@@ -281,24 +281,24 @@ function look(pattern) {
 
 // --- questions --------------------------------------------------------------------------------
 
-const waiting = [];
+const queue = [];
 let asking = 0;
 
 function askAgain(some) {
   for (const pattern of some) {
-    if (pattern.read.status !== "read" || lacks(pattern) || waiting.includes(pattern)) continue;
+    if (pattern.read.status !== "read" || lacks(pattern) || queue.includes(pattern)) continue;
     Object.assign(pattern, { row: null, plot: null, error: "", state: "waiting …" });
     drawLine(pattern);
-    waiting.push(pattern);
+    queue.push(pattern);
     count(1, 0);
   }
   next();
 }
 
 function next() {
-  while (asking < AT_ONCE && waiting.length) {
-    const seen = waiting.indexOf(current);
-    const pattern = waiting.splice(Math.max(seen, 0), 1)[0];
+  while (asking < AT_ONCE && queue.length) {
+    const seen = queue.indexOf(current);
+    const pattern = queue.splice(Math.max(seen, 0), 1)[0];
     asking += 1;
     answer(pattern).finally(() => {
       asking -= 1;

@@ -66,13 +66,15 @@ async function layBeside(phase, rank) {
     if (chosen == null) chooseCandidate(0);
     try {
       const laid = await told("overlay", { ...asked(), phase, rank, beside: chosen });
-      plot.second = { ...laid, key, label: plain(phaseName(selected.further[phase - 1][rank])) };
+      plot.second = { ...laid, key, label: shortName(selected.further[phase - 1][rank]) };
     } catch (error) {
       return failed(error);
     }
   }
   if (pattern !== current) return;
   markFurther();
+  sayAgreement(plot);
+  drawPeaks(selected, plot);
   draw();
 }
 
