@@ -32,21 +32,23 @@ OUTPUTS = {
 }  # fmt: skip
 # Which of these modes a flag is for; elsewhere it has no effect.
 _MEANT_FOR = {
-    "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",), "library": ("refine",),
-    "cif": ("refine",), "components": ("unmix",),
+    "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
+    "library": ("refine", "serve"), "cif": ("refine",), "components": ("unmix",),
+    "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
-    (*STAGES, *OUTPUTS),
+    (*STAGES, *OUTPUTS, "serve"),
     "What to do. The first eight train: each runs what it needs and has not been done; `train` is "
     "classifier, judge and refiner. `inspect` tells what the files of --input hold and refines "
     "nothing. The others use a model: `refine` cleans and classifies the patterns of --input, "
     "`benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
     "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file. "
-    "`library` makes a library of phases from structure files.",
+    "`library` makes a library of phases from structure files; `serve` opens a page for a browser, "
+    "into which scans are dropped.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default: runs/<config and preset>."
@@ -81,12 +83,17 @@ _ELEMENTS = flags.DEFINE_string(
 _LIBRARY = flags.DEFINE_multi_string(
     "library",
     [],
-    "refine: libraries of phases to compare with, files of --mode=library or folders of CIF files; "
-    "`shipped` is the one of the package, which is the default; `none` for none.",
+    "refine, serve: libraries of phases to compare with, files of --mode=library or folders of CIF "
+    "files; `shipped` is the one of the package, which is the default; `none` for none.",
 )
 _CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
 _COMPONENTS = flags.DEFINE_integer(
     "components", None, "unmix: how many components; estimated if not given."
+)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "serve: address to listen at.")
+_PORT = flags.DEFINE_integer("port", None, "serve: port to listen at; 0 for any. Default: 8765.")
+_TOKEN = flags.DEFINE_string(
+    "token", None, "serve: what the address must end in; needed with another --host."
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, or `auto` on clusters that JAX knows."
@@ -115,7 +122,7 @@ def main(argv: list[str]) -> int:
         from imitation_refinement.applications import check_config
 
         check_config(_CONFIG.value)
-    if _MODE.value in OUTPUTS:
+    if _MODE.value in (*OUTPUTS, "serve"):
         devices.enable_compilation_cache()
         return _use_model(_MODE.value)
     if _CONFIG.value is None:
@@ -149,6 +156,8 @@ def _use_model(mode: str) -> int:
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
     if mode == "benchmark" and len(_INPUT.value) > 1:
         raise UserError("--input: --mode=benchmark takes one manifest")
+    if mode == "serve":
+        return _serve()
     output = Path(_OUTPUT.value or OUTPUTS[mode]).expanduser()
     if mode == "library":
         from imitation_refinement.phases.build import make_library
@@ -193,6 +202,23 @@ def _use_model(mode: str) -> int:
         save_model(model, output)
     logging.info("written: %s", output)
     return 0
+
+
+def _serve() -> int:
+    """Serves the live page; what can be wrong with the flags is said before anything is loaded."""
+    from imitation_refinement.model.find import load_model
+    from imitation_refinement.serve import run
+
+    token = _TOKEN.value or ""
+    run.check_installed()
+    run.check_host(_HOST.value, token)
+    place, phases = _model_place(), _phases()
+    model = load_model(place)
+    logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
+    options = [f"--model={place}"] if place else []
+    options += [f"--library={name}" for name in _LIBRARY.value]
+    port = run.PORT if _PORT.value is None else _PORT.value
+    return run.serve(model, phases, options, _HOST.value, port, token)
 
 
 def _phases() -> "Phases | None":

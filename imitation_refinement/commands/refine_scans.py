@@ -23,7 +23,7 @@ from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in
 from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
-from imitation_refinement.commands.scan_results import Failed, Names, Refined
+from imitation_refinement.commands.scan_results import Failed, Names, Refined, told_by
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
 from imitation_refinement.model.placed import as_arrays
@@ -95,14 +95,45 @@ def refine_scans(
     """
     if wavelength is not None:
         parse_wavelength(wavelength)
-    matcher = CifMatcher(model.grid, cif)
     files, left = list_inputs(inputs, wavelength, elements)
+    return refine_files(
+        model, files, left, output, wavelength, cif, phases=phases, elements=elements,
+        said=command(),
+    )  # fmt: skip
+
+
+def refine_files(
+    model: Model,
+    files: Sequence[Input],
+    left: list[LeftOut],
+    output: Path,
+    wavelength: str | float | None = None,
+    cif: Path | None = None,
+    *,
+    phases: Phases | None = None,
+    elements: Elements | None = None,
+    said: str,
+) -> int:
+    """Does `refine_scans` for files that are listed already.
+
+    Args:
+        model: see `refine_scans`, as those that are not named here.
+        files: to read, or with their bytes.
+        left: what was left out of them.
+        output: folder.
+        wavelength: that was given for all files, as `cif` and `elements`: to say if it had no use.
+        cif: see there.
+        phases: see there.
+        elements: see `wavelength`.
+        said: the command that does this, for the results.
+    """
+    matcher = CifMatcher(model.grid, cif)
     names, done, progress = Names(), Counter[str](), _Progress(len(files))
     header = {
         "model": model.describe(),
         "library": phases.describe() if phases else None,
         "classes": list(model.class_names),
-        "command": command(),
+        "command": said,
     }
     with writing(output):
         output.mkdir(parents=True, exist_ok=True)
@@ -284,11 +315,11 @@ def _assessed(
             refined = np.zeros_like(refined)
         matches: tuple[Match, ...] = ()
         trouble: tuple[str, ...] = ()
-        if np.any(refined[placed.mask] > 0):
+        # Nothing lies beside a file whose bytes were given.
+        if one.input.data is None and np.any(refined[placed.mask] > 0):
             matches, trouble = matcher(one.input.path, refined, placed.mask, scan.wavelength)
         own = identified[index]
-        told = own.answer if own else None
-        yield Refined(
+        result = Refined(
             name=one.name,
             path=one.input.path,
             scan=scan,
@@ -298,15 +329,15 @@ def _assessed(
             raw_probabilities=answer.raw_probabilities[index],
             probabilities=answer.probabilities[index],
             distances=answer.distances[index],
-            confidence=float(told.systems.max() if told else answer.confidence[index]),
-            verdict=told.verdict if told else str(answer.verdict[index]),
-            reason=placed.signal or (told.reason if told else str(answer.reason[index])),
+            confidence=float(answer.confidence[index]),
+            verdict=str(answer.verdict[index]),
+            reason=placed.signal or str(answer.reason[index]),
             change=float(answer.change[index]),
             peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
-            identified=own,
         )
+        yield told_by(result, own) if own else result
         index += 1
 
 
@@ -322,3 +353,22 @@ def _coverage(mask: np.ndarray) -> tuple[str, ...]:
     if share >= _FULL:
         return ()
     return (f"{share:.0%} of the model's range was measured; nothing is said of the rest",)
+
+
+def refine_one(
+    model: Model, one: Input, name: str, scan: Scan, phases: Phases | None = None
+) -> Refined | Failed:
+    """Returns what `refine_scans` would find out about one pattern; nothing is written.
+
+    Args:
+        model: what refines and classifies.
+        one: its file, with its bytes and what is known of its composition.
+        name: of the pattern.
+        scan: as it was read.
+        phases: see `refine_scans`.
+    """
+    try:
+        read = _Read(one, name, scan, on_grid(scan, model.grid))
+    except Exception as error:
+        return Failed(name, one.path, in_a_line(one.path, error))
+    return _each(model, [read], CifMatcher(model.grid), phases)[0]

@@ -102,6 +102,17 @@ class Refined(NamedTuple):
         return self.identified.candidates if self.identified and self.system else ()
 
 
+def told_by(result: Refined, own: Identified) -> Refined:
+    """Returns a record whose verdict is that of a library of phases."""
+    told = own.answer
+    return result._replace(
+        confidence=float(told.systems.max()),
+        verdict=told.verdict,
+        reason=result.placed.signal or told.reason,
+        identified=own,
+    )
+
+
 class Failed(NamedTuple):
     """An input that could not be used.
 
