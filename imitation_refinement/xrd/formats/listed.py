@@ -81,7 +81,8 @@ def _fullprof(lines: Sequence[str], source: str) -> list[Columns] | None:
                 item = Columns(ramp(start, step, round(count)), counts)
                 return [with_header(item, header, (), source)]
             wide = [len(text.split()) for text in lines[at + 1 : at + 40]]
-            if wide and min(wide[:-1] or wide) >= 5 and len(set(wide[:-1])) <= 1:
+            like_it = len(line.split()) in wide[:1]  # then it is a row among rows
+            if wide and min(wide[:-1] or wide) >= 5 and len(set(wide[:-1])) <= 1 and not like_it:
                 there = sum(len(text.split()) for text in lines[at + 1 :])
                 raise ValueError(f"{round(count)} points announced, {there} there")
     return None
@@ -94,7 +95,10 @@ def _listed_values(lines: Sequence[str], count: int) -> np.ndarray | None:
             if split is None:
                 values = numbers(lines)
             else:
-                fields = [line[i : i + split] for line in lines for i in range(0, len(line), split)]
+                rows = [[line[i : i + split] for i in range(0, len(line), split)] for line in lines]
+                if len({len(row) for row in rows[:-1]}) > 1 or min(map(len, rows[:1])) < 5:
+                    continue
+                fields = [field for row in rows for field in row]
                 values = np.array([field for field in fields if field.strip()], np.float64)
         except ValueError:
             continue
