@@ -130,7 +130,7 @@ def _are_names(fields: list[str], separated: bool) -> bool:
     """Returns whether fields of a line are names of columns; `separated` by more than blanks."""
     if not any(re.search(r"[^\W\d_]|[#°√σθ]", field) for field in fields):
         return False
-    if any(re.search(r"=|:\s|^\{", field) for field in fields):
+    if fields[0].startswith("{"):  # JSON in a comment
         return False
     first = axis_of(fields[0])
     numbers = [bool(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", field, re.I)) for field in fields]
