@@ -147,7 +147,7 @@ def decode(data: bytes, source: str) -> str:
             half = head[start::2]
             if half.count(b"\0") > 0.9 * len(half) and b"\0" not in head[1 - start :: 2]:
                 return data.decode(encoding, errors="replace")
-    data = data.rstrip(b"\0")
+    data = data.rstrip(b"\0") or data
     if b"\0" in data:
         raise UserError(
             f"{source}: a binary file of an unknown kind; export the scan as text with two columns"
