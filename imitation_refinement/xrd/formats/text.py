@@ -100,7 +100,8 @@ def read_table(lines: list[str], source: str) -> list[Columns]:
 
 def _spec_scans(lines: list[str]) -> list[tuple[str, list[str]]]:
     """Returns (name, lines) of each scan of a SPEC file; nothing for other files."""
-    starts = [i for i, line in enumerate(lines) if re.match(r"#S \d+", line)]
+    marked = [i for i, line in enumerate(lines) if line.startswith("#S ")]
+    starts = [i for i in marked if re.match(r"#S \d+", lines[i])]
     return [
         (f"scan{lines[a].split()[1]}", lines[a:b])
         for a, b in itertools.pairwise([*starts, len(lines)])
