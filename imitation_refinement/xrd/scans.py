@@ -36,6 +36,7 @@ _SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of count
 _SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
 _FLOOR = 3.0  # standard deviations; what rises less above background is noise
 _TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
+_NOTHING = np.zeros(0, np.float32)
 
 
 class Scan(NamedTuple):
@@ -74,6 +75,10 @@ class PlacedScan(NamedTuple):
         scale: intensity per unit of q of pattern value 1. Intensity as measured, at an angle, is
             (pattern + background) * scale * `q_per_radian`, but for the noise.
         signal: empty, or why the scan has no peaks that could be recognised.
+        excess: what rises above the background before anything is taken for noise, in units of the
+            pattern, of either sign, float32 `[L]`; zero where nothing was measured.
+        noise: standard deviation of the excess by counting, in units of the pattern, float32
+            `[L]`.
     """
 
     pattern: np.ndarray
@@ -81,6 +86,8 @@ class PlacedScan(NamedTuple):
     background: np.ndarray
     scale: float
     signal: str = ""
+    excess: np.ndarray = _NOTHING
+    noise: np.ndarray = _NOTHING
 
 
 # --- checking --------------------------------------------------------------------------------
@@ -283,6 +290,8 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         (background / scale).astype(np.float32),
         scale,
         signal,
+        (excess / scale * mask).astype(np.float32),
+        (sigma / scale).astype(np.float32),
     )
 
 
