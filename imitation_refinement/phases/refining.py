@@ -44,7 +44,7 @@ class Objective(NamedTuple):
     targeted: bool = True
     recognition: float = 1.0
     regularization: float = 0.0
-    pair: float = 300.0
+    pair: float = 100.0
     scale: float = 20.0
 
 

@@ -79,6 +79,8 @@ class PlacedScan(NamedTuple):
             pattern, of either sign, float32 `[L]`; zero where nothing was measured.
         noise: standard deviation of the excess by counting, in units of the pattern, float32
             `[L]`.
+        strongest: counts of the strongest point on the grid, where they are whole numbers as a
+            detector gives them; infinite where they are not.
     """
 
     pattern: np.ndarray
@@ -88,6 +90,7 @@ class PlacedScan(NamedTuple):
     signal: str = ""
     excess: np.ndarray = _NOTHING
     noise: np.ndarray = _NOTHING
+    strongest: float = np.inf
 
 
 # --- checking --------------------------------------------------------------------------------
@@ -292,6 +295,7 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         signal,
         (excess / scale * mask).astype(np.float32),
         (sigma / scale).astype(np.float32),
+        float(scan.counts[inside].max()) if np.all(scan.counts % 1.0 == 0.0) else np.inf,
     )
 
 
