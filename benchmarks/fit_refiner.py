@@ -122,7 +122,7 @@ def table(pairs: Pairs, after: np.ndarray, phases: Phases, phase: np.ndarray) ->
 
 
 def _difference(own: np.ndarray, raw: np.ndarray, groups: np.ndarray) -> str:
-    found = paired_difference(list(own), list(raw), [groups], seed=_SEED.value)
+    found = paired_difference([own], [raw], [groups], seed=_SEED.value)
     interval = ""
     if found.low is not None and found.high is not None:
         interval = f" ({100 * found.low:+.1f} to {100 * found.high:+.1f})"
@@ -139,6 +139,8 @@ def main(_: list[str]) -> None:
     pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
     run = ConfigDict({"threads": 1, "log_every": 50, "checkpoint_every": 100})
     workdir = WorkDir(_WORKDIR.value)
+    told = {"pairs": _PAIRS.value, "library": phases.library.digest, "seed": _SEED.value}
+    workdir.claim(ConfigDict({"refiner": section, **told}))
     params = train_phase_refiner(
         pairs, phases.prototypes, phase, section, run, workdir, _SEED.value
     )

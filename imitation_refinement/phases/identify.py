@@ -24,7 +24,7 @@ from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library, concatenate, load_library
 from imitation_refinement.phases.match import BEST, Match, match, match_residual, pooled
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
-from imitation_refinement.phases.refiner_file import PhaseRefiner
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
@@ -289,7 +289,8 @@ def load_phases(names: Sequence[str | PathLike[str]], cache_dir: str | PathLike[
     library = libraries[0] if len(libraries) == 1 else concatenate(libraries)
     if not len(library):
         raise UserError(f"--library={', '.join(map(str, names))}: holds no structure")
-    return Phases(library, cached_prototypes(library, cache_dir), load_calibration())
+    prototypes = cached_prototypes(library, cache_dir)
+    return Phases(library, prototypes, load_calibration(), load_refiner())
 
 
 def _library_of(name: str, cache_dir: Path) -> Library:

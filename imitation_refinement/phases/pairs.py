@@ -25,9 +25,10 @@ from imitation_refinement.phases.scores import (
     coarse_choice,
     exact_cosines,
 )
+from imitation_refinement.phases.simulated import Measurement
 from imitation_refinement.runtime.files import atomic_write_npz, read_npz
 from imitation_refinement.xrd.cells import cell_means
-from imitation_refinement.xrd.grid import grid_q, q_from_two_theta
+from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
 from imitation_refinement.xrd.scans import PlacedScan, on_grid, q_per_radian
 
 COUNTS = (6.0, 3000.0)  # expected at the strongest point, without background
@@ -134,15 +135,21 @@ def make_pair(
     placed = on_grid(scan, prototypes.grid)
     if placed.signal:
         raise UserError(f"{scan.name}: {placed.signal}")
-    q = q_from_two_theta(scan.two_theta, scan.wavelength)
-    density = measured.expected / q_per_radian(scan.two_theta, scan.wavelength)
-    truth = cell_means(q, density, grid_q(prototypes.grid)) / placed.scale * placed.mask
+    truth = true_pattern(measured, placed, prototypes.grid)
     own, shift = with_rivals(placed, truth, entry, prototypes)
     half = np.float16
     return Pairs(
         placed.pattern.astype(half), placed.excess.astype(half), placed.noise.astype(half),
         placed.mask, truth.astype(half), own, shift, np.asarray(scan.counts.max(), np.float32),
     )  # fmt: skip
+
+
+def true_pattern(measured: Measurement, placed: PlacedScan, grid: Grid) -> np.ndarray:
+    """Returns the expected peaks of a scan on the grid, in the unit of its pattern, `[L]`."""
+    two_theta, wavelength = measured.scan.two_theta, measured.scan.wavelength
+    density = measured.expected / q_per_radian(two_theta, wavelength)
+    means = cell_means(q_from_two_theta(two_theta, wavelength), density, grid_q(grid))
+    return means / placed.scale * placed.mask
 
 
 def with_rivals(
