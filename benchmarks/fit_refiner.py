@@ -16,8 +16,9 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from imitation_refinement.evaluation.metrics import l1
+from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.paired import paired_difference
+from imitation_refinement.evaluation.peaks import invented_and_lost
 from imitation_refinement.phases.candidates import answers
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
@@ -35,7 +36,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", requi
 _OUTPUT = flags.DEFINE_string("output", None, "Refiner to write; table beside it.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
-_HELD = flags.DEFINE_integer("held", 800, "Scans to choose on.", lower_bound=PART)
+_HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps in the place of the recipe's.", lower_bound=1)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
@@ -118,6 +119,29 @@ def table(pairs: Pairs, after: np.ndarray, phases: Phases, phase: np.ndarray) ->
                 )  # fmt: skip
             cells.append(f"{distance[look][rows].mean():.1f}" if look in distance else "")
             lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def peak_table(pairs: Pairs, after: np.ndarray) -> list[str]:
+    """Returns rows of peaks against those of the truth by counts, in %."""
+    before, truth = (max_normalized(x.astype(np.float32)) for x in (pairs.pattern, pairs.truth))
+    found = invented_and_lost(before, max_normalized(after), truth)
+    lines = [
+        "| counts | missed, raw | refined | spurious, raw | refined | invented | lost |",
+        "|" + " --- |" * 7,
+    ]
+    for low, high in zip(_LEVELS, _LEVELS[1:], strict=False):
+        rows = (pairs.counts >= low) & (pairs.counts < high)
+        total = {name: column[rows].sum() for name, column in found._asdict().items()}
+        shares = [
+            total[above] / max(total[below], 1)
+            for above, below in (
+                ("missed_raw", "truth"), ("missed_refined", "truth"), ("spurious_raw", "raw"),
+                ("spurious_refined", "refined"), ("invented", "refined"), ("lost", "truth"),
+            )
+        ]  # fmt: skip
+        cells = [f"{low} to {high:g}", *(f"{100 * share:.1f}" for share in shares)]
+        lines.append("| " + " | ".join(cells) + " |")
     return lines
 
 

@@ -1,13 +1,19 @@
 """--adapt, and the answer of quick scans from two patterns."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
 import pytest
+from absl import flags
+from absl.testing import flagsaver
+from fake_model import FakeModel
 from made_phases import EXAMPLES, by_cosine
 
+from imitation_refinement import cli
 from imitation_refinement.commands.adapt_refiner import adapted_phases
+from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases import identify
 from imitation_refinement.phases.identify import FEW_COUNTS, load_phases
@@ -71,6 +77,26 @@ def test_the_answer_of_a_quick_scan_is_the_mean_of_what_two_patterns_say(phases)
     assert {one.formula for one in found[1].candidates[:2]} == {"Si", "ZnO"}
     ids = found[1].candidates[0].members
     assert len(ids) == len(set(ids))
+
+
+def test_results_say_which_patterns_the_answer_is_from(phases, refiner, tmp_path):
+    quick = scan("rutile", 200.0)
+    rows = np.column_stack([quick.two_theta, quick.counts])
+    np.savetxt(tmp_path / "quick.xy", rows, fmt="%g")
+    told = dataclasses.replace(phases, refiner=refiner)
+    output = tmp_path / "out"
+    refine_scans(FakeModel(GRID), [str(tmp_path / "quick.xy")], output, "CuKa1", phases=told)
+    (entry,) = json.loads((output / "results.json").read_text())["results"]
+    assert entry["answer_from"] == ["raw", "refined"]
+    assert entry["candidates"][0]["formula"] == "TiO2"
+
+
+def test_adapt_needs_a_library_of_phases():
+    command = ["x", "--mode=refine", f"--input={EXAMPLES / 'rutile.xy'}", "--library=none",
+               "--adapt"]  # fmt: skip
+    with flagsaver.flagsaver(), pytest.raises(UserError, match="--adapt: the refiner"):
+        flags.FLAGS(command)
+        cli.main(command[:1])
 
 
 def test_numbers_that_are_no_counts_have_no_strongest_count():

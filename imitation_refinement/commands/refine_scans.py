@@ -279,17 +279,14 @@ def _assessed(
         if scan is None or placed is None:
             yield Failed(one.name, one.input.path, one.error)
             continue
-        refined, own = answer.refined[index, :, 0], identified[index]
-        change = float(answer.change[index])
-        if own and own.refined is not None and model.grid == GRID:  # by which it was answered
-            refined = own.refined
-            change = float(np.abs(refined - placed.pattern)[placed.mask].mean())
+        refined = answer.refined[index, :, 0]
         if placed.signal:  # a refiner may make something out of nothing
             refined = np.zeros_like(refined)
         matches: tuple[Match, ...] = ()
         trouble: tuple[str, ...] = ()
         if np.any(refined[placed.mask] > 0):
             matches, trouble = matcher(one.input.path, refined, placed.mask, scan.wavelength)
+        own = identified[index]
         told = own.answer if own else None
         yield Refined(
             name=one.name,
@@ -304,7 +301,7 @@ def _assessed(
             confidence=float(told.systems.max() if told else answer.confidence[index]),
             verdict=told.verdict if told else str(answer.verdict[index]),
             reason=placed.signal or (told.reason if told else str(answer.reason[index])),
-            change=change,
+            change=float(answer.change[index]),
             peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
