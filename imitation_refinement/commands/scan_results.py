@@ -303,6 +303,7 @@ def _phases(result: Refined) -> dict[str, Any]:
     answer = result.identified.answer
     return {
         "space_group_number": result.space_group_number,
+        "answer_from": ["raw"] if result.identified.refined is None else ["raw", "refined"],
         "not_in_library": _finite(answer.not_in_library),
         "systems": {n: _finite(p) for n, p in zip(CRYSTAL_SYSTEMS, answer.systems, strict=True)},
         "candidates": [

@@ -22,8 +22,9 @@ from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
 from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library, concatenate, load_library
-from imitation_refinement.phases.match import BEST, Match, match, match_residual
+from imitation_refinement.phases.match import BEST, Match, match, match_residual, pooled
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
@@ -32,6 +33,8 @@ from imitation_refinement.xrd.structures.cif import space_group_symbol
 
 SHOWN = 10  # candidates of each scan that are told
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
+# Counts of the strongest point up to which the answer is taken from the refined pattern too.
+FEW_COUNTS = 500.0
 FURTHER = 2  # phases that are proposed beside the first
 
 
@@ -90,11 +93,14 @@ class Identified(NamedTuple):
         candidates: likeliest first.
         further: for a scan that no one phase explains, the likeliest phases of what the first
             leaves, and of what these two leave; one list each.
+        refined: by which the answer was given beside the pattern as it is, float32 `[L]`; None
+            where that one alone was asked.
     """
 
     answer: Answer
     candidates: tuple[Named, ...]
     further: tuple[tuple[Named, ...], ...] = ()
+    refined: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +111,14 @@ class Phases:
         library: N entries.
         prototypes: of them.
         calibration: what the evidence for them means.
+        refiner: of scans of few counts, whose answer is the mean of what their pattern and the
+            refined one say; None for patterns as they are alone.
     """
 
     library: Library
     prototypes: Prototypes
     calibration: Calibration
+    refiner: PhaseRefiner | None = None
 
     def describe(self) -> str:
         """Returns in a line what the library holds."""
@@ -161,10 +170,37 @@ class Phases:
             best=min(BEST, len(self.library)),
         )  # fmt: skip
         told = self._told(found, signal)
+        few = [row for row, one in enumerate(placed) if signal[row] and one.strongest <= FEW_COUNTS]
+        if self.refiner and few:
+            self._ask_refined(told, few, placed, masks, found, allowed)
         mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
         if mixed:
             self._add_further(told, mixed, patterns, masks, found, allowed)
         return told
+
+    def _ask_refined(
+        self,
+        told: list[Identified],
+        rows: list[int],
+        placed: Sequence[PlacedScan],
+        masks: np.ndarray,
+        found: Match,
+        allowed: np.ndarray | None,
+    ) -> None:
+        """Answers some scans by their pattern and the refined one, in `told` and in `found`."""
+        assert self.refiner
+        refined = self.refiner([placed[row] for row in rows])
+        best = found.entry.shape[1]
+        again = match(
+            refined, masks[rows], self.prototypes, self.calibration.posterior,
+            allowed=None if allowed is None else allowed[rows], best=best,
+        )  # fmt: skip
+        both = pooled(Match(*(column[rows] for column in found)), again)
+        answered = self._told(both, np.ones(len(rows), bool))
+        for row, one, pattern in zip(rows, answered, refined, strict=True):
+            told[row] = one._replace(refined=pattern)
+        for column, pool in zip(found, both, strict=True):
+            column[rows] = pool if pool.ndim == 1 else pool[:, :best]
 
     def _add_further(
         self,
@@ -223,7 +259,7 @@ class Phases:
             CRYSTAL_SYSTEMS[candidate.system],
             library.sources[int(library.source[entry])].name,
             str(library.source_id[entry]),
-            tuple(str(library.source_id[other]) for other in candidate.members),
+            tuple(dict.fromkeys(str(library.source_id[other]) for other in candidate.members)),
             float(found.cosine[place]),
             float(found.explained[place]),
             float(found.missing[place]),
@@ -253,7 +289,8 @@ def load_phases(names: Sequence[str | PathLike[str]], cache_dir: str | PathLike[
     library = libraries[0] if len(libraries) == 1 else concatenate(libraries)
     if not len(library):
         raise UserError(f"--library={', '.join(map(str, names))}: holds no structure")
-    return Phases(library, cached_prototypes(library, cache_dir), load_calibration())
+    prototypes = cached_prototypes(library, cache_dir)
+    return Phases(library, prototypes, load_calibration(), load_refiner())
 
 
 def _library_of(name: str, cache_dir: Path) -> Library:
