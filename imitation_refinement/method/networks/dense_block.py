@@ -1,0 +1,156 @@
+"""A whole dense block as one function with a gradient of its own, for the CPU backend.
+
+Belongs here: the fused form of what `densenet.DenseLayer` and the concatenation between two of them
+do. XLA's CPU backend copies to concatenate and takes the statistics of a feature anew in every
+layer that reads it. Here every feature is written once into one buffer and its statistics are taken
+once; 1x1 convolutions are matrix products; the backward pass computes normalised features again
+instead of keeping them, and sums what all readers of a feature give back before it goes on.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from imitation_refinement.method.networks import convolution
+from imitation_refinement.method.networks.normalization import (
+    Moments,
+    Norm,
+    moments,
+    normalize,
+    normalize_gradient,
+    through_moments,
+)
+
+
+class LayerWeights(NamedTuple):
+    """Parameters of a dense layer: norms, and kernels `[1.., C, I]` and `[k.., I, growth]`."""
+
+    norm1: Norm
+    conv1: jax.Array
+    norm2: Norm
+    conv2: jax.Array
+
+
+class LayerMoments(NamedTuple):
+    """Moments that the two norms of a dense layer use."""
+
+    norm1: Moments
+    norm2: Moments
+
+
+class BlockOutput(NamedTuple):
+    """What a block gives.
+
+    Attributes:
+        features: the input and what every layer adds to it, `[B, *n, C]`.
+        inner: output of the first convolution of the first layer, `[B, *n, I]`.
+        moments: of each feature over the batch; None where running ones are given.
+        layer_moments: what the norms of each layer used; no gradient flows into them.
+    """
+
+    features: jax.Array
+    inner: jax.Array
+    moments: Moments | None
+    layer_moments: tuple[LayerMoments, ...]
+
+
+@jax.custom_vjp
+def dense_block(
+    x: jax.Array, layers: tuple[LayerWeights, ...], running: tuple[LayerMoments, ...] | None
+) -> BlockOutput:
+    """Applies one or more dense layers to x `[B, *n, C0]`, float32 or float64.
+
+    Args:
+        x: input.
+        layers: their parameters, in the dtype of x.
+        running: the moments that each layer uses; None takes those of the batch.
+    """
+    return _forward(x, layers, running)[0]
+
+
+def _forward(x, layers, running):
+    start, growth = x.shape[-1], layers[0].conv2.shape[-1]
+    features = jnp.zeros((*x.shape[:-1], start + growth * len(layers)), x.dtype)
+    features = jax.lax.dynamic_update_slice_in_dim(features, x, 0, -1)
+    known = moments(x) if running is None else None
+    inners, used = [], []
+    for j, layer in enumerate(layers):
+        seen = features[..., : start + growth * j]
+        first = running[j].norm1 if running else known
+        inner = _matmul(normalize(seen, layer.norm1, first), layer.conv1)
+        second = running[j].norm2 if running else moments(inner)
+        hidden = normalize(inner, layer.norm2, second)
+        new = convolution.convolve(hidden, layer.conv2, *_same(layer.conv2))
+        features = jax.lax.dynamic_update_slice_in_dim(features, new, seen.shape[-1], -1)
+        if known is not None:
+            known = jax.tree.map(lambda *parts: jnp.concatenate(parts), known, moments(new))
+        inners.append(inner)
+        used.append(LayerMoments(first, second))
+    output = BlockOutput(features, inners[0], known, tuple(used))
+    return output, (features, tuple(inners), layers, known, tuple(used))
+
+
+def _backward(saved, gradients):
+    features, inners, layers, known, used = saved
+    growth, width = layers[0].conv2.shape[-1], features.shape[-1]
+    into = gradients.features  # of each feature, from the readers that have been passed
+    by = gradients.moments  # likewise of its moments, where they are the batch's
+
+    def arrived(start, end):
+        """The gradient of some features after all their readers."""
+        part = into[..., start:end]
+        if by is None:
+            return part
+        own, given = (Moments(m.mean[start:end], m.var[start:end]) for m in (known, by))
+        return through_moments(part, features[..., start:end], own, given)
+
+    by_layers, by_running = [], []
+    for j in reversed(range(len(layers))):
+        layer, inner, c = layers[j], inners[j], width - growth * (len(layers) - j)
+        seen = features[..., :c]
+        first, second = used[j]
+        shape = layer.conv2.shape, *_same(layer.conv2)
+
+        new = jax.lax.optimization_barrier(arrived(c, c + growth))
+        hidden = normalize(inner, layer.norm2, second)
+        conv2 = convolution.kernel_gradient(hidden, new, *shape)
+        dh = convolution.input_gradient(new, layer.conv2, hidden, *shape[1:])
+        dinner, norm2, by_second = normalize_gradient(dh, inner, layer.norm2, second)
+        if by is not None:
+            dinner = through_moments(dinner, inner, second, by_second)
+        if j == 0:
+            dinner = dinner + gradients.inner
+
+        dinner = jax.lax.optimization_barrier(dinner)
+        hidden = normalize(seen, layer.norm1, first)
+        conv1 = convolution.kernel_gradient(hidden, dinner, layer.conv1.shape, *_same(layer.conv1))
+        dh = _matmul(dinner, layer.conv1.swapaxes(-1, -2))
+        direct, norm1, by_first = normalize_gradient(dh, seen, layer.norm1, first)
+        into = jax.lax.dynamic_update_slice_in_dim(into, into[..., :c] + direct, 0, -1)
+        if by is not None:
+            by = jax.tree.map(_added, by, by_first)
+        by_layers.append(LayerWeights(norm1, conv1, norm2, conv2))
+        by_running.append(LayerMoments(by_first, by_second))
+    dx = arrived(0, width - growth * len(layers))
+    return dx, tuple(by_layers[::-1]), tuple(by_running[::-1]) if by is None else None
+
+
+dense_block.defvjp(_forward, _backward)
+
+
+def _added(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Vector a `[C]` with b `[c]` added to its beginning (`a.at[:c].add` would be a scatter)."""
+    return jnp.concatenate([a[: b.size] + b, a[b.size :]])
+
+
+def _matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """1x1 convolution of x `[B, *n, C]` with kernel `[1.., C, I]`."""
+    c, i = kernel.shape[-2:]
+    return (x.reshape(-1, c) @ kernel.reshape(c, i)).reshape(*x.shape[:-1], i)
+
+
+def _same(kernel: jax.Array) -> tuple[tuple[int, ...], convolution.Pairs]:
+    """Strides and padding of a dense layer's convolution, see `layers.conv`."""
+    sizes = kernel.shape[:-2]
+    return (1,) * len(sizes), tuple(((k - 1) // 2, k // 2) for k in sizes)
