@@ -14,7 +14,7 @@ from imitation_refinement.method.networks import VGG, DenseNet, UNet, layers
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 NETWORKS = {
-    "densenet": (DenseNet(3, blocks=(2, 1), growth=4, stem_features=6, bottleneck=2), (3, 61, 1)),
+    "densenet": (DenseNet(3, blocks=(1, 4), growth=4, stem_features=6, bottleneck=2), (3, 61, 1)),
     "densenet_2d": (
         DenseNet(
             3, blocks=(0, 2), growth=4, stem_features=6, ndim=2, kernel=3, stem_stride=1,

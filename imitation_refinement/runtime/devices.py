@@ -1,9 +1,9 @@
 """Devices and processes: one mesh over everything there is, and how arrays get on and off it.
 
 Belongs here: the mesh, shardings, transfers, `jax.distributed`, the compilation cache, what the
-memory allocator does. The rest of the program never asks how many devices or processes there are: a jitted step is one global
-program, its batch statistics and class means are those of the global batch, and 1 device, 8 devices
-or 2 processes give the same numbers.
+memory allocator does. The rest of the program never asks how many devices or processes there are:
+a jitted step is one global program, its batch statistics and class means are those of the global
+batch, and 1 device, 8 devices or 2 processes give the same numbers.
 """
 
 import ctypes
