@@ -162,6 +162,7 @@ def _train(mode: str) -> None:
     config = _CONFIG.value
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
+    devices.keep_freed_memory()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
     run_application(config, workdir, mode)
