@@ -97,6 +97,29 @@ class Identified(NamedTuple):
     further: tuple[tuple[Named, ...], ...] = ()
 
 
+class Compositions:
+    """Which elements each entry of a library has."""
+
+    def __init__(self, library: Library):
+        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
+        self._has = np.zeros((len(SYMBOLS), len(library)), bool)
+        texts = zip(library.composition, library.formula, strict=True)
+        for row, (composition, formula) in enumerate(texts):
+            own = elements(str(composition) or str(formula))
+            self._has[[number[symbol] for symbol in own if symbol in number], row] = True
+
+    def allowed(self, known: Elements) -> np.ndarray:
+        """Returns which entries agree with what is known of the composition, bool `[N]`."""
+        kept = np.ones(self._has.shape[1], bool)
+        for symbol, has in zip(SYMBOLS, self._has, strict=True):
+            if symbol in known.must:
+                kept &= has
+            outside = known.may is not None and symbol not in known.may | known.must
+            if symbol in known.must_not or outside:
+                kept &= ~has
+        return kept
+
+
 @dataclass(frozen=True, eq=False)
 class Phases:
     """Structures that scans are compared with.
@@ -117,27 +140,12 @@ class Phases:
         return f"{len(self.library):,} structures, {measured:,} of them measured"
 
     @cached_property
-    def _bits(self) -> np.ndarray:
-        """Which elements each entry has, bool `[N, len(SYMBOLS)]`."""
-        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
-        bits = np.zeros((len(self.library), len(SYMBOLS)), bool)
-        texts = zip(self.library.composition, self.library.formula, strict=True)
-        for row, (composition, formula) in enumerate(texts):
-            own = elements(str(composition) or str(formula))
-            bits[row, [number[symbol] for symbol in own if symbol in number]] = True
-        return bits
+    def _compositions(self) -> Compositions:
+        return Compositions(self.library)
 
     def allowed(self, known: Elements) -> np.ndarray:
         """Returns which entries agree with what is known of the composition, bool `[N]`."""
-        kept = np.ones(len(self.library), bool)
-        columns = {symbol: self._bits[:, z] for z, symbol in enumerate(SYMBOLS)}
-        for symbol, has in columns.items():
-            if symbol in known.must:
-                kept &= has
-            outside = known.may is not None and symbol not in known.may | known.must
-            if symbol in known.must_not or outside:
-                kept &= ~has
-        return kept
+        return self._compositions.allowed(known)
 
     def identify(
         self, placed: Sequence[PlacedScan], known: Sequence[Elements | None] | None = None
