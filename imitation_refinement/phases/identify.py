@@ -20,17 +20,27 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.phases.build import make_library
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
+from imitation_refinement.phases.cell_fit import CellFit, fit_cell
 from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library, concatenate, load_library
 from imitation_refinement.phases.match import BEST, Match, match, match_residual
-from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
+from imitation_refinement.phases.prototypes import (
+    GRID,
+    Prototypes,
+    build_prototypes,
+    line_heights,
+    scan_roots,
+)
+from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.scans import PlacedScan
 from imitation_refinement.xrd.structures.cif import space_group_symbol
+from imitation_refinement.xrd.structures.settings import operations
 
 SHOWN = 10  # candidates of each scan that are told
+FITTED = 3  # of these, whose cells are fitted
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
 FURTHER = 2  # phases that are proposed beside the first
 
@@ -63,6 +73,8 @@ class Named(NamedTuple):
         cosine, explained, missing, left_over: see `match.Match`.
         shift: change of the cell's lengths from the library to the scan, a fraction.
         displacement: of the sample over the goniometer's radius.
+        cell: of the sample, fitted in what the crystal system leaves free, for the first few
+            candidates of a scan; None where it was not, or too few lines stand alone.
     """
 
     candidate: Candidate
@@ -80,6 +92,7 @@ class Named(NamedTuple):
     left_over: float
     shift: float
     displacement: float
+    cell: CellFit | None = None
 
 
 class Identified(NamedTuple):
@@ -169,10 +182,30 @@ class Phases:
             best=min(BEST, len(self.library)),
         )  # fmt: skip
         told = self._told(found, signal)
+        roots = scan_roots(patterns, masks, 1)[0]
+        told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
         if mixed:
             self._add_further(told, mixed, patterns, masks, found, allowed)
         return told
+
+    def _with_cells(self, one: Identified, root: np.ndarray) -> Identified:
+        """The same with cells fitted to the scan, for the first few candidates."""
+        library, first = self.library, one.candidates[:FITTED]
+        cells = []
+        for named in first:
+            entry = named.candidate.entry
+            q, amplitude = library.lines(entry)
+            cells.append(
+                fit_cell(
+                    library.cell[entry].astype(np.float64),
+                    operations(int(library.hall[entry]))[:, :, :3],
+                    q, line_heights(q, amplitude), root,
+                    shift=-np.log1p(named.shift), displacement=named.displacement,
+                )
+            )  # fmt: skip
+        fitted = [named._replace(cell=cell) for named, cell in zip(first, cells, strict=True)]
+        return one._replace(candidates=(*fitted, *one.candidates[FITTED:]))
 
     def _add_further(
         self,
