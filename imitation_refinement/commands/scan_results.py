@@ -334,6 +334,7 @@ def candidate_record(rank: int, one: Named) -> dict[str, Any]:
         "left_over": _finite(one.left_over),
         "cell_change": _finite(one.shift),
         "displacement": _finite(one.displacement),
+        "cell": "" if one.cell is None else " ".join(f"{x:.4f}" for x in one.cell.cell),
         "members": " ".join(one.members),
     }
 
