@@ -46,7 +46,7 @@ _QUALIFIERS = {
     "effective", "primary", "neutron", "weighted", *_ANODES,
 }  # fmt: skip
 _KEY = re.compile(
-    r"(?<![a-z])(?:incident|beam|source|used|xray|photon)?(?P<wave>wave[\s_-]*lengths?|wavelen|"
+    r"(?<![a-z])(?:incident|beam|source|used|xray|photon|u)?(?P<wave>wave[\s_-]*lengths?|wavelen|"
     r"wellenlaenge|wellenlänge|longueur d.?onde|longitud de onda|lunghezza d.?onda|"
     r"comprimento de onda|длина волны|波長|波长|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)"
     r"(?P<number>[123](?![\d.,]))?"

@@ -184,7 +184,7 @@ def _named(table: np.ndarray, names: list[str], source: str, stated: Axis | None
         x, converted = over_axis(table[:, axis_at], usable[axis_at], names[axis_at], source)
         there = np.isfinite(x) if len(at) > 1 else np.full(len(x), True)
         for i in chosen:
-            counts, undone = _linear(table[there, i], names[i], source)
+            counts, undone = linear(table[there, i], names[i], source)
             beside = {names[j]: table[there, j] for j in others if j not in chosen}
             counts, scaled = one_scale(counts, beside)
             found.append(
@@ -228,8 +228,12 @@ def _is_a_sample(name: str) -> bool:
     return len(bare) == 1 or len(bare.split()) > 2 or bool(re.search(r"\d", bare))
 
 
-def _linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
-    """Returns intensities on a linear scale, and notes."""
+def linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
+    """Returns intensities on a linear scale, and notes.
+
+    Raises:
+        UserError: the name of the column says that it is a function that is not undone.
+    """
     scale = scale_of(name)
     if not scale:
         return counts, []

@@ -17,7 +17,7 @@ from collections import Counter
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, decode, of_format
+from imitation_refinement.xrd.formats.columns import Columns, decode, left_out, of_format
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of, unknown_names
 from imitation_refinement.xrd.formats.listed import read_listed
@@ -60,10 +60,18 @@ def read_text(data: bytes, source: str) -> list[Columns]:
         if (found := read(lines, source)) is not None:
             return found
     blocks = _spec_scans(lines)
-    if len(blocks) < 2:
+    if not blocks:
         return of_format("text, columns", read_table(lines, source))
-    found = [item._replace(name=f"{name}_{item.name}" if item.name else name)
-             for name, block in blocks for item in read_table(block, source)]  # fmt: skip
+    found = []
+    for name, block in blocks:
+        try:
+            items = read_table(block, source)
+        except UserError as error:
+            if len(blocks) == 1:
+                raise
+            reason = str(error).removeprefix(f"{source}: ")
+            items = [left_out("", reason, by_design=reason.startswith("its axis"))]
+        found += [i._replace(name=f"{name}_{i.name}" if i.name else name) for i in items]
     return of_format("SPEC", found)
 
 
@@ -99,11 +107,23 @@ def read_table(lines: list[str], source: str) -> list[Columns]:
 
 
 def _spec_scans(lines: list[str]) -> list[tuple[str, list[str]]]:
-    """Returns (name, lines) of each scan of a SPEC file; nothing for other files."""
+    """Returns (name, lines) of each scan of a SPEC file; nothing for other files.
+
+    Spectra of a multichannel analyzer (`@A`), which may go on over several lines, are left out, and
+    the name is empty if there is one scan.
+    """
     starts = [i for i, line in enumerate(lines) if re.match(r"#S \d+", line)]
+    if not starts:
+        return []
+    inside, kept = False, []
+    for line in lines:
+        inside = inside or line.startswith("@")
+        kept.append("" if inside else line)
+        inside = inside and line.rstrip().endswith("\\")
+    head, several = kept[: starts[0]], len(starts) > 1
     return [
-        (f"scan{lines[a].split()[1]}", lines[a:b])
-        for a, b in itertools.pairwise([*starts, len(lines)])
+        (f"scan{kept[a].split()[1]}" if several else "", [*head, *kept[a:b]])
+        for a, b in itertools.pairwise([*starts, len(kept)])
     ]
 
 
