@@ -4,7 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scan_case_files import ANGLE, FACE_CENTRED, PEAKS, D, F, P, Q, changed, rows, xy
+from scan_case_files import (
+    ANGLE,
+    FACE_CENTRED,
+    PAN,
+    PEAKS,
+    RAS,
+    UDF,
+    UXD,
+    D,
+    F,
+    O,
+    P,
+    Q,
+    changed,
+    lists,
+    rows,
+    xy,
+)
 from test_scan_cases import check, read
 
 from imitation_refinement.errors import UserError
@@ -160,6 +177,48 @@ def test_names_of_samples_beside_names_of_axes(tmp_path: Path):
     records = read_records(tmp_path / "a.csv", "CuKa")
     assert [record.name for record in records] == [f"a_{name}" for name in names]
     assert role_of("x = 0.2", names) == ""
+
+
+# --- what instruments say ------------------------------------------------------------------------
+
+TRIPLES = rows("{:.4f} {:.0f} 1.0", ANGLE, F)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("*RAS_DATA_START\n" + RAS.format("Theta", TRIPLES), "measured over Theta"),
+        (UXD.replace("COUPLED", "THETA") + "_COUNTS\n" + lists(F, 8, "{:8.0f}"), "over THETA"),
+        ('\'Id: "x" Anode: "Cu" Scantype: "Rocking Curve"\n' + xy(F), "another angle"),
+    ],
+)
+def test_scans_of_theta_alone_are_no_patterns(tmp_path, text, cause):
+    with pytest.raises(UserError, match=cause):
+        read(tmp_path, "a.txt", text, "CuKa")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*WAVE_LENGTH1\t1.54184\n*SCAN_AXIS\t2theta/theta\n*START\t15.0\n" + xy(F),
+        "[Wavelength]\nKa1,1.54184\n2θ(deg),Intensity(cps)\n" + rows("{:.2f},{:.0f}", ANGLE, F),
+        '\'Id: "x" Anode: "Cu" Scantype: "Coupled TwoTheta/Theta"\n' + xy(F),
+        PAN.format("Gonio", "").replace(",", ";").replace(".", ",")
+        + rows("{:.4f};{:.0f}", ANGLE, F).replace(".", ","),
+        ("*RAS_DATA_START\n*FILE_SAMPLE 試料\n" + RAS.format("2θ/θ", TRIPLES)).encode("shift_jis"),
+    ],
+)
+def test_headers_of_instruments(tmp_path, text):
+    (scan,) = read(tmp_path, "a.txt", text)
+    check(scan, FACE_CENTRED)
+    assert scan.wavelength_source == "file"
+
+
+def test_a_second_scan_of_a_udf_is_a_pattern(tmp_path):
+    text = "".join(UDF + lists(values, 8, "{:8.0f}", ",") + "/\n" for values in (F, O))
+    first, second = read(tmp_path, "a.udf", text)
+    np.testing.assert_array_equal(first.counts, F)
+    np.testing.assert_array_equal(second.counts, O)
 
 
 # --- time, monitor, attenuator -------------------------------------------------------------------

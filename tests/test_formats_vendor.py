@@ -202,6 +202,16 @@ def test_a_file_cut_short_is_named(tmp_path, name):
     assert str(tmp_path / name) in str(caught.value)
 
 
+def test_units_of_xrdml(tmp_path):
+    data = samples.xrdml().replace(b"Angstrom", b"nm")
+    for value in (ALPHA1, ALPHA2):
+        data = data.replace(str(value).encode(), str(value / 10).encode())
+    (scan,) = read(tmp_path, "a.xrdml", data)
+    assert scan.wavelength == pytest.approx(MEAN, abs=1e-6)
+    with pytest.raises(UserError, match="2 theta in rad, not in degrees"):
+        read(tmp_path, "b.xrdml", samples.xrdml().replace(b'unit="deg"', b'unit="rad"'))
+
+
 def test_entities_are_refused(tmp_path):
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
     for data in (bomb + samples.xrdml().decode("utf-8-sig").encode(),):

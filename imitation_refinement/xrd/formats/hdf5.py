@@ -136,7 +136,7 @@ def _patterns(group: Any, source: str) -> list[Columns]:
     linear_frames = [linear(frame, said, source) for frame in frames]
     return [
         Columns(
-            x, frame, axis.kind, notes=(*notes, *undone),
+            x, frame, axis.kind, notes=(*notes, *undone), axis=_label(data),
             name=name if len(frames) == 1 else f"{name}_frame{i}",
         )
         for i, (frame, undone) in enumerate(linear_frames)

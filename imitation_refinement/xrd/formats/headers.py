@@ -50,7 +50,7 @@ _KEY = re.compile(
     r"wellenlaenge|wellenlänge|longueur d.?onde|longitud de onda|lunghezza d.?onda|"
     r"comprimento de onda|длина волны|波長|波长|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)"
     r"(?P<number>[123](?![\d.,]))?"
-    r"|(?<![a-z])k[\s_-]*(?:alpha|α|a)[\s_-]*(?P<line>[12])(?![\d.,])"
+    r"|(?<![a-z])k[\s_-]*(?:alpha|α|a)[\s_-]*(?P<line>[12])(?![\d.]|,\d(?!\.))"
     r"|(?<![a-z])(?:incident|beam|source|xray|photon)?(?P<energy>energy|e(?=\s*=))(?![a-z])"
     r"|(?<![a-z])(?P<light>radiation)(?![a-z])"
 )
@@ -83,6 +83,7 @@ _COUNTING = re.compile(
 )
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0}
 _PYFAI_UNIT = re.compile(r"units?\s*[:=]\s*(2th_(?:deg|rad)|q_(?:nm|a)\^-1|r_m?m|d\*2_\S+|chi_\w+)")
+_SCAN_TYPE = re.compile(r"scan[\s_]?type\s*[:=,]\s*(rocking|omega|phi|chi|psi)")
 _STATES_AXIS = re.compile(
     r"^\W*(?:meas_)?(x[\s_-]*units?|x[\s_-]*axis|x[\s_-]*label|abscissa|unit|axis|scan[\s_]*axis"
     r"(?:_x)?)\s*[:=,\t\"]+\s*(.+)$"
@@ -282,6 +283,8 @@ def _anode(lines: Sequence[str], texts: Sequence[str]) -> float | None:
 
 def _stated_axis(line: str) -> Axis | None:
     text = plain(line)
+    if found := _SCAN_TYPE.search(text):
+        return Axis(f"another angle than 2 theta ({found[1]})")
     if found := _PYFAI_UNIT.search(text):
         return axis_of(found[1])
     found = _STATES_AXIS.match(text.lstrip("#!;*_ "))

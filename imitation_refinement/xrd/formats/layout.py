@@ -25,6 +25,9 @@ _UNITS = re.compile(
 )
 
 
+_KEY = re.compile(r"\*[A-Z]+_[A-Z_\d]+\s")  # `*SCAN_AXIS`, a setting of an instrument
+
+
 def patterns_of(
     table: np.ndarray,
     names: Sequence[str],
@@ -88,7 +91,7 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
     units: list[str] = []
     for line in reversed(lines[-8:]):
         bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip(" \t\r,;").replace("\0", "")
-        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare)
+        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare) or _KEY.match(line.strip())
         for fields, separated in _splits(bare):
             if len(fields) != width or not any(fields):
                 continue

@@ -147,7 +147,8 @@ def goniometer_axis(name: str) -> Axis:
     text = plain(name)
     if not text or _GONIOMETER.search(text) or _TWO_THETA.search(text):
         return Axis("two_theta")
-    return axis_of(name) or Axis(f"{name.strip()!r}")
+    axis = axis_of(name) or Axis(f"{name.strip()!r}")
+    return Axis("theta alone, as in a tilt scan") if axis.scale == 2.0 else axis
 
 
 # --- columns of intensity --------------------------------------------------------------------
