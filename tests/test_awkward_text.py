@@ -160,6 +160,15 @@ def test_a_word_for_no_number_is_a_point_without_a_count(tmp_path, word):
     assert not np.any((scan.two_theta > 39.99) & (scan.two_theta < 42.01))
 
 
+def test_remarks_after_a_row_do_not_cost_the_row(tmp_path):
+    for form in ("{:.3f}\t{:.0f}", "{:.3f},{:.0f}", "{:.3f};{:.0f}"):
+        lines = rows(form, ANGLE, F).splitlines()
+        lines[300] += f"{form[6]}peak 3!"
+        (scan,) = read(tmp_path, "a.txt", "\n".join(lines), "CuKa")
+        np.testing.assert_array_equal(scan.counts, F)
+        assert scan.notes == ("words after the numbers of 1 lines left out",)
+
+
 def test_radians_without_a_word_are_asked_for(tmp_path):
     from imitation_refinement.xrd.grid import Grid
     from imitation_refinement.xrd.scans import on_grid

@@ -174,6 +174,12 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
         return np.zeros((0, 2)), [], []
     width = widths.most_common(1)[0][0]
     first = next(at for at, values in fields.items() if len(values) == width)
+    remarked = {
+        at: leading
+        for at, values in fields.items()
+        if not values and at > first and (leading := _before_words(lines[at - 1], width))
+    }
+    fields |= remarked
     longer = [at for at, values in fields.items() if at > first and len(values) > width]
     if longer and sum(widths.values()) >= MIN_POINTS:
         comma = "," in lines[longer[0] - 1] and not re.search(r"[;\t]", lines[longer[0] - 1])
@@ -197,6 +203,8 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
             f" {skipped[0]}); export the scan as text with two columns"
         )
     notes = []
+    if remarked:
+        notes.append(f"words after the numbers of {len(remarked)} lines left out")
     if skipped:
         notes.append(f"{len(skipped)} unreadable lines skipped (first: line {skipped[0]})")
     text = [fields[at] + [""] * (width - len(fields[at])) for at in rows]
@@ -259,6 +267,16 @@ def _fields(line: str) -> list[str]:
 def _closed_up(text: str) -> str:
     """Returns a number without the blanks between its thousands."""
     return text.replace(" ", "") if re.fullmatch(r"[-+]?\d{1,3}( \d{3})+([.,]\d+)?", text) else text
+
+
+def _before_words(line: str, width: int) -> list[str]:
+    """Returns the numbers of a row that words follow, such as a remark; empty if it is not so."""
+    parts = re.split(r"[;,\t]|\s+", line.strip())
+    parts = [part for part in parts if part]
+    at = next((i for i, part in enumerate(parts) if not _is_number(part)), len(parts))
+    if at != width or at == len(parts) or re.match(r"[-+.\d(]", parts[at]):
+        return []
+    return _fields(line[: line.index(parts[at])])
 
 
 def _unquoted(text: str) -> str:
