@@ -134,7 +134,7 @@ def glued(form: str, values) -> str:
     [
         (glued("{:8.3f}{:8.0f}", 1e5 * F), "begins like a row"),  # noqa: E501
         (glued("{:7.3f}{:7.0f}", 1e3 * F), "begins like a row"),  # noqa: E501
-        (rows("{:.3f} {:.0f}", ANGLE, F).replace("28.550 1", "28.550 1x 1"), r"line 272 \('28.550 1x"),  # noqa: E501
+        (rows("{:.3f} {:.0f}", ANGLE, F).replace("28.550 1", "28.550 1x 1").replace("28.600 1", "28.600 1x 1").replace("28.500 1", "28.500 1x 1"), r"line 271 \('28.500 1x"),  # noqa: E501
         ("Field (Oe),Moment (emu)\n" + rows("{:.3f},{:.0f}", ANGLE, F), "first column is called 'Field"),  # noqa: E501
         ("Wavelength (nm),Abs\n" + rows("{:.3f},{:.0f}", ANGLE, F), "spectrum of absorption|a wavelength"),  # noqa: E501
         ("cm-1,%T\n" + rows("{:.3f},{:.0f}", ANGLE, F), "spectrum of absorption|wavenumber"),

@@ -27,6 +27,7 @@ from imitation_refinement.xrd.scans import MIN_POINTS
 
 MAX_LINES = 3_000_000  # a scan has some 10,000
 _MAX_SKIPPED = 0.1  # share of the lines after the first data line that may be unreadable
+_GARBLED = 2  # lines that may be
 _COMMENT = "#!%*;'\"/"
 _HEADER_LINES = 2000  # a header is not longer
 _FOOT_LINES = 30  # likewise what follows the data
@@ -218,22 +219,26 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
 def _check_skipped(
     lines: list[str], fields: dict[int, list[str]], rows: list[int], source: str
 ) -> None:
-    """Raises UserError if a line between rows is a row that could not be read: `29.1;1 234`.
+    """Raises UserError if lines between rows are rows that could not be read: `29.1;1 234`.
 
-    A number that stands for itself, or before a word such as `---`, is a point without a count.
+    They are often those of the highest counts. A number that stands for itself, or before a word
+    such as `---`, is a point without a count; one or two garbled lines are an accident.
     """
     known, first, last = set(rows), rows[0], rows[-1]
+    lost = []
     for at in fields:
         text = lines[at - 1].strip()
         parts = re.split(r"[\s,;]+", text.strip(" ,;"))
         if at in known or not first < at < last or not _is_number(parts[0]):
             continue
-        digits = any(re.match(r"[-+]?[\d.]*\d(?!.*#)", part) for part in parts[1:])
-        if digits or (len(parts) == 1 and len(text) >= len(lines[first - 1].strip())):
-            raise UserError(
-                f"{source}: line {at} ({text[:40]!r}) begins like a row and cannot be read as one;"
-                " write plain numbers, separated, without thousands"
-            )
+        touching = len(parts) == 1 and len(text) >= len(lines[first - 1].strip())
+        if touching or any(re.match(r"[-+]?[\d.]*\d(?!.*#)", part) for part in parts[1:]):
+            lost += [at] * (_GARBLED + 1 if touching else 1)
+    if len(lost) > _GARBLED:
+        raise UserError(
+            f"{source}: line {lost[0]} ({lines[lost[0] - 1].strip()[:40]!r}) begins like a row and"
+            " cannot be read as one; write plain numbers, separated, without thousands"
+        )
 
 
 def _fields(line: str) -> list[str]:
