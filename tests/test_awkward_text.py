@@ -77,12 +77,29 @@ def test_functions_of_the_intensity(name, scale):
         ("Ka2-stripped data, Mo radiation 0.70930 A", 0.7093),
         ("Wavelengths: 1.5406, 1.5444", (1.5406 + 0.5 * 1.5444) / 1.5),
         ("lambda 1.5406 1.5444 0.5", (1.5406 + 0.5 * 1.5444) / 1.5),
+        ("Wavelength 1.5406 Å (Kα1), 1.5444 Å (Kα2)", (1.5406 + 0.5 * 1.5444) / 1.5),
+        ("CuKα₁ radiation", 1.54056), ("Cu Kα1/α2", 1.54184), ("Source: Cu K alpha 1.54 A", 1.54184),
         ("sinθ/λ (1/Å)", None), ("wavelength -1", None), ("radiation damage after 30 s", None),
         ("radiation 1.5", None),
     ],
 )  # fmt: skip
 def test_wavelengths_as_they_are_written(line, wavelength):
     assert read_header([line]).wavelength == pytest.approx(wavelength)
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [("Kalpha2 stripped: No", "unknown"), ("K-alpha2 not stripped", "unknown"),
+     ("Ka2 stripped = false", "unknown"), ("Ka2 stripping: yes", "stripped"),
+     ("K-Alpha2 stripped: Yes", "stripped"), ("Ka2 was removed", "stripped")],
+)  # fmt: skip
+def test_whether_k_alpha_2_is_stripped(line, state):
+    assert read_header([line]).k_alpha2 == state
+
+
+def test_neutrons_are_noted(tmp_path):
+    (scan,) = read(tmp_path, "a.xy", xy(F, "# neutrons, lambda=1.54184 A\n"))
+    assert scan.notes == ("neutrons: intensities are not those of X-rays",)
 
 
 @pytest.mark.parametrize(
