@@ -78,7 +78,7 @@ def test_functions_of_the_intensity(name, scale):
         ("Wavelengths: 1.5406, 1.5444", (1.5406 + 0.5 * 1.5444) / 1.5),
         ("lambda 1.5406 1.5444 0.5", (1.5406 + 0.5 * 1.5444) / 1.5),
         ("Wavelength 1.5406 Å (Kα1), 1.5444 Å (Kα2)", (1.5406 + 0.5 * 1.5444) / 1.5),
-        ("CuKα₁ radiation", 1.54056), ("Cu Kα1/α2", 1.54184), ("Source: Cu K alpha 1.54 A", 1.54184),
+        ("CuKα₁ radiation", 1.54056), ("Cu Kα1/α2", 1.54184), ("Cu K alpha 1.54 A", 1.54184),
         ("sinθ/λ (1/Å)", None), ("wavelength -1", None), ("radiation damage after 30 s", None),
         ("radiation 1.5", None),
     ],
@@ -139,6 +139,45 @@ def test_other_encodings(tmp_path, encoding):
     (scan,) = read(tmp_path, "a.txt", text.encode(encoding), "CuKa")
     check(scan, FACE_CENTRED)
     (scan,) = read(tmp_path, "b.txt", xy(F).encode() + bytes(512), "CuKa")  # a crashed computer
+    check(scan, FACE_CENTRED)
+
+
+IN_Q = rows("{:.6f} {:.2f} {:.2f}", 10 * Q, F, np.sqrt(F))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# Columns: q (nm^-1), intensity, error", "# labels = [q_nm^-1, I, dI]",
+        "# Column 1: q (1/nm)\n# Column 2: I\n# Column 3: sigma", "# format: q(1/nm) I dI",
+        "# col 1 = Q [nm-1]\n# col 2 = I", "# X: q(1/nm)\n# Y: Intensity",
+        "# 1st column: momentum transfer (1/nm); 2nd column: intensity",
+        "# field names: q,I,e\n# field units: 1/nm,cts,cts", "'q (nm-1)' 'I' 'e'",
+        "# abscissa: scattering vector, nm-1", "# x label = q / nm^-1",
+    ],
+)  # fmt: skip
+def test_names_of_columns_in_prose(tmp_path, head):
+    (scan,) = read(tmp_path, "a.dat", head + "\n" + IN_Q, "CuKa")
+    check(scan, FACE_CENTRED)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# axis q nm^-1", "q(1/nm)=x, I=y", "# data: q [nm^-1] vs intensity",
+        "# Q-values in inverse nm", "Data in d-spacing (A)", "# angular unit: radians",
+        "# Intensity is log10", "# Y scale: log10", "x-axis is theta", "# measured by TOF",
+    ],
+)  # fmt: skip
+def test_prose_on_another_axis_that_names_no_column_is_refused(tmp_path, head):
+    with pytest.raises(UserError, match=r"line 1 \(.*speaks of another (axis|scale)"):
+        read(tmp_path, "a.dat", head + "\n" + xy(F), "CuKa")
+    (scan,) = read(
+        tmp_path,
+        "b.dat",
+        head + "\n2theta, log10(I)\n" + rows("{:.3f}, {:.5f}", ANGLE, np.log10(F)),
+        "CuKa",
+    )  # noqa: E501
     check(scan, FACE_CENTRED)
 
 

@@ -25,6 +25,23 @@ _UNITS = re.compile(
 )
 
 
+_LIST = re.compile(
+    r"(columns?|col|labels?|fields?|names|field names|headers?|format|data|(field )?units)"
+    r"\s*[:=]\s*[\[(]?(?=.*\S)", re.I
+)  # fmt: skip
+_NUMBERED = re.compile(
+    r"(?:(?:\bcol(?:umn)?|\bfield)[\s_]*(\d)|(\d)(?:st|nd|rd|th)\s+column|^[\s#!%;*/]*([xy]))"
+    r"\s*[:=]\s*([^;]+)", re.I
+)  # fmt: skip
+_OTHER_AXIS = re.compile(
+    r"(?<![a-z\d])1/(nm|a|angstrom)(?![a-z])|(?<![a-z])(nm|a|angstrom)\s?(\^|\*\*)?\s?-1(?!\d)|"
+    r"inverse (nm|nano|ang)|(?<![a-z])d[\s_-]?spacings?(?![a-z])|radians|(?<![a-z])tof(?![a-z])|"
+    r"time[\s_-]of[\s_-]flight|momentum transfer|scattering vector|axis is theta"
+)
+_OTHER_SCALE = re.compile(
+    r"(?:intensit\w*|counts|(?<![a-z])y)[\s_-]+(?:axis|scale|values?|is|are|in|[:=\s])*"
+    r"[\s:=]*(?:log10|log|ln)(?![a-z])"
+)
 _KEY = re.compile(r"\*[A-Z]+_[A-Z_\d]+\s")  # `*SCAN_AXIS`, a setting of an instrument
 
 
@@ -88,9 +105,12 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
         lines, counted = [*lines, ""], re.fullmatch("intensity", lines[2].strip(), re.I)
     if counted and width == 2 and axis_of(lines[-3]) is not None:
         return [lines[-3].strip(), lines[-2].strip()]
+    if one_by_one := _numbered_names(lines, width):
+        return one_by_one
     units: list[str] = []
     for line in reversed(lines[-8:]):
         bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip(" \t\r,;").replace("\0", "")
+        bare = _LIST.sub("", bare).rstrip("])") if _LIST.match(bare) else bare
         states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare) or _KEY.match(line.strip())
         for fields, separated in _splits(bare):
             if len(fields) != width or not any(fields):
@@ -103,6 +123,36 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
                     return [f"{a} [{b.strip(' []()')}]" for a, b in zip(fields, units, strict=True)]
                 return fields
     return units if units and axis_of(units[0]) is not None else []
+
+
+def _numbered_names(lines: Sequence[str], width: int) -> list[str]:
+    """Returns names that are told one by one: `Column 1: q (1/nm)`, `1st column: q`, `X: q`."""
+    found: dict[int, str] = {}
+    for line in lines:
+        for item in _NUMBERED.finditer(line):
+            at = int(item[1] or item[2]) if item[1] or item[2] else "xy".index(item[3].lower()) + 1
+            found.setdefault(at, item[4].strip(" ,;"))
+    return [found.get(i, "") for i in range(1, width + 1)] if found.get(1) and found.get(2) else []
+
+
+def check_mentions(head: Sequence[str], names: Sequence[str], source: str) -> None:
+    """Raises UserError if prose speaks of another axis or scale and nothing says of which column.
+
+    Args:
+        head: the lines before the first row.
+        names: of the columns that were found, empty if none.
+        source: what to name in errors.
+    """
+    for number, line in enumerate(head, start=1):
+        text = plain(line)
+        axis = not names and _OTHER_AXIS.search(text)
+        scale = not any(map(scale_of, names)) and _OTHER_SCALE.search(text)
+        if axis or scale:
+            raise UserError(
+                f"{source}: line {number} ({line.strip()[:50]!r}) speaks of another"
+                f" {'axis' if axis else 'scale'} and no name of a column says so; name the columns"
+                " before the first row, such as `q (1/nm), intensity` or `2theta, log10(I)`"
+            )
 
 
 def unknown_names(head: Sequence[str], row: str) -> list[str]:
@@ -124,9 +174,9 @@ def _splits(line: str) -> list[tuple[list[str], bool]]:
         (next(csv.reader([line], skipinitialspace=True)), True),
     ]
     ways += [(re.split(pattern, line), True) for pattern in (r"\s*\|\s*", r"\s{2,}")]
-    ways += [(re.split(r"\s+", line), False)]
+    ways += [(re.findall(r"'([^']*)'", line), True), (re.split(r"\s+", line), False)]
     ways += [(re.findall(r"[^\s\[(]+(?:\s*[\[(][^\])]*[\])])?", line), False)]
-    return [([field.strip().strip("\"'").strip() for field in way], sure) for way, sure in ways]
+    return [([field.strip().strip("\"'<>").strip() for field in way], sure) for way, sure in ways]
 
 
 def _are_names(fields: list[str], separated: bool) -> bool:

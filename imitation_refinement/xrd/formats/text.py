@@ -19,7 +19,13 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.columns import Columns, decode, left_out, of_format
 from imitation_refinement.xrd.formats.headers import read_header, with_header
-from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of, unknown_names
+from imitation_refinement.xrd.formats.layout import (
+    MATRIX,
+    check_mentions,
+    find_names,
+    patterns_of,
+    unknown_names,
+)
 from imitation_refinement.xrd.formats.listed import read_listed
 from imitation_refinement.xrd.formats.pdcif import is_cif, read_pdcif
 from imitation_refinement.xrd.formats.vendor_text import read_vendor_text
@@ -103,6 +109,8 @@ def read_table(lines: list[str], source: str) -> list[Columns]:
             )
     foot = [line for line in lines[-_FOOT_LINES:] if not _fields(line)]
     header = read_header([*head[:_HEADER_LINES], *foot])
+    if header.axis is None or names:
+        check_mentions(head[-_HEADER_LINES:], names, source)
     found = patterns_of(table, names, source, header.axis, labels)
     return [with_header(item, header, tuple(notes), source) for item in found]
 
