@@ -303,17 +303,19 @@ def test_one_bad_pattern_leaves_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.raw", samples.bruker4()),
-        ("a.raw", samples.bruker3()),
-        ("a.xrdml", samples.xrdml()),
+        ("a.raw", samples.bruker4(2)),
+        ("a.raw", samples.bruker3(2)),
+        ("a.xrdml", samples.xrdml(scans=2)),
     ],
 )
-def test_geddes_reads_the_same(tmp_path, name, data):
+def test_geddes_reads_every_range_the_same(tmp_path, name, data):
     geddes = pytest.importorskip("geddes")
-    (scan,) = read(tmp_path, name, data)
-    other = geddes.read(str(tmp_path / name))
-    np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
+    scans = read(tmp_path, name, data)
+    assert len(scans) == 2
+    for index, scan in enumerate(scans):
+        other = geddes.read(str(tmp_path / name), index=index)
+        np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
 
 
 def test_gsas_files_are_read_with_geddes(tmp_path):
