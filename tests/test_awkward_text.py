@@ -216,6 +216,20 @@ def test_a_word_for_no_number_is_a_point_without_a_count(tmp_path, word):
     assert not np.any((scan.two_theta > 39.99) & (scan.two_theta < 42.01))
 
 
+def test_errors_before_the_counts_are_told_by_their_values(tmp_path):
+    text = rows("{:.3f} {:.3f} {:.0f}", ANGLE, np.sqrt(F), F)
+    (scan,) = read(tmp_path, "a.xye", text, "CuKa")
+    np.testing.assert_array_equal(scan.counts, F)
+    assert "the second column has the errors of the third" in scan.notes
+    high = F + 1e4  # little noise
+    for counts in (F, high):
+        for third in (np.sqrt(counts), counts + 60, O, 0 * F, np.full(len(F), 3e4), 3e4 + O):
+            text = rows("{:.3f} {:.0f} {:.3f}", ANGLE, counts, third)
+            (scan,) = read(tmp_path, "b.xye", text, "CuKa")
+            np.testing.assert_array_equal(scan.counts, counts)
+            assert scan.notes == ("1 further columns ignored",)
+
+
 def test_remarks_after_a_row_do_not_cost_the_row(tmp_path):
     for form in ("{:.3f}\t{:.0f}", "{:.3f},{:.0f}", "{:.3f};{:.0f}"):
         lines = rows(form, ANGLE, F).splitlines()

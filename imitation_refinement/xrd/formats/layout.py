@@ -14,7 +14,7 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import names as grammar
 from imitation_refinement.xrd.formats.columns import Columns
-from imitation_refinement.xrd.formats.factors import one_scale
+from imitation_refinement.xrd.formats.factors import are_errors, one_scale
 from imitation_refinement.xrd.formats.names import Axis, axis_of, plain, role_of, scale_of
 
 MATRIX = 20  # columns; a table with so many is a matrix of patterns
@@ -358,8 +358,10 @@ def _unnamed(
             for item in pairs
             if (there := np.isfinite(item.x)).any()
         ]
-    item = _one(table[:, first], table[:, first + 1], "", axis, source)
-    notes = list(item.notes)
+    beside = [table[:, first + i] for i in (1, 2)] if width == first + 3 else []
+    swapped = bool(beside) and are_errors(*beside)
+    item = _one(table[:, first], table[:, first + 1 + swapped], "", axis, source)
+    notes = [*item.notes, *["the second column has the errors of the third"] * swapped]
     if first:
         notes.append("the first column counts the rows: ignored")
     if width - first > 2:
