@@ -34,6 +34,7 @@ OUTPUTS = {
 _MEANT_FOR = {
     "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
     "library": ("refine", "serve"), "cif": ("refine",), "components": ("unmix",),
+    "pictures": ("refine",), "shard": ("refine",), "merge": ("refine",), "cluster": ("refine",),
     "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
 
@@ -87,6 +88,22 @@ _LIBRARY = flags.DEFINE_multi_string(
     "files; `shipped` is the one of the package, which is the default; `none` for none.",
 )
 _CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
+_PICTURES = flags.DEFINE_integer(
+    "pictures",
+    None,
+    "refine: how many patterns get a picture (default 200); 0 writes no file of any pattern alone.",
+    lower_bound=0,
+)
+_SHARD = flags.DEFINE_string(
+    "shard", None, "refine: do the part i/n of the inputs, i from 0, into a table of its own."
+)
+_MERGE = flags.DEFINE_bool("merge", False, "refine: put the tables of the shards together.")
+_CLUSTER = flags.DEFINE_string(
+    "cluster",
+    None,
+    "refine: spread the work over the workers of a Dask scheduler, tcp://HOST:PORT, or over the "
+    "cores of this machine: `local`.",
+)
 _COMPONENTS = flags.DEFINE_integer(
     "components", None, "unmix: how many components; estimated if not given."
 )
@@ -151,6 +168,10 @@ def _use_model(mode: str) -> int:
     for name, modes in _MEANT_FOR.items():
         if mode not in modes and flags.FLAGS[name].value:
             logging.warning("--%s has no effect with --mode=%s", name, mode)
+    if mode == "refine" and _MERGE.value and not _SHARD.value:
+        from imitation_refinement.commands.merge import merge_shards
+
+        return merge_shards(Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
     if mode in ("refine", "inspect", "benchmark", "unmix", "library") and not _INPUT.value:
         example = {"benchmark": "manifest.csv", "library": "cifs/"}.get(mode, "'scans/*.xy'")
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
@@ -168,6 +189,8 @@ def _use_model(mode: str) -> int:
         from imitation_refinement.commands.inspect_scans import inspect_scans
 
         return inspect_scans(_INPUT.value, output, _WAVELENGTH.value)
+    if mode == "refine" and (_SHARD.value or _CLUSTER.value):
+        return _refine_shard(output)
     from imitation_refinement.model.find import load_model
     from imitation_refinement.model.portable import save_model
 
@@ -183,9 +206,11 @@ def _use_model(mode: str) -> int:
         phases, elements = _phases(), _elements()
         if elements and not phases:
             raise UserError("--elements: says nothing without a library of phases")
+        more = {} if _PICTURES.value is None else {"pictures": _PICTURES.value}
         return refine_scans(
-            model, _INPUT.value, output, _WAVELENGTH.value, cif, phases=phases, elements=elements
-        )
+            model, _INPUT.value, output, _WAVELENGTH.value, cif, phases=phases, elements=elements,
+            **more,
+        )  # fmt: skip
     if mode == "benchmark":
         from imitation_refinement.commands.benchmark import run_benchmark
 
@@ -221,13 +246,44 @@ def _serve() -> int:
     return run.serve(model, phases, options, _HOST.value, port, token)
 
 
-def _phases() -> "Phases | None":
-    """Returns the phases of --library; None if there is none."""
-    from imitation_refinement.phases.identify import load_phases
+def _refine_shard(output: Path) -> int:
+    """Refines the patterns of --shard, or of all, into Parquet; without --shard merges them too."""
+    from imitation_refinement.commands.chunks import Setup
+    from imitation_refinement.commands.ledger import INTERRUPTED
+    from imitation_refinement.commands.merge import merge_shards
+    from imitation_refinement.commands.shards import Shard, parse_shard, run_shard
+
+    if _PICTURES.value:
+        raise UserError(
+            "--pictures: --shard and --cluster write tables alone; refine the few that you want to"
+            " look at without them"
+        )
+    libraries, elements = _libraries(), _elements()
+    if elements and not libraries:
+        raise UserError("--elements: says nothing without a library of phases")
+    shard = parse_shard(_SHARD.value) if _SHARD.value else Shard(0, 1)
+    setup = Setup(os.getcwd(), str(_model_place() or ""), tuple(libraries), _CIF.value or "")
+    status = run_shard(
+        setup, _INPUT.value, output, _WAVELENGTH.value, elements=elements, shard=shard,
+        cluster=_CLUSTER.value,
+    )  # fmt: skip
+    return status if _SHARD.value or status == INTERRUPTED else merge_shards(output)
+
+
+def _libraries() -> list[str]:
+    """The names of --library; none for none."""
     from imitation_refinement.phases.library import shipped_library
 
     named = _LIBRARY.value or (["shipped"] if shipped_library().is_file() else ["none"])
-    if "none" in named:
+    return [] if "none" in named else named
+
+
+def _phases() -> "Phases | None":
+    """Returns the phases of --library; None if there is none."""
+    from imitation_refinement.phases.identify import load_phases
+
+    named = _libraries()
+    if not named:
         return None
     phases = load_phases(named, user_cache("phases"))
     logging.info("library: %s", phases.describe())

@@ -82,6 +82,36 @@ def test_scans_over_another_axis_are_refused(tmp_path, data):
         read(tmp_path, "a.rasx", samples.rasx(axis="Omega"))
 
 
+def test_every_measurement_of_a_brml_is_a_pattern(tmp_path):
+    pytest.importorskip("geddes")
+    (scan,) = read(tmp_path, "a.brml", samples.brml())
+    check(scan)
+    assert scan.wavelength == pytest.approx(MEAN, abs=1e-6) and scan.k_alpha2 == "present"
+    scans = read(tmp_path, "b.brml", samples.brml(*({"counts": COUNTS + i} for i in range(12))))
+    for number, scan in enumerate(scans):
+        assert scan.name == f"b_scan{number + 1}"
+        check(scan, COUNTS + number)
+    still = {"angles": np.full(60, 30.0)}
+    (scan,) = read(tmp_path, "c.brml", samples.brml(still, {}))
+    check(scan)
+    with pytest.raises(UserError, match="2 theta does not rise"):
+        read(tmp_path, "d.brml", samples.brml(still))
+
+
+def test_attenuators_and_times_of_a_brml_are_undone(tmp_path):
+    pytest.importorskip("geddes")
+    steps = np.where(np.arange(60) < 20, 1.0, 10.0)
+    for given in (
+        {"counts": COUNTS / steps, "attenuator": steps},
+        {"counts": COUNTS * steps, "times": steps},
+    ):
+        (scan,) = read(tmp_path, "a.brml", samples.brml(given))
+        check(scan, COUNTS * (scan.counts[0] / COUNTS[0]))
+        assert scan.notes[0].endswith("intensities brought to one")
+    (scan,) = read(tmp_path, "a.brml", samples.brml({"attenuator": steps}))  # divided out before
+    check(scan)
+
+
 def test_several_scans_of_xrdml_and_rasx(tmp_path):
     assert [s.name for s in read(tmp_path, "a.xrdml", samples.xrdml(scans=2))] == [
         "a_scan1",

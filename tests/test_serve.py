@@ -17,9 +17,10 @@ from made_phases import EXAMPLES, by_cosine
 from scan_case_files import xy
 from test_bad_files import CORPUS
 
+from imitation_refinement.commands.assess_scans import refine_one
 from imitation_refinement.commands.batch_page import table_row
 from imitation_refinement.commands.inputs import Input
-from imitation_refinement.commands.refine_scans import refine_one, refine_scans
+from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.phases import identify
 from imitation_refinement.phases.identify import load_phases, parse_elements
 from imitation_refinement.phases.prototypes import GRID

@@ -1,4 +1,4 @@
-"""What a batch is given: files, folders, globs and manifests, and what of them is left out and why.
+"""What a batch is given: files, folders, globs, lists and manifests; what is left out and why.
 
 Belongs here: from the words of --input to a list of files with what is known of each, and to the
 records of their patterns. Every file, row and column that was named ends as a record or among what
@@ -10,7 +10,7 @@ import csv
 import glob
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,15 +18,20 @@ from imitation_refinement.commands.ledger import LeftOut, in_a_line
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements, parse_elements
-from imitation_refinement.xrd.formats import Record, read_records
+from imitation_refinement.xrd.formats import Record, read_records, read_row_records
 from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
+from imitation_refinement.xrd.formats.stacks import PARQUET, ZARR, count_rows, is_stack
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 MANIFEST = ("file", "wavelength_A", "elements")  # columns of a manifest; the first must be there
+ROWS = 256  # of a stack that are read together
 COMPOSITIONS = "composition.csv"  # beside the patterns of a composition spread; see `spread`
 _OURS = "named as results of this program are; name it by itself to have it read"
 _CIF = "a CIF file, compared with the scan of its name; name it by itself if it is a scan"
-_TABLES = ("summary.csv", "candidates.csv", "results.json", "inspect.csv", "activations.csv")
+_TABLES = (
+    "summary.csv", "candidates.csv", "results.json", "inspect.csv", "activations.csv",
+    "summary.parquet",
+)  # fmt: skip
 
 
 class Input(NamedTuple):
@@ -40,6 +45,7 @@ class Input(NamedTuple):
             read is left out rather than failed.
         trouble: why it cannot be read, from a row of a manifest; empty if it can.
         data: its bytes, where they are in memory; no file is opened then.
+        rows: of a stack, the first and the one after the last; None for a file that is read whole.
     """
 
     path: Path
@@ -48,6 +54,7 @@ class Input(NamedTuple):
     sure: bool = True
     trouble: str = ""
     data: bytes | None = None
+    rows: tuple[int, int] | None = None
 
 
 def list_inputs(
@@ -63,9 +70,12 @@ def list_inputs(
     the file is named.
 
     Args:
-        names: as given.
+        names: as given; `@list` stands for the lines of a file, `stack.parquet[17]` for a row.
         wavelength: for all but those of manifests that state one.
         elements: likewise.
+
+    Raises:
+        UserError: a list cannot be read.
     """
     inputs: dict[tuple[Path, str], Input] = {}
     told: set[Path] = set()  # of which a manifest tells
@@ -76,8 +86,8 @@ def list_inputs(
             continue
         rows = _manifest(path)
         sure = bool(path.suffix) or str(path) in names
-        for one in rows or [Input(path, sure=sure)]:
-            key = (one.path, one.trouble)
+        for one in rows or [_of_stack(path) or Input(path, sure=sure)]:
+            key = (path, "") if one.rows else (one.path, one.trouble)
             full = one._replace(
                 wavelength=one.wavelength or wavelength, elements=one.elements or elements
             )
@@ -97,23 +107,38 @@ def list_inputs(
     )
 
 
+def _of_stack(path: Path) -> Input | None:
+    """What `stack.parquet[17]` names; None for other paths."""
+    found = re.fullmatch(r"(.+\.\w+)\[(\d{1,12})\]", path.name)
+    if not found or os.path.lexists(path):
+        return None
+    return Input(path.with_name(found[1]), rows=(int(found[2]), int(found[2]) + 1))
+
+
 def read_each(
-    files: Sequence[Input], left: list[LeftOut], *, look_only: bool = False
+    files: Iterable[Input], left: list[LeftOut], *, look_only: bool = False
 ) -> Iterator[tuple[Input, Record]]:
     """Yields the record of each pattern of each file, in order; what failed takes its place.
 
     What is left out by design, such as a tilt scan beside a pattern, is added to `left`. Whatever
-    goes wrong with a file is that file's trouble alone.
+    goes wrong with a file is that file's trouble alone. A pattern of a stack comes with an input
+    whose `rows` are its own row.
 
     Args:
-        files: of `list_inputs`.
+        files: of `list_inputs` or `with_rows`.
         left: is added to.
         look_only: see `formats.read_records`.
     """
-    for one in files:
+    for one in with_rows(files):
         try:
             if one.trouble:
                 raise UserError(one.trouble)
+            if one.rows:
+                for number, record in read_row_records(
+                    one.path, one.rows, one.wavelength, look_only=look_only
+                ):
+                    yield one._replace(rows=(number, number + 1)), record
+                continue
             if one.data is None and one.path.is_dir():
                 raise UserError(f"{one.path}: no file in this folder looks like a pattern")
             records = read_records(one.path, one.wavelength, look_only=look_only, data=one.data)
@@ -131,6 +156,26 @@ def read_each(
                 yield one, record
 
 
+def with_rows(files: Iterable[Input], size: int = ROWS) -> Iterator[Input]:
+    """Yields inputs in order, stacks among them in parts of so many rows.
+
+    Args:
+        files: of `list_inputs`.
+        size: rows of a part; the last of a stack may have fewer.
+    """
+    for one in files:
+        count = 0
+        if not one.trouble and not one.rows and is_stack(one.path):
+            try:
+                count = count_rows(one.path)
+            except UserError as error:
+                one = one._replace(trouble=str(error))
+        for first in range(0, count, size):
+            yield one._replace(rows=(first, min(first + size, count)))
+        if not count:
+            yield one
+
+
 def _without(path: Path, reason: str) -> str:
     """A reason without the name of the file, but with the place in it."""
     return reason.removeprefix(str(path)).lstrip(": ")
@@ -144,9 +189,9 @@ def natural(path: Path) -> list[tuple[int, int, str]]:
 
 def _named(names: Sequence[str]) -> Iterator[tuple[Path, str]]:
     """Yields each file that is named and why it is left out, or ''."""
-    for name in names:
+    for name in _with_lists(names):
         # os.path answers where Path.exists raises: no permission, a name that is too long.
-        if os.path.isdir(name):
+        if os.path.isdir(name) and not name.rstrip("/").lower().endswith(ZARR):
             with contextlib.suppress(OSError):
                 files = sorted(Path(name).iterdir(), key=natural)
                 told = [(file, _why_not(file)) for file in files]
@@ -160,12 +205,31 @@ def _named(names: Sequence[str]) -> Iterator[tuple[Path, str]]:
         if not matches:
             yield Path(name), ""
         for file in sorted(matches, key=lambda file: (file.parent, natural(file))):
-            yield file, _OURS if _is_ours(file) else "a folder" if file.is_dir() else ""
+            yield file, _OURS if _is_ours(file) else "a folder" if _is_folder(file) else ""
+
+
+def _with_lists(names: Sequence[str]) -> Iterator[str]:
+    """Yields names, in the place of `@list` the lines of that file, relative to where it is."""
+    for name in names:
+        if not name.startswith("@") or os.path.lexists(name):
+            yield name
+            continue
+        try:
+            with open(name[1:], encoding="utf-8-sig", errors="surrogateescape") as file:
+                for line in file:
+                    if told := line.rstrip("\r\n"):
+                        yield os.path.join(os.path.dirname(name[1:]), told)
+        except OSError as error:
+            raise UserError(f"{name[1:]}: cannot be read ({error.strerror or error})") from error
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and path.suffix.lower() != ZARR
 
 
 def _why_not(path: Path) -> str:
     """Why a file of a folder is not read; '' if it is."""
-    if path.is_dir():
+    if _is_folder(path):
         return "a folder in the folder; name it by itself"
     if _is_ours(path):
         return _OURS
@@ -176,7 +240,7 @@ def _why_not(path: Path) -> str:
     name = path.name.lower()
     for packed in (".gz", ".xz", ".bz2"):
         name = name.removesuffix(packed)
-    if Path(name).suffix not in (*SUFFIXES, ""):
+    if Path(name).suffix not in (*SUFFIXES, PARQUET, ZARR, ""):
         return f"{path.suffix} is no ending of a pattern; name the file by itself to have it read"
     return ""
 

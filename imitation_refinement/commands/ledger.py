@@ -12,6 +12,7 @@ from typing import NamedTuple
 from imitation_refinement.errors import UserError
 
 ALL_WORKED, NONE_WORKED, SOME_FAILED = 0, 1, 3  # exit status
+INTERRUPTED = 130  # after Ctrl-C, as shells have it
 
 
 class LeftOut(NamedTuple):

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from imitation_refinement.commands.assess_scans import refine_one
 from imitation_refinement.commands.batch_page import (
     laid_over,
     overlay_data,
@@ -17,7 +18,6 @@ from imitation_refinement.commands.batch_page import (
 from imitation_refinement.commands.inputs import Input
 from imitation_refinement.commands.inspect_page import picture
 from imitation_refinement.commands.inspect_scans import described, in_words
-from imitation_refinement.commands.refine_scans import refine_one
 from imitation_refinement.commands.scan_outputs import candidate_file
 from imitation_refinement.commands.scan_results import Failed, Names, Refined, told_by
 from imitation_refinement.errors import UserError

@@ -32,6 +32,7 @@ _GAP = 10.0  # a step this many times the steps around is a hole in the scan, no
 _APART = 50.0  # steps that a first or last point may be away from its neighbour
 _NEAR = 15  # steps on either side that are the steps around
 _MIN_COVERED = 0.1  # share of the grid that a scan must cover
+_RADIANS = ", whether the angles are degrees (name the column `2theta (rad)` if not)"
 _SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of counts does not matter
 _SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
 _FLOOR = 3.0  # standard deviations; what rises less above background is noise
@@ -188,11 +189,6 @@ def _possible_angles(
     if not finite.all():
         notes.append(f"{np.count_nonzero(~finite)} points that are not numbers dropped")
     two_theta, counts = np.asarray(two_theta)[finite], np.asarray(counts, np.float64)[finite]
-    if two_theta.size and two_theta.max() >= 180:
-        raise UserError(
-            f"{source}: {two_theta.max():g} in the first column is no angle below 180 degrees;"
-            " the first column must be 2 theta in degrees"
-        )
     two_theta = np.round(two_theta, _DECIMALS)
     forward = two_theta > 0
     if not forward.all():
@@ -204,6 +200,11 @@ def _possible_angles(
             notes.append(f"a point at {two_theta[end]:g}, far from all others, dropped")
             inside = slice(1, None) if end == 0 else slice(None, -1)
             two_theta, counts, step = two_theta[inside], counts[inside], step[inside]
+    if two_theta.size and two_theta.max() >= 180:
+        raise UserError(
+            f"{source}: {two_theta.max():g} in the first column is no angle below 180 degrees;"
+            " the first column must be 2 theta in degrees"
+        )
     return two_theta, counts, notes
 
 
@@ -259,7 +260,7 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         raise UserError(
             f"{scan.name}: covers q from {q[0]:.2f} to {q[-1]:.2f} 1/angstrom and the model needs"
             f" {cells[0]:.2f} to {cells[-1]:.2f}; check the wavelength ({scan.wavelength:g}"
-            " angstrom) or measure a wider range"
+            f" angstrom){_RADIANS if scan.two_theta[-1] < np.pi else ''} or measure a wider range"
         )
     density = scan.counts / q_per_radian(scan.two_theta, scan.wavelength)
     # Differences of sums: rounding may leave a cell without counts just below zero.

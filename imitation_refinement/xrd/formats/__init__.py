@@ -5,6 +5,7 @@ the same columns, and the check of what was read. Which reader reads a file is i
 this module opens files. The table of formats is in `docs/formats.md`.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,10 +14,11 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.columns import MAX_BYTES, Columns, angles
 from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name, read_bytes
+from imitation_refinement.xrd.formats.stacks import read_rows
 from imitation_refinement.xrd.scans import MIN_POINTS, STRAY, Scan, clean_scan, parts
 from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST, WAVELENGTHS, parse_wavelength
 
-__all__ = ["SUFFIXES", "Record", "read_patterns", "read_records", "read_scan"]
+__all__ = ["SUFFIXES", "Record", "read_patterns", "read_records", "read_row_records", "read_scan"]
 
 _AXES = {"two_theta": "2 theta (degrees)", "q": "q (1/angstrom)", "d": "d (angstrom)"}
 _AGREE = 3e-3  # relative; K alpha 1 and the mean of the doublet differ by less
@@ -77,6 +79,31 @@ def read_records(
     with np.errstate(all="ignore"):  # what overflows is no count; clean_scan finds it
         found = read_bytes(_bytes(path) if data is None else data, path.name, str(path))
         return _checked(found, given, path, look_only)
+
+
+def read_row_records(
+    path: Path,
+    rows: tuple[int, int],
+    wavelength: str | float | None,
+    *,
+    look_only: bool = False,
+) -> Iterator[tuple[int, Record]]:
+    """Yields number and record of the patterns in some rows of a stack, as `read_records` does.
+
+    Args:
+        path: the stack; see `stacks`.
+        rows: the first, and the one after the last.
+        wavelength: see `read_records`.
+        look_only: see there.
+
+    Raises:
+        UserError: the stack cannot be read.
+    """
+    given = None if wavelength is None else parse_wavelength(wavelength)
+    with np.errstate(all="ignore"):
+        for number, columns in enumerate(read_rows(path, *rows), start=rows[0]):
+            for record in _checked([columns], given, path, look_only):
+                yield number, record
 
 
 def _checked(

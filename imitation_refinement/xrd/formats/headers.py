@@ -46,11 +46,15 @@ _QUALIFIERS = {
     "effective", "primary", "neutron", "weighted", *_ANODES,
 }  # fmt: skip
 _KEY = re.compile(
-    r"(?<![a-z])(?P<wave>wave[\s_-]*length|wavelen|wellenlaenge|wellenlänge|longueur d.?onde|"
-    r"longitud de onda|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)(?P<number>[123](?![\d.,]))?"
+    r"(?<![a-z])(?:incident|beam|source|used|xray|photon)?(?P<wave>wave[\s_-]*lengths?|wavelen|"
+    r"wellenlaenge|wellenlänge|longueur d.?onde|longitud de onda|lunghezza d.?onda|"
+    r"comprimento de onda|длина волны|波長|波长|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)"
+    r"(?P<number>[123](?![\d.,]))?"
     r"|(?<![a-z])k[\s_-]*(?:alpha|α|a)[\s_-]*(?P<line>[12])(?![\d.,])"
-    r"|(?<![a-z])(?P<energy>energy)(?![a-z])"
+    r"|(?<![a-z])(?:incident|beam|source|xray|photon)?(?P<energy>energy|e(?=\s*=))(?![a-z])"
+    r"|(?<![a-z])(?P<light>radiation)(?![a-z])"
 )
+_SECOND = re.compile(rf"^[\s,;/]+({_NUMBER})(?![\w.,]*\w)")
 _BEFORE = re.compile(r"detector|threshold|filter|window|flat|cut|resol|limit|file|table|range|step")
 _ENERGY_WORDS = {"photon", "beam", "x", "ray", "xray", "incident", "incoming", "primary", "mono",
                  "monochromator", "the", "source", "synchrotron", "beamline"}  # fmt: skip
@@ -135,6 +139,7 @@ def read_header(lines: Sequence[str]) -> Header:
     if not firsts and not plains:
         wavelength = _anode(lines, texts)
         return Header(wavelength, state, axis, slit, notes, seconds=counting)
+    firsts = firsts or (plains if seconds else [])
     if firsts:
         wavelength, known = k_alpha(firsts[0], seconds[0] if seconds else 0.0, ratio)
         known = known if state == UNKNOWN else state
@@ -170,7 +175,7 @@ def _statements(text: str) -> list[tuple[str, float, str]]:
     """Returns (line, angstrom, note) for each wavelength in a plain line; line is '', 1, 2 or b."""
     found = []
     for key in _KEY.finditer(text):
-        before = text[: key.start()]
+        before = re.split(r"[,;](?!\d)", text[: key.start()])[-1]
         if _BEFORE.search(before) or "ratio" in text:
             continue
         words = set(re.findall(r"[^\W\d_]+", before))
@@ -178,14 +183,18 @@ def _statements(text: str) -> list[tuple[str, float, str]]:
             continue
         number_of_line = key["line"] or key["number"] or ""
         which = number_of_line or _line_of(before)
-        value, unit, after = _value(text[key.end() :])
+        value, unit, after, rest = _value(text[key.end() :])
         which = _line_of(after) or which
-        if value is None:
+        if value is None or (key["light"] and unit not in _ANGSTROM):
             continue
         if key["line"] and not key["wave"] and not unit and value > 5.0:
             continue
         wavelength, note = _angstrom(value, unit, bool(key["energy"]))
         if wavelength is not None and not (key["line"] and re.match(r".*wave", text[key.end() :])):
+            second = None if which else _SECOND.match(rest)
+            if second and 1.0005 < number(second[1]) / value < 1.01:  # both lines of a doublet
+                which = "1"
+                found.append(("2", wavelength * number(second[1]) / value, ""))
             found.append(("b" if which == "3" else which, wavelength, note))
     return found
 
@@ -198,8 +207,12 @@ def _line_of(text: str) -> str:
     return found[1] if found else ""
 
 
-def _value(text: str) -> tuple[float | None, str, str]:
-    """Returns the first number after a key, its unit and the words passed; None if it has none."""
+def _value(text: str) -> tuple[float | None, str, str, str]:
+    """Returns the first number after a key, its unit, the words passed and what follows.
+
+    The number is None if there is none.
+    """
+    nothing = None, "", "", ""
     unit, passed, previous = "", "", ""
     tokens = list(_TOKEN.finditer(text))
     for at, token in enumerate(tokens):
@@ -213,25 +226,25 @@ def _value(text: str) -> tuple[float | None, str, str]:
                 after = after[1:]
             follows = after[0]["word"] if after else None
             if follows in _ANGSTROM or follows in _KEV:
-                return number(token["number"]), follows, passed
-            if follows in _OTHER_UNITS:
-                return None, "", passed
-            attached = tokens[at + 1 : at + 2]
-            if attached and attached[0].start() == token.end() and attached[0]["word"]:
-                return None, "", passed
-            return number(token["number"]), unit, passed
+                return number(token["number"]), follows, passed, text[after[0].end() :]
+            attached = [t for t in tokens[at + 1 : at + 2] if t.start() == token.end()]
+            inverse = bool(attached) and (attached[0]["word"] or attached[0][0] == "/")
+            negative = re.search(r"(^|[\s:=(])-$", text[: token.start()])
+            if follows in _OTHER_UNITS or inverse or negative:
+                return nothing
+            return number(token["number"]), unit, passed, text[token.end() :]
         if word in _ANGSTROM or word in _KEV:
             unit = word if word != "m" or previous in tuple("_([") else unit
         elif (
             word
             and word not in _QUALIFIERS
             or token["other"]
-            and token["other"] not in ":=,;()[]_-~≈#*.|"
+            and token["other"] not in ":=,;()[]_-~≈#*.|<>"
         ):
-            return None, "", passed
+            return nothing
         previous = token[0]
         passed += token[0] if token["other"] else f" {token[0]}"
-    return None, "", passed
+    return nothing
 
 
 def _angstrom(value: float, unit: str, energy: bool) -> tuple[float | None, str]:

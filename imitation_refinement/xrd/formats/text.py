@@ -19,7 +19,7 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.columns import Columns, decode, of_format
 from imitation_refinement.xrd.formats.headers import read_header, with_header
-from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of
+from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of, unknown_names
 from imitation_refinement.xrd.formats.listed import read_listed
 from imitation_refinement.xrd.formats.pdcif import is_cif, read_pdcif
 from imitation_refinement.xrd.formats.vendor_text import read_vendor_text
@@ -29,6 +29,8 @@ MAX_LINES = 3_000_000  # a scan has some 10,000
 _MAX_SKIPPED = 0.1  # share of the lines after the first data line that may be unreadable
 _COMMENT = "#!%*;'\"/"
 _HEADER_LINES = 2000  # a header is not longer
+_FOOT_LINES = 30  # likewise what follows the data
+_SPELLED = str.maketrans({"−": "-", "’": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
 _SURE = 50  # lines with the same count of numbers are rows
 _THOUSANDS = {
     mark: re.compile(rf"[-+]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:[{other}]\d+)?")
@@ -51,7 +53,7 @@ def read_text(data: bytes, source: str) -> list[Columns]:
             f"{source}: more than {MAX_LINES:,} lines; a powder pattern is much shorter, split the"
             " file into one per pattern"
         )
-    lines = decode(data, source).splitlines()
+    lines = decode(data, source).translate(_SPELLED).splitlines()
     if is_cif(lines):
         return of_format("powder CIF", read_pdcif(lines, source))
     for read in (read_vendor_text, read_listed):
@@ -76,19 +78,30 @@ def read_table(lines: list[str], source: str) -> list[Columns]:
         table, notes, labels = _slow_rows(lines, source)
     names = find_names(head[-_HEADER_LINES:], table.shape[1], len(table)) if len(table) else []
     if max(table.shape) < MIN_POINTS:
+        middle = len(lines) // 2
+        seen = f" (line {middle + 1} is {lines[middle].strip()[:40]!r})" if lines else ""
         raise UserError(
-            f"{source}: {len(table)} lines with two numbers, at least {MIN_POINTS} are needed;"
-            " export the scan as text with two columns, 2 theta in degrees and counts"
+            f"{source}: {len(table)} lines with two numbers, at least {MIN_POINTS} are needed"
+            f"{seen}; export the scan as text with two columns, 2 theta in degrees and counts"
         )
     _check_decimals(table, lines[first : first + 200], source)
-    header = read_header(head[:_HEADER_LINES])
+    if not names and width and (unknown := unknown_names(head[-_HEADER_LINES:], lines[first])):
+        if re.search(r"[\[(][^\])]+[\])]$", unknown[0]):  # it has a unit: `Field (Oe)`
+            names = unknown
+        else:
+            notes.append(
+                f"columns called {', '.join(unknown[:4])}: taken for 2 theta and intensity"
+            )
+    foot = [line for line in lines[-_FOOT_LINES:] if not _fields(line)]
+    header = read_header([*head[:_HEADER_LINES], *foot])
     found = patterns_of(table, names, source, header.axis, labels)
     return [with_header(item, header, tuple(notes), source) for item in found]
 
 
 def _spec_scans(lines: list[str]) -> list[tuple[str, list[str]]]:
     """Returns (name, lines) of each scan of a SPEC file; nothing for other files."""
-    starts = [i for i, line in enumerate(lines) if re.match(r"#S \d+", line)]
+    marked = [i for i, line in enumerate(lines) if line.startswith("#S ")]
+    starts = [i for i in marked if re.match(r"#S \d+", lines[i])]
     return [
         (f"scan{lines[a].split()[1]}", lines[a:b])
         for a, b in itertools.pairwise([*starts, len(lines)])
@@ -119,7 +132,7 @@ def _fast_rows(lines: list[str]) -> np.ndarray | None:
     """Returns the rows if all lines are rows in one plain form, float64 `[n, columns]`, or None."""
     comma = "," in lines[0]
     delimiter = "," if comma and not re.search(r"[\s;]", lines[0].strip()) else None
-    if comma and delimiter is None:
+    if (comma and delimiter is None) or re.search(r"\t.*\d \d{3}(?!\d)", lines[0]):
         return None
     try:
         with warnings.catch_warnings():  # empty input: the slow way says it better
@@ -156,7 +169,9 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
     padded = [at for at in short if re.search("[,;\t]", lines[at - 1])]
     if width >= 4 and padded:  # pairs of columns of different lengths
         rows = sorted(rows + padded)
-    skipped = [at for at in fields if at > first and at not in set(rows)]
+    _check_skipped(lines, fields, rows, source)
+    known = set(rows)
+    skipped = [at for at in fields if at > first and at not in known]
     if len(skipped) > _MAX_SKIPPED * len(rows) and len(rows) >= MIN_POINTS:
         raise UserError(
             f"{source}: {len(skipped)} lines among the data are not {width} numbers (first: line"
@@ -173,6 +188,27 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
     return _decimals(text, source), notes, labels
 
 
+def _check_skipped(
+    lines: list[str], fields: dict[int, list[str]], rows: list[int], source: str
+) -> None:
+    """Raises UserError if a line between rows is a row that could not be read: `29.1;1 234`.
+
+    A number that stands for itself, or before a word such as `---`, is a point without a count.
+    """
+    known, first, last = set(rows), rows[0], rows[-1]
+    for at in fields:
+        text = lines[at - 1].strip()
+        parts = re.split(r"[\s,;]+", text.strip(" ,;"))
+        if at in known or not first < at < last or not _is_number(parts[0]):
+            continue
+        digits = any(re.match(r"[-+]?[\d.]*\d(?!.*#)", part) for part in parts[1:])
+        if digits or (len(parts) == 1 and len(text) >= len(lines[first - 1].strip())):
+            raise UserError(
+                f"{source}: line {at} ({text[:40]!r}) begins like a row and cannot be read as one;"
+                " write plain numbers, separated, without thousands"
+            )
+
+
 def _fields(line: str) -> list[str]:
     """Returns the numbers of a line as text, empty if it is a comment or has anything else.
 
@@ -185,7 +221,11 @@ def _fields(line: str) -> list[str]:
         return []
     line = re.sub(r"(?<=[\d.])[dD](?=[-+]\d)", "e", line)  # Fortran's double precision
     if ";" in line:
-        fields = [field.strip() for field in line.split(";")]
+        fields = [_closed_up(field.strip()) for field in line.split(";")]
+    elif "\t" in line and all(
+        _is_number(field) for part in line.split("\t") if (field := _closed_up(part.strip()))
+    ):
+        fields = [_closed_up(field.strip()) for field in line.split("\t")]
     else:
         blanks = re.split(r"\t", line) if re.search(r"\t\s*\t|^\t", line) else None
         fields = [f.strip() for f in blanks] if blanks else re.sub(r",\s+|\s+,", " ", line).split()
@@ -195,6 +235,11 @@ def _fields(line: str) -> list[str]:
         fields.pop()
     numbers = fields[1:] if len(fields) >= MATRIX else fields
     return fields if all(not field or _is_number(field) for field in numbers) else []
+
+
+def _closed_up(text: str) -> str:
+    """Returns a number without the blanks between its thousands."""
+    return text.replace(" ", "") if re.fullmatch(r"[-+]?\d{1,3}( \d{3})+([.,]\d+)?", text) else text
 
 
 def _unquoted(text: str) -> str:

@@ -25,7 +25,10 @@ def read_vendor_text(lines: Sequence[str], source: str) -> list[Columns] | None:
     Raises:
         UserError: damaged, cut short, or no scan over 2 theta in it.
     """
-    marks = [line.strip().upper() for line in lines[:2000]]
+    # Each begins with one of these; most lines are numbers.
+    marks = [
+        line.strip().upper() for line in lines[:2000] if line.lstrip()[:1] in ("*", "_", "R", "r")
+    ]
     try:
         if any(mark.startswith("*RAS_INT_START") for mark in marks):
             found = of_format("Rigaku .ras", _ras(lines, source))

@@ -1,0 +1,234 @@
+"""A large batch in shards: each does its own chunks and keeps its own table.
+
+Belongs here: which chunks are whose, resuming, checksums. Putting the tables together is `merge`'s.
+A shard reads and writes nothing of another's, so that any number may run anywhere at any time. In
+the output folder:
+
+    shards/00003-of-00100/0000042-*.parquet  the part of a chunk, until the shard is finished
+    shards/00003-of-00100.parquet          its table
+    shards/00003-of-00100.json             what it did, with the SHA-256 of the table
+    summary.parquet, report.html           of all, after merging
+"""
+
+import hashlib
+import platform
+import re
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from imitation_refinement.commands.chunks import (
+    CHUNK,
+    Chunk,
+    Setup,
+    chunk_key,
+    chunks,
+    done,
+    setup_key,
+)
+from imitation_refinement.commands.cluster import each
+from imitation_refinement.commands.inputs import Input, list_inputs
+from imitation_refinement.commands.ledger import INTERRUPTED, LeftOut, exit_status
+from imitation_refinement.commands.refine_scans import duration
+from imitation_refinement.commands.scan_results import FAILED
+from imitation_refinement.commands.tables import (
+    LEFT_OUT,
+    read_part,
+    verdicts,
+    write_part,
+    write_table,
+)
+from imitation_refinement.errors import UserError
+from imitation_refinement.phases.identify import Elements
+from imitation_refinement.runtime.files import atomic_write_json, read_json
+from imitation_refinement.runtime.workdir import command
+from imitation_refinement.xrd.wavelengths import parse_wavelength
+
+FOLDER = "shards"
+_BETWEEN_REPORTS = 10.0  # seconds
+
+
+class Shard(NamedTuple):
+    """Shard `number`, from 0, `of` so many."""
+
+    number: int
+    of: int
+
+    @property
+    def name(self) -> str:
+        """Of its files; they sort as they are counted."""
+        return f"{self.number:05d}-of-{self.of:05d}"
+
+    def owns(self, chunk: int, total: int) -> bool:
+        """Returns whether a chunk of so many is this shard's: each has a run of them, in order."""
+        first, last = (n * total // self.of for n in (self.number, self.number + 1))
+        return first <= chunk < last
+
+
+def parse_shard(text: str) -> Shard:
+    """Returns what `3/100` says.
+
+    Raises:
+        UserError: it is no number below another.
+    """
+    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
+    if not found or int(found[1]) >= int(found[2]):
+        raise UserError(
+            f"--shard={text}: write the number of the shard, from 0, and how many there are, such"
+            " as --shard=0/100 to --shard=99/100"
+        )
+    return Shard(int(found[1]), int(found[2]))
+
+
+def run_shard(
+    setup: Setup,
+    inputs: Sequence[str],
+    output: Path,
+    wavelength: str | float | None = None,
+    *,
+    elements: Elements | None = None,
+    shard: Shard = Shard(0, 1),  # noqa: B008 (immutable)
+    cluster: str | None = None,
+) -> int:
+    """Refines the patterns of one shard into its table; what it has done before is not done again.
+
+    Args:
+        setup: model and libraries.
+        inputs: of the whole batch, the same for all shards; see `inputs.list_inputs`.
+        output: folder of the whole batch; created.
+        wavelength: see `refine_scans.refine_scans`.
+        elements: see there.
+        shard: which part of the batch.
+        cluster: see `cluster.each`.
+
+    Returns:
+        Exit status: 0 if all inputs could be used, 3 if some could, 1 if none could; 130 if it was
+        interrupted.
+
+    Raises:
+        UserError: as `refine_scans`; the table is of other inputs, options or model.
+    """
+    if wavelength is not None:
+        parse_wavelength(wavelength)
+    files, left = list_inputs(inputs, wavelength, elements)
+    job, total = _job(files, left, setup)
+    folder = output / FOLDER / shard.name
+    receipt = read_receipt(folder)
+    if receipt is not None:
+        if receipt["job"] != job:
+            raise UserError(
+                f"{folder}.json: is of other inputs, options or another model; name another"
+                " --output, or delete it to do the shard again"
+            )
+        logging.info("shard %s is finished; delete %s.json to do it again", shard.name, folder)
+        return batch_status(receipt["verdicts"])
+    own = [chunk for chunk in range(total) if shard.owns(chunk, total)]
+    started = time.time()
+    try:
+        fresh = _do(setup, files, left, folder, own, cluster)
+    except KeyboardInterrupt:
+        logging.warning("stopped; the same command goes on from there")
+        return INTERRUPTED
+    mine = _mine(files, left, own)
+    keyed = ((chunk.number, chunk_key(chunk, setup)) for chunk in mine)
+    counts = Counter[str]()
+    table = folder.with_name(f"{shard.name}.parquet")
+    rows = write_table(table, _counted(folder, keyed, counts))
+    atomic_write_json(
+        folder.with_name(f"{shard.name}.json"),
+        {
+            "shard": [shard.number, shard.of], "job": job, "chunks": len(own), "of_chunks": total,
+            "rows": rows, "verdicts": dict(counts.most_common()),
+            "sha256": _sha256(table) if rows else "",
+            "seconds": round(time.time() - started, 1), "chunks_done_in_them": fresh,
+            "machine": platform.node(), "command": command(),
+        },
+    )  # fmt: skip
+    shutil.rmtree(folder, ignore_errors=True)
+    told = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+    logging.info("shard %s: %s; %s", shard.name, told or "nothing to do", table)
+    return batch_status(counts)
+
+
+def _do(
+    setup: Setup,
+    files: Sequence[Input],
+    left: Sequence[LeftOut],
+    folder: Path,
+    own: Sequence[int],
+    cluster: str | None,
+) -> int:
+    """Does those of a shard's chunks whose parts are not there; returns how many."""
+    missing = (
+        chunk
+        for chunk in _mine(files, left, own)
+        if read_part(folder, chunk.number, chunk_key(chunk, setup)) is None
+    )
+    begun = said = time.monotonic()
+    fresh = 0
+    for chunk, content in each(partial(done, setup=setup), missing, cluster):
+        write_part(folder, chunk.number, content)
+        fresh += 1
+        now = time.monotonic()
+        if now - said >= _BETWEEN_REPORTS:
+            said = now
+            there = sum(1 for _ in folder.glob("*.parquet"))
+            rest = duration((now - begun) / fresh * (len(own) - there))
+            logging.info("%d of %d chunks, about %s left", there, len(own), rest)
+    return fresh
+
+
+def _mine(files: Sequence[Input], left: Sequence[LeftOut], own: Sequence[int]) -> Iterator[Chunk]:
+    wanted = range(own[0], own[-1] + 1) if own else range(0)
+    return (chunk for chunk in chunks(files, left, CHUNK) if chunk.number in wanted)
+
+
+def _job(files: Sequence[Input], left: Sequence[LeftOut], setup: Setup) -> tuple[str, int]:
+    """Names the whole batch, and says how many chunks it has."""
+    digest, total = hashlib.sha256(setup_key(setup).encode()), 0
+    for chunk in chunks(files, left, CHUNK):
+        digest.update(chunk_key(chunk, setup).encode())
+        total += 1
+    return digest.hexdigest(), total
+
+
+def _counted(folder: Path, keyed: Iterable[tuple[int, str]], counts: Counter[str]) -> Iterator[Any]:
+    """Yields the parts of a shard and counts their verdicts."""
+    for number, key in keyed:
+        part = read_part(folder, number, key)
+        if part is None:
+            raise UserError(
+                f"{folder}: part {number} is damaged or gone since it was written; give the same"
+                " command again"
+            )
+        counts.update(verdicts(part))
+        yield part
+
+
+def read_receipt(folder: Path) -> dict[str, Any] | None:
+    """What a finished shard has said; None if it is not finished, or its table is damaged."""
+    path, table = (folder.with_name(f"{folder.name}.{ending}") for ending in ("json", "parquet"))
+    if not path.exists():
+        return None
+    receipt = read_json(path)
+    if receipt["rows"] and (not table.exists() or _sha256(table) != receipt["sha256"]):
+        logging.warning("%s: damaged or gone; its shard is to be done again", table)
+        return None
+    return receipt
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def batch_status(verdicts: dict[str, int] | Counter[str]) -> int:
+    """Returns the exit status of patterns with these verdicts; see `ledger.exit_status`."""
+    failed = verdicts.get(FAILED, 0)
+    return exit_status(sum(verdicts.values()) - failed - verdicts.get(LEFT_OUT, 0), failed)
