@@ -29,8 +29,8 @@ from typing import Any
 import numpy as np
 
 from imitation_refinement.commands.analysis import Analysis
+from imitation_refinement.commands.assess_scans import refine_one
 from imitation_refinement.commands.inputs import Input
-from imitation_refinement.commands.refine_scans import refine_one
 from imitation_refinement.commands.scan_results import Names
 from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model

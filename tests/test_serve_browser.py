@@ -165,6 +165,18 @@ def test_own_structures_are_dropped(page):
     settled(page.locator("#candidate-rows"), "cifs mine.cif")
 
 
+def test_of_a_folder_what_is_named_as_a_scan_is_read(page, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("rutile.xy", ".hidden.xy", "paper.pdf"):
+        (folder / name).write_bytes(scan("rutile"))
+    page.set_input_files("#directory", folder)
+    answered(page, "rutile")
+    settled(page.locator("#message"), "2 files of the folder are named as no scans are")
+    settled(page.locator("#command"), "--input=mine/rutile.xy")
+    assert page.locator("#body tr").count() == 1
+
+
 def test_text_from_files_is_text(page):
     title = page.title()
     drop(page, **{EVIL.replace("/", "_") + ".xy": scan("rutile"), "<b>words.xy": b"<i>no data\n"})
