@@ -145,7 +145,7 @@ def _sum(*names: str) -> bytes:
     return f"# wavelength 1.54184 angstrom\n{body}".encode()
 
 
-def test_own_structures_become_candidates(client, phases, tmp_path, monkeypatch):
+def test_own_structures_become_candidates(phases):
     with live_site(
         phases.__class__(phases.library.take([0, 1]), _prototypes(phases, 2), phases.calibration)
     ) as port:
@@ -164,15 +164,26 @@ def test_own_structures_become_candidates(client, phases, tmp_path, monkeypatch)
         best = answer["row"]["candidates"][0]
         assert (best["formula"], best["source"]) == ("ZnO", "cifs zincite.cif")
         assert "--library=shipped --library=cifs" in client.ask("command")[1]["command"]
-        # The same as loading both libraries together.
-        folder = tmp_path / structures.FOLDER
-        folder.mkdir()
-        for name in ("zincite", "rutile"):
-            (folder / f"{name}.cif").write_bytes((EXAMPLES / f"{name}.cif").read_bytes())
-        own, _ = structures.read_structures({"a.cif": (EXAMPLES / "zincite.cif").read_bytes()})
-        joined = structures.joined(phases, own)
-        assert (joined.prototypes.q == joined.library.q).all() and len(joined.library) == 6
-        assert joined.prototypes.coarse.shape[0] == 6
+
+
+def test_own_structures_are_those_of_two_libraries(phases, tmp_path):
+    files = {name: (EXAMPLES / name).read_bytes() for name in ("rutile.cif", "zincite.cif")}
+    folder = tmp_path / structures.FOLDER
+    folder.mkdir()
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    expected = load_phases([EXAMPLES, folder], tmp_path)
+    own, left = structures.read_structures(files)
+    found = structures.joined(phases, own)
+    assert left == [] and found.library.sources == expected.library.sources
+    for name in ("q", "height", "offsets", "kind", "coarse"):
+        one, other = (getattr(each.prototypes, name) for each in (found, expected))
+        np.testing.assert_array_equal(one, other)
+    for name in ("source", "source_id", "formula", "cell"):
+        one, other = (getattr(each.library, name) for each in (found, expected))
+        np.testing.assert_array_equal(one, other)
+    assert structures.file_name("a/b/../x y<.cif") == "x_y.cif"
+    assert structures.file_name("...") == "structure.cif"
 
 
 def _prototypes(phases, count):

@@ -158,11 +158,24 @@ def test_elements_rank_anew_by_clicks_and_text(page):
 def test_own_structures_are_dropped(page):
     drop(page, **{"zincite.xy": scan("zincite")})
     answered(page, "zincite")
+    structures = page.locator("#candidate-rows tr").first.locator("td").nth(9)
+    sync_api.expect(structures).to_have_text("1")
     drop(page, **{"mine.cif": (EXAMPLES / "zincite.cif").read_bytes()})
     sync_api.expect(page.locator("#message")).to_contain_text("1 of them yours", timeout=30_000)
     answered(page, "zincite")
-    row(page, "zincite").locator("strong").click()
-    settled(page.locator("#candidate-rows"), "cifs mine.cif")
+    sync_api.expect(structures).to_have_text("2", timeout=20_000)  # the library's and this one
+
+
+def test_of_a_folder_what_is_named_as_a_scan_is_read(page, tmp_path):
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    for name in ("rutile.xy", ".hidden.xy", "paper.pdf"):
+        (folder / name).write_bytes(scan("rutile"))
+    page.set_input_files("#directory", folder)
+    answered(page, "rutile")
+    settled(page.locator("#message"), "2 files of the folder are named as no scans are")
+    settled(page.locator("#command"), "--input=mine/rutile.xy")
+    assert page.locator("#body tr").count() == 1
 
 
 def test_text_from_files_is_text(page):

@@ -164,6 +164,14 @@ def test_sessions_and_results_are_few(monkeypatch):
     assert [room.get(key) is not None for key in (first, second, third, fourth)] == [
         True, False, True, True,
     ]  # fmt: skip
+    # Libraries of one's own take much more; those of a few are kept.
+    room = Store(None)
+    keys = [room.open() for _ in range(3)]
+    for key in keys[:2]:
+        room.get(key).phases = "own"
+    monkeypatch.setattr(store, "LIBRARIES", 2)
+    room.let_structures_go(room.get(keys[2]))
+    assert [room.get(key) is not None for key in keys] == [False, True, True]
     one = Session(None)
     for number in range(4):
         one.keep(("1", number), number)

@@ -325,4 +325,5 @@ def packed_floats(values: np.ndarray) -> str:
 
 
 def _rounded(value: float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None
+    # Adding 0 takes the minus from a zero.
+    return round(float(value), digits) + 0.0 if np.isfinite(value) else None

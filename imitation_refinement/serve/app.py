@@ -157,18 +157,9 @@ class Site:
         stated = request.headers.get("content-length", "")
         if stated.isdigit() and int(stated) > FILE_BYTES:
             raise Refused(413, f"{label}: larger than {FILE_BYTES // 10**6} MB")
-        came = 0
-
-        def count(more: int) -> None:
-            nonlocal came
-            self._store.check_room(more)
-            came, self._store.coming = came + more, self._store.coming + more
-
-        try:
+        with self._store.arriving() as count:
             data = await _body(request, FILE_BYTES, label, count)
-        finally:
-            self._store.coming -= came
-        return JSONResponse(await self._desk.added(session, label, data))
+            return JSONResponse(await self._desk.added(session, label, data))
 
 
 async def _body(

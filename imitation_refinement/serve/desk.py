@@ -85,16 +85,18 @@ class Desk:
     # --- files -----------------------------------------------------------------------------------
 
     async def added(self, session: Session, label: str, data: bytes) -> Told:
-        """Reads a file and takes it into a session, in the place of one of the same name."""
+        """Reads a file and takes it into a session, in the place of one of the same name.
+
+        Its bytes are counted as arriving.
+        """
         file = await self._read(Input(Path(label), data=data))
         if label.lower().endswith(".cif") and not any(r.scan for r in file.records):
-            self._store.check_room(len(data))
             if len(session.structures) >= MOST:
                 raise Refused(413, f"{label}: {MOST} structures are here already")
             name = file_name(label)
             session.structures[name] = data
             return {"structure": name, "input": label}
-        self._store.check_room(file.size)
+        self._store.check_room(file.size - len(data))
         identifier = session.place_of(label)
         if identifier is None:
             if len(session.files) >= FILES:
@@ -123,7 +125,9 @@ class Desk:
             (f"imitation_refinement/serve/{EXAMPLES}/{one.name}", one.read_bytes())
             for one in folder.iterdir()
         )
-        return {"files": [await self.added(session, *one) for one in found]}
+        with self._store.arriving() as count:
+            count(sum(len(data) for _, data in found))
+            return {"files": [await self.added(session, *one) for one in found]}
 
     async def wavelength(self, session: Session, body: Told) -> Told:
         """Reads a file again with a wavelength."""
@@ -149,6 +153,7 @@ class Desk:
         if not session.structures:
             raise Refused(400, "no structure was dropped")
         own, left = await self._computing(read_structures, dict(session.structures))
+        self._store.let_structures_go(session)
         session.phases = await self._computing(joined, self._phases, own)
         session.results.clear()
         return {"library": session.phases.describe(), "own": len(own), "leftOut": left}

@@ -14,6 +14,7 @@ from imitation_refinement.phases.identify import Phases
 from imitation_refinement.report.page import render_page
 from imitation_refinement.serve.answers import LARGEST_CHANGE, LARGEST_DISPLACEMENT
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.formats import SUFFIXES
 from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.grid import grid_q
 
@@ -46,6 +47,7 @@ def render(secret: str, model: Model, phases: Phases | None) -> str:
             "q": packed_floats(grid_q(model.grid)),
             "symbols": SYMBOLS,
             "anodes": ANODES,
+            "endings": sorted({*SUFFIXES, ".cif"}),
             "library": bool(phases),
         },
     )

@@ -6,6 +6,8 @@ is a secret that only this page was given. Nothing is on the disk.
 
 import secrets
 from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -18,6 +20,7 @@ from imitation_refinement.xrd.formats import Record
 FILE_BYTES = 50_000_000  # of one file
 ALL_BYTES = 1_000_000_000  # of all files of all sessions, with their patterns
 SESSIONS = 16
+LIBRARIES = 3  # sessions with structures of their own
 FILES = 2000  # of a session
 PATTERNS = 2000  # of a file
 RESULTS = 100  # that a session keeps; about 200 kB each, the others are found anew when asked for
@@ -105,6 +108,38 @@ class Store:
         if session is not None:
             self._sessions.move_to_end(secret)
         return session
+
+    def let_structures_go(self, session: Session) -> None:
+        """Ends the sessions longest unused that have a library of their own, but for a few.
+
+        A library joined with the shipped one takes some 200 MB.
+        """
+        own = [
+            key
+            for key, one in self._sessions.items()
+            if one is not session and one.phases is not self._phases
+        ]
+        for key in own[: max(len(own) - LIBRARIES + 1, 0)]:
+            del self._sessions[key]
+
+    @contextmanager
+    def arriving(self) -> Iterator[Callable[[int], None]]:
+        """Gives what counts bytes on their way; at the end of the block they are a file's, or gone.
+
+        Raises:
+            UserError: there is no room for them.
+        """
+        came = 0
+
+        def count(more: int) -> None:
+            nonlocal came
+            self.check_room(more)
+            came, self.coming = came + more, self.coming + more
+
+        try:
+            yield count
+        finally:
+            self.coming -= came
 
     @property
     def used(self) -> int:

@@ -254,7 +254,7 @@ function drawNow() {
   });
   const domains = candidate ? [[0.66, 1], [0.31, 0.63]] : sticks ? [[0.6, 1], [0.17, 0.57]] : [[0.53, 1], [0, 0.49]];
   const layout = {
-    margin: { l: narrow ? 52 : 70, r: 16, t: candidate ? 84 : 64, b: 46 },
+    margin: { l: narrow ? 52 : 70, r: 16, t: narrow ? 40 : candidate ? 84 : 64, b: 46 },
     title: { text: plain(selected.name), font: { size: 15 }, x: 0.01, xanchor: "left", y: 1, yref: "container", pad: { t: 12 }, yanchor: "top" },
     legend: narrow ? { orientation: "h", x: 0, y: -0.14, yanchor: "top" }
       : { orientation: "h", x: 1, xanchor: "right", y: 1.01, yanchor: "bottom" },

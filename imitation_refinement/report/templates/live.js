@@ -71,11 +71,19 @@ function count(all, done) {
 
 const naturally = (a, b) => a.name.localeCompare(b.name, "en", { numeric: true });
 
+/** Of a folder, files that are named as scans or structures are; a file by itself in any case. */
+function isMeant(one) {
+  const name = one.name.split("/").pop().toLowerCase();
+  if (!one.name.includes("/")) return true;
+  return !name.startsWith(".") && (!name.includes(".") || data.endings.some((ending) => name.endsWith(ending)));
+}
+
 /** Takes in files, {name, file} each, one after the other; the others go on when one fails. */
 async function take(found) {
-  const seen = found.filter((one) => !one.name.split("/").pop().startsWith(".")).sort(naturally);
+  const seen = found.filter(isMeant).sort(naturally);
+  const left = found.length - seen.length;
   if (!seen.length) return say("Nothing to read was dropped.", true);
-  say("");
+  say(left ? left + " files of the folder are named as no scans are, and were left out." : "");
   count(seen.length, 0);
   let structures = 0;
   const trouble = [];
