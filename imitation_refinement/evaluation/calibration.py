@@ -60,7 +60,6 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     found = scipy.optimize.minimize_scalar(
         lambda log_t: negative_log_likelihood(logits, labels, float(np.exp(log_t))),
         bounds=tuple(np.log(TEMPERATURES)),
-        method="bounded",
         options={"xatol": 1e-6},
     )
     return float(np.exp(found.x))
