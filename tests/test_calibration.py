@@ -108,6 +108,9 @@ def test_reliability_by_hand():
     # A bin holds its upper end: 0.5 is of the second of four.
     np.testing.assert_array_equal(reliability([[0.5, 0.5]], [0], bins=4).size, [0, 1, 0, 0])
     assert len(reliability(BY_HAND, LABELS).size) == 15
+    np.testing.assert_array_equal(reliability([[1 + 1e-12, 0]], [0], bins=4).size, [0, 0, 0, 1])
+    guess = reliability(np.full((1, 20), 0.05), [0])  # below 1/15
+    np.testing.assert_array_equal(guess.size, [1] + [0] * 14)
 
 
 def test_calibration_error_by_hand():
@@ -144,6 +147,7 @@ def test_risk_and_coverage_by_hand():
     coverage, risk = risk_coverage(np.array([0.8, 0.5, 0.9, 0.8]), np.array([0, 0, 1, 1]))
     np.testing.assert_allclose(coverage, [0.25, 0.75, 1.0])  # the two of 0.8 come together
     np.testing.assert_allclose(risk, [0.0, 1 / 3, 0.5])
+    assert [part.tolist() for part in risk_coverage([0.7], [False])] == [[1.0], [1.0]]
 
 
 def test_risk_and_coverage_of_nothing():
