@@ -1,4 +1,4 @@
-"""The figures of the README: a preset over several seeds, targeted and non-targeted.
+"""The figures of docs/training.md: a preset over several seeds, targeted and non-targeted.
 
     python benchmarks/seeds.py --config=configs/xrd.py --seeds=5 --workdir=runs/seeds
 

@@ -14,6 +14,8 @@ _PUBLIC = {
     "Assessment": "model.model",
     "Model": "model.model",
     "UserError": "errors",
+    "Analysis": "commands.analysis",
+    "analyze": "api",
     "classify": "api",
     "export_model": "model.export",
     "identify": "api",

@@ -23,10 +23,15 @@ True
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from imitation_refinement.commands.analysis import Analysis
+from imitation_refinement.commands.assess_scans import refine_one
+from imitation_refinement.commands.inputs import Input
+from imitation_refinement.commands.scan_results import Names
 from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model
 from imitation_refinement.model.placed import as_arrays
@@ -62,6 +67,34 @@ def classify(patterns: Patterns, model: Model | None = None) -> Assessment:
     """Refines and classifies patterns and says how far to believe the answer; see `refine`."""
     model = model or _shipped()
     return model.assess(*place(patterns, model))
+
+
+def analyze(
+    scans: Scan | Sequence[Scan],
+    model: Model | None = None,
+    phases: Phases | None = None,
+    elements: str = "",
+) -> Analysis:
+    """Refines scans and names their phases, as `--mode=refine` does; shown by Jupyter with figures.
+
+    Args:
+        scans: of `read_patterns`.
+        model: of `load_model`; None for the one that is shipped.
+        phases: of `load_phases`; None for the library that is shipped.
+        elements: see `identify`.
+
+    Raises:
+        UserError: a word of `elements` is no element.
+    """
+    several = [scans] if isinstance(scans, Scan) else list(scans)
+    model, phases = model or _shipped(), phases or _shipped_phases()
+    known, names = parse_elements(elements) if elements else None, Names()
+    records = [
+        refine_one(model, Input(Path(scan.name), elements=known, data=b""), names(scan.name), scan,
+                   phases)
+        for scan in several
+    ]  # fmt: skip
+    return Analysis(records, model.grid, phases)
 
 
 def identify(

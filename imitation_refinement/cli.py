@@ -32,22 +32,24 @@ OUTPUTS = {
 }  # fmt: skip
 # Which of these modes a flag is for; elsewhere it has no effect.
 _MEANT_FOR = {
-    "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",), "library": ("refine",),
-    "cif": ("refine",), "components": ("unmix",), "pictures": ("refine",), "shard": ("refine",),
-    "merge": ("refine",), "cluster": ("refine",),
+    "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
+    "library": ("refine", "serve"), "cif": ("refine",), "adapt": ("refine",),
+    "components": ("unmix",), "pictures": ("refine",), "shard": ("refine",),
+    "merge": ("refine",), "cluster": ("refine",), "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
 _MODE = flags.DEFINE_enum(
     "mode",
     "all",
-    (*STAGES, *OUTPUTS),
+    (*STAGES, *OUTPUTS, "serve"),
     "What to do. The first eight train: each runs what it needs and has not been done; `train` is "
     "classifier, judge and refiner. `inspect` tells what the files of --input hold and refines "
     "nothing. The others use a model: `refine` cleans and classifies the patterns of --input, "
     "`benchmark` measures it on a manifest of labelled ones, `unmix` takes a "
     "library of mixtures apart, `export` writes it for serving, `save` writes a run's as one file. "
-    "`library` makes a library of phases from structure files.",
+    "`library` makes a library of phases from structure files; `serve` opens a page for a browser, "
+    "into which scans are dropped.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; default: runs/<config and preset>."
@@ -82,8 +84,14 @@ _ELEMENTS = flags.DEFINE_string(
 _LIBRARY = flags.DEFINE_multi_string(
     "library",
     [],
-    "refine: libraries of phases to compare with, files of --mode=library or folders of CIF files; "
-    "`shipped` is the one of the package, which is the default; `none` for none.",
+    "refine, serve: libraries of phases to compare with, files of --mode=library or folders of CIF "
+    "files; `shipped` is the one of the package, which is the default; `none` for none.",
+)
+_ADAPT = flags.DEFINE_boolean(
+    "adapt",
+    False,
+    "refine: first let the refiner learn from the scans of few raw counts among the input, by "
+    "predicting one half of the counts from the other.",
 )
 _CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
 _PICTURES = flags.DEFINE_integer(
@@ -104,6 +112,11 @@ _CLUSTER = flags.DEFINE_string(
 )
 _COMPONENTS = flags.DEFINE_integer(
     "components", None, "unmix: how many components; estimated if not given."
+)
+_HOST = flags.DEFINE_string("host", "127.0.0.1", "serve: address to listen at.")
+_PORT = flags.DEFINE_integer("port", None, "serve: port to listen at; 0 for any. Default: 8765.")
+_TOKEN = flags.DEFINE_string(
+    "token", None, "serve: what the address must end in; needed with another --host."
 )
 _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "host:port of process 0, or `auto` on clusters that JAX knows."
@@ -132,7 +145,7 @@ def main(argv: list[str]) -> int:
         from imitation_refinement.applications import check_config
 
         check_config(_CONFIG.value)
-    if _MODE.value in OUTPUTS:
+    if _MODE.value in (*OUTPUTS, "serve"):
         devices.enable_compilation_cache()
         return _use_model(_MODE.value)
     if _CONFIG.value is None:
@@ -149,6 +162,7 @@ def _train(mode: str) -> None:
     config = _CONFIG.value
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
+    devices.keep_freed_memory()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
     run_application(config, workdir, mode)
@@ -170,6 +184,8 @@ def _use_model(mode: str) -> int:
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
     if mode == "benchmark" and len(_INPUT.value) > 1:
         raise UserError("--input: --mode=benchmark takes one manifest")
+    if mode == "serve":
+        return _serve()
     output = Path(_OUTPUT.value or OUTPUTS[mode]).expanduser()
     if mode == "library":
         from imitation_refinement.phases.build import make_library
@@ -197,6 +213,12 @@ def _use_model(mode: str) -> int:
         phases, elements = _phases(), _elements()
         if elements and not phases:
             raise UserError("--elements: says nothing without a library of phases")
+        if _ADAPT.value:
+            if not phases:
+                raise UserError("--adapt: the refiner of few counts needs a library of phases")
+            from imitation_refinement.commands.adapt_refiner import adapted_phases
+
+            phases = adapted_phases(phases, _INPUT.value, _WAVELENGTH.value)
         more = {} if _PICTURES.value is None else {"pictures": _PICTURES.value}
         return refine_scans(
             model, _INPUT.value, output, _WAVELENGTH.value, cif, phases=phases, elements=elements,
@@ -220,6 +242,23 @@ def _use_model(mode: str) -> int:
     return 0
 
 
+def _serve() -> int:
+    """Serves the live page; what can be wrong with the flags is said before anything is loaded."""
+    from imitation_refinement.model.find import load_model
+    from imitation_refinement.serve import run
+
+    token = _TOKEN.value or ""
+    run.check_installed()
+    run.check_host(_HOST.value, token)
+    place, phases = _model_place(), _phases()
+    model = load_model(place)
+    logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
+    options = [f"--model={place}"] if place else []
+    options += [f"--library={name}" for name in _LIBRARY.value]
+    port = run.PORT if _PORT.value is None else _PORT.value
+    return run.serve(model, phases, options, _HOST.value, port, token)
+
+
 def _refine_shard(output: Path) -> int:
     """Refines the patterns of --shard, or of all, into Parquet; without --shard merges them too."""
     from imitation_refinement.commands.chunks import Setup
@@ -231,6 +270,10 @@ def _refine_shard(output: Path) -> int:
         raise UserError(
             "--pictures: --shard and --cluster write tables alone; refine the few that you want to"
             " look at without them"
+        )
+    if _ADAPT.value:
+        raise UserError(
+            "--adapt: learns from all scans together; leave it out with --shard and --cluster"
         )
     libraries, elements = _libraries(), _elements()
     if elements and not libraries:

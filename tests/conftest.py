@@ -1,14 +1,54 @@
 """Settings under which silent mistakes fail; warnings are errors by pyproject.toml."""
+# ruff: noqa: E402
 
+import os
 import shutil
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same reason
+
 import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from program import Program
+
+from imitation_refinement import cli
+from imitation_refinement.config import parse_flags
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # no broadcasting by a forgotten axis
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes
+
+
+# Files whose tests share the finished run of `reference`, and the one that compiles the same.
+OF_REFERENCE = (
+    "test_pipeline.py", "test_pipeline_errors.py", "test_portable.py", "test_notebook.py",
+)  # fmt: skip
+
+
+def pytest_configure(config):
+    """Compiles each program once for all tests, workers and sessions; `--cache-clear` forgets."""
+    jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def pytest_collection_modifyitems(items):
+    """What takes longest goes first, so that no worker is left alone with it at the end."""
+    items.sort(key=lambda item: item.path.name not in OF_REFERENCE)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Hands whole files to workers (`-n 2`): tests of a file share what its fixtures make."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            name = Path(nodeid.partition("::")[0]).name
+            return OF_REFERENCE[0] if name in OF_REFERENCE else name
+
+    config.option.loadscopereorder = False  # by the number of tests, which says little of time
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
@@ -28,8 +68,22 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="session")
-def program(tmp_path_factory) -> Program:
-    return Program(tmp_path_factory.getbasetemp() / "pipeline_cache")
+def quick_program(tmp_path_factory) -> dict[str, str]:
+    """Environment of processes that run `:smoke`: compiled quickly, and what was compiled kept."""
+    caches = tmp_path_factory.getbasetemp() / "pipeline_cache"
+    kept = caches / "imitation_refinement" / "jax"
+    kept.parent.mkdir(parents=True)
+    kept.symlink_to(jax.config.jax_compilation_cache_dir)
+    return {
+        "XDG_CACHE_HOME": str(caches),
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+
+
+@pytest.fixture(scope="session")
+def program(quick_program) -> Program:
+    return Program(Path(quick_program["XDG_CACHE_HOME"]), **quick_program)
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +92,20 @@ def reference(program, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("reference") / "run"
     program(workdir)
     return workdir
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs the command line in this process, in an empty folder; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def main(*words: str) -> int:
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            return cli.main(parse_flags(["main.py", *words]))
+
+    yield main
+    flags.FLAGS(["main.py"])  # what comes after finds them parsed, as before
 
 
 @pytest.fixture

@@ -60,6 +60,44 @@ def rasx(profiles: int = 1, wave: str = "Ka", axis: str = "TwoThetaTheta") -> by
     return file.getvalue()
 
 
+def brml(*measurements: dict) -> bytes:
+    """A `.brml`; each measurement may have counts, attenuator, times and a fixed 2 theta."""
+    files = {}
+    for number, given in enumerate(measurements or ({},)):
+        counts = given.get("counts", COUNTS)
+        ones = np.ones(len(ANGLES))
+        columns = (
+            given.get("times", ones), given.get("attenuator", ones),
+            given.get("angles", ANGLES), ANGLES / 2, counts,
+        )  # fmt: skip
+        data = "".join(
+            "<Datum>" + ",".join(f"{v:g}" for v in row) + "</Datum>"
+            for row in zip(*columns, strict=True)
+        )
+        fixed = '<RawDataView xsi:type="FixedRawDataView" Length="1" Start="{}" LogicName="{}"/>'
+        files[f"Experiment0/RawData{number}.xml"] = f"""<?xml version="1.0" encoding="utf-8"?>
+        <RawData xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><Tube>
+        <WaveLengthAlpha1 Unit="A" Value="{ALPHA1}"/><WaveLengthAlpha2 Value="{ALPHA2}"/>
+        <WaveLengthRatio Value="0.5"/></Tube><DataRoutes><DataRoute RouteFlag="Measured">
+        <ScanInformation VisibleName="Coupled TwoTheta/Theta"/>{data}<DataViews>
+        {fixed.format(0, "MeasuredTime")}{fixed.format(1, "AbsorptionFactor")}
+        <RawDataView xsi:type="VaryingRawDataView" Start="2" Length="2"><Varying>
+        <FieldDefinitions FieldName="TwoTheta" AxisId="TwoTheta"/>
+        <FieldDefinitions FieldName="Theta" AxisId="Theta"/></Varying></RawDataView>
+        <RawDataView xsi:type="RecordedRawDataView" Start="4" Length="1">
+        <Recording VisibleName="det" LogicName="ScanCounter"/></RawDataView></DataViews>
+        </DataRoute></DataRoutes></RawData>"""
+    names = "".join(f"<string>{name}</string>" for name in files)
+    files["Experiment0/DataContainer.xml"] = (
+        f"<DataContainer><RawDataReferenceList>{names}</RawDataReferenceList></DataContainer>"
+    )
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
 def bruker1(ranges: int = 1, repeat_word: bool = True) -> bytes:
     data = b""
     for i in range(ranges):

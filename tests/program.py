@@ -11,15 +11,16 @@ SMOKE = f"--config={ROOT / 'configs' / 'xrd.py'}:smoke"
 
 
 class Program:
-    """Starts main.py with one folder of caches."""
+    """Starts main.py with one folder of caches and with what `environment` adds."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, **environment: str):
         self.data = folder / "data"
         self._environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(folder),
             "JAX_PLATFORMS": "cpu",
             "JAX_NUMPY_RANK_PROMOTION": "raise",
+            **environment,
         }
 
     def start(self, workdir: Path, *flags: str, config: str = SMOKE, devices: int = 1):

@@ -2,10 +2,10 @@
 
 import inspect
 
-import jax
 import numpy as np
 import pytest
 from raman import APPLICATION, RamanTask, raman_config
+from test_messages import tiny_networks  # noqa: F401
 
 from imitation_refinement import tasks
 from imitation_refinement.applications import APPLICATIONS, check_config, run_application
@@ -19,15 +19,14 @@ from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.stages.fields import spec
 from imitation_refinement.xrd.task import XrdTask
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+pytestmark = pytest.mark.usefixtures("quick_compilation", "tiny_networks")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def registered():
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(APPLICATIONS, "raman", APPLICATION)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            yield
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +54,7 @@ def test_its_config_is_checked_like_any_other(config):
     assert set(fields(config)) == set(spec(APPLICATION.fields, config.judges))
     for name, value, message in (
         ("data.noise", -1.0, "config.data.noise = -1.0: must be a number, at least 0"),
-        ("data.length", 130, "config.data.length = 130: must be a multiple of"),
+        ("data.length", 131, "config.data.length = 131: must be a multiple of"),
         ("refiner.network", "unet_digits", "config.refiner.network = 'unet_digits'"),
     ):
         changed = config.copy_and_resolve_references()

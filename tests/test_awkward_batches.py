@@ -17,6 +17,7 @@ from fake_model import FakeModel
 from program import ROOT
 from scan_case_files import ANGLE, CASES, F, counts, rows, two_theta, xy
 
+from imitation_refinement.commands import assess_scans
 from imitation_refinement.commands import refine_scans as module
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
@@ -157,7 +158,7 @@ def test_trouble_with_one_record_is_its_own(tmp_path, monkeypatch):
         return write(output, result, *rest)
 
     monkeypatch.setattr(module, "write_patterns", broken)
-    table = module.peak_table
+    table = assess_scans.peak_table
 
     def broken_too(*arguments):
         broken_too.calls += 1
@@ -166,7 +167,7 @@ def test_trouble_with_one_record_is_its_own(tmp_path, monkeypatch):
         return table(*arguments)
 
     broken_too.calls = 0
-    monkeypatch.setattr(module, "peak_table", broken_too)
+    monkeypatch.setattr(assess_scans, "peak_table", broken_too)
     assert refine(tmp_path, folder) == 3
     found = entries(tmp_path / "out")
     assert [entry["verdict"] == "failed" for entry in found.values()] == [

@@ -1,7 +1,7 @@
 """GTA: losses by hand, two whole steps against PyTorch in float64, and what stays as it is."""
 
 import math
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -67,14 +67,31 @@ def placed(own, ndim=1):
     @jax.jit
     def state(classifier, generator, discriminator, stats):
         start = {"params": classifier, "batch_stats": stats}
-        return init_gta(own, start, SHAPES[ndim], 0)._replace(
+        fresh = init_gta(own, start, SHAPES[ndim], 0)
+        return fresh._replace(
             generator=generator,
+            generator_stats=jax.tree.map(lambda a: a.astype(kind), fresh.generator_stats),
             generator_opt=own.generator_optimizer.init(generator),
             discriminator=discriminator,
             discriminator_opt=own.optimizer.init(discriminator),
         )
 
     return state(*jax.tree.map(lambda a: a.astype(kind), begun(own, ndim)))
+
+
+@cache
+def compiled():
+    """The step with weight and seed as arguments, so that it is compiled once for all tests."""
+
+    def step(state, rows, weight, seed):
+        return gta_step(state, rows, method=method(adversarial_weight=weight), seed=seed)
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def step(rows, weight=A, seed=SEED):
+    """The state after the first step of single precision, and its terms."""
+    return compiled()(placed(method()), rows, weight, seed)
 
 
 def test_losses_by_hand():
@@ -175,7 +192,7 @@ def test_statistics_of_the_two_domains_are_kept_apart():
     own = method()
     state = placed(own)
     rows = batch(0)
-    new, _ = jax.jit(partial(gta_step, method=own, seed=SEED))(state, rows)
+    new, _ = step(rows)
     params = jax.tree.map(np.asarray, state.classifier)
     for x, old, stats in (
         (rows["source_x"], state.source_stats, new.source_stats),
@@ -189,13 +206,11 @@ def test_statistics_of_the_two_domains_are_kept_apart():
 
 
 def test_labels_of_imperfect_patterns_are_not_read_and_steps_repeat():
-    own = method()
-    step = jax.jit(partial(gta_step, method=own, seed=SEED))
-    state, terms = step(placed(own), batch(0))
+    state, terms = step(batch(0))
     blind = {name: rows for name, rows in batch(0).items() if name != "label"}
-    again, _ = step(placed(own), blind)
+    again, _ = step(blind)
     jax.tree.map(np.testing.assert_array_equal, state, again)
-    other, _ = jax.jit(partial(gta_step, method=own, seed=SEED + 1))(placed(own), batch(0))
+    other, _ = step(batch(0), seed=SEED + 1)
     kernels = [each.generator["start"]["kernel"] for each in (state, other)]
     assert not np.array_equal(*kernels)
     assert terms.keys() == {
@@ -204,15 +219,11 @@ def test_labels_of_imperfect_patterns_are_not_read_and_steps_repeat():
 
 
 def test_without_adversarial_weight_the_classifier_is_trained_on_ideal_patterns_alone():
-    own = method(adversarial_weight=0.0)
-    step = jax.jit(partial(gta_step, method=own, seed=SEED))
-    state, _ = step(placed(own), batch(0))
-    other, _ = step(placed(own), batch(0) | {"x": batch(1)["x"]})
-    jax.tree.map(np.testing.assert_array_equal, state.classifier, other.classifier)
-    # Large, because a first step of Adam tells of signs alone.
-    weighted = jax.jit(partial(gta_step, method=method(adversarial_weight=10.0), seed=SEED))
     batches = batch(0), batch(0) | {"x": batch(1)["x"]}
-    one, other = (weighted(placed(own), rows)[0] for rows in batches)
+    one, other = (step(rows, weight=0.0)[0] for rows in batches)
+    jax.tree.map(np.testing.assert_array_equal, one.classifier, other.classifier)
+    # Large, because a first step of Adam tells of signs alone.
+    one, other = (step(rows, weight=10.0)[0] for rows in batches)
     kernels = [tree.classifier["conv0_0"]["kernel"] for tree in (one, other)]
     assert jnp.abs(kernels[0] - kernels[1]).max() > 1e-4
     # The head has no part in the terms of D.
@@ -245,8 +256,7 @@ def test_warm_start_is_the_given_classifier_and_survives():
     kept = jax.tree.map(np.array, start)
     state = jax.jit(partial(init_gta, own), static_argnums=1)(start, SHAPES[1], 0)
     jax.tree.map(np.testing.assert_array_equal, state.classifier, kept["params"])
-    step = jax.jit(partial(gta_step, method=own, seed=SEED), donate_argnums=0)
-    step(state, batch(0))
+    compiled()(state, batch(0), A, SEED)  # donates the state
     jax.tree.map(np.testing.assert_array_equal, start, kept)
     fresh = jax.jit(partial(init_gta, own, None, SHAPES[1]))(0)
     assert jnp.abs(fresh.classifier["conv0_0"]["kernel"] - kept["params"]["conv0_0"]["kernel"]).max() > 0.1  # fmt: skip  # noqa: E501

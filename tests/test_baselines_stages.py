@@ -48,6 +48,7 @@ SECTIONS = {
 }  # fmt: skip
 STAGES = {"adda": adda_stage, "gta": gta_stage}
 ROWS = np.arange(FEW)[::2]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")

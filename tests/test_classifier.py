@@ -1,11 +1,12 @@
 """Algorithm 1: the step does what its lines say."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 import toy
 
 from imitation_refinement.method import losses
@@ -16,21 +17,30 @@ from imitation_refinement.method.classifier import (
     predict,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-def run_steps(count, prototype_weight=1.0, optimizer=toy.OPTIMIZER):
-    network = toy.ToyClassifier()
-    state = init_classifier(network, optimizer, (toy.LENGTH, 1), toy.CLASSES, seed=0)
-    step = jax.jit(
+
+def begun():
+    start = partial(init_classifier, toy.ToyClassifier(), toy.OPTIMIZER, (toy.LENGTH, 1))
+    return jax.jit(partial(start, toy.CLASSES, seed=0))()
+
+
+@cache
+def compiled(prototype_weight=1.0, optimizer=toy.OPTIMIZER):
+    return jax.jit(
         partial(
             classifier_step,
-            network=network,
+            network=toy.ToyClassifier(),
             optimizer=optimizer,
             prototype_weight=prototype_weight,
             distance=toy.DISTANCE,
             seed=0,
         )
     )
-    history = []
+
+
+def run_steps(count, prototype_weight=1.0):
+    state, step, history = begun(), compiled(prototype_weight), []
     for index in range(count):
         state, metrics = step(state, toy.batch(index))
         history.append({name: float(value) for name, value in metrics.items()})
@@ -40,9 +50,11 @@ def run_steps(count, prototype_weight=1.0, optimizer=toy.OPTIMIZER):
 def test_one_step_equals_its_lines_written_out():
     network, learning_rate, weight = toy.ToyClassifier(), 0.1, 0.7
     optimizer = optax.sgd(learning_rate)
-    before = init_classifier(network, optimizer, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    before = begun()._replace(opt_state=optimizer.init(begun().params))
     batch = toy.batch()
 
+    @jax.jit
+    @partial(jax.value_and_grad, has_aux=True)
     def total(params):
         variables = {"params": params, "batch_stats": before.batch_stats}
         output, _ = network.apply(variables, batch["x"], train=True, mutable=["batch_stats"])
@@ -52,11 +64,8 @@ def test_one_step_equals_its_lines_written_out():
         line5 = -jnp.mean(picked), -jnp.mean(closeness[jnp.arange(toy.BATCH), batch["label"]])
         return line5[0] + weight * line5[1], output.embedding
 
-    (loss, embedding), gradient = jax.value_and_grad(total, has_aux=True)(before.params)
-    after, metrics = classifier_step(
-        before, batch, network=network, optimizer=optimizer,
-        prototype_weight=weight, distance=toy.DISTANCE, seed=0,
-    )  # fmt: skip
+    (loss, embedding), gradient = total(before.params)
+    after, metrics = compiled(weight, optimizer)(before, batch)
     np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
     jax.tree.map(
         lambda new, old, g: np.testing.assert_allclose(new, old - learning_rate * g, atol=1e-6),
@@ -81,14 +90,10 @@ def test_training_separates_the_classes_by_head_and_by_prototype():
 
 def test_without_prototype_weight_the_prototypes_do_not_touch_the_network():
     standard, _ = run_steps(3, prototype_weight=0.0)
-    network = toy.ToyClassifier()
-    state = init_classifier(network, toy.OPTIMIZER, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    state = begun()
     for index in range(3):
         state = state._replace(prototypes=1e3 * jnp.ones_like(state.prototypes))
-        state, _ = classifier_step(
-            state, toy.batch(index), network=network, optimizer=toy.OPTIMIZER,
-            prototype_weight=0.0, distance=toy.DISTANCE, seed=0,
-        )  # fmt: skip
+        state, _ = compiled(prototype_weight=0.0)(state, toy.batch(index))
     close = partial(np.testing.assert_allclose, atol=1e-6)
     jax.tree.map(close, standard.params, state.params)
 

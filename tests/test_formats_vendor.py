@@ -82,6 +82,36 @@ def test_scans_over_another_axis_are_refused(tmp_path, data):
         read(tmp_path, "a.rasx", samples.rasx(axis="Omega"))
 
 
+def test_every_measurement_of_a_brml_is_a_pattern(tmp_path):
+    pytest.importorskip("geddes")
+    (scan,) = read(tmp_path, "a.brml", samples.brml())
+    check(scan)
+    assert scan.wavelength == pytest.approx(MEAN, abs=1e-6) and scan.k_alpha2 == "present"
+    scans = read(tmp_path, "b.brml", samples.brml(*({"counts": COUNTS + i} for i in range(12))))
+    for number, scan in enumerate(scans):
+        assert scan.name == f"b_scan{number + 1}"
+        check(scan, COUNTS + number)
+    still = {"angles": np.full(60, 30.0)}
+    (scan,) = read(tmp_path, "c.brml", samples.brml(still, {}))
+    check(scan)
+    with pytest.raises(UserError, match="2 theta does not rise"):
+        read(tmp_path, "d.brml", samples.brml(still))
+
+
+def test_attenuators_and_times_of_a_brml_are_undone(tmp_path):
+    pytest.importorskip("geddes")
+    steps = np.where(np.arange(60) < 20, 1.0, 10.0)
+    for given in (
+        {"counts": COUNTS / steps, "attenuator": steps},
+        {"counts": COUNTS * steps, "times": steps},
+    ):
+        (scan,) = read(tmp_path, "a.brml", samples.brml(given))
+        check(scan, COUNTS * (scan.counts[0] / COUNTS[0]))
+        assert scan.notes[0].endswith("intensities brought to one")
+    (scan,) = read(tmp_path, "a.brml", samples.brml({"attenuator": steps}))  # divided out before
+    check(scan)
+
+
 def test_several_scans_of_xrdml_and_rasx(tmp_path):
     assert [s.name for s in read(tmp_path, "a.xrdml", samples.xrdml(scans=2))] == [
         "a_scan1",
@@ -170,6 +200,16 @@ def test_a_file_cut_short_is_named(tmp_path, name):
     with pytest.raises(UserError, match=r"cut short|damaged|no scan|states no") as caught:
         read(tmp_path, name, data[: len(data) // 2])
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_units_of_xrdml(tmp_path):
+    data = samples.xrdml().replace(b"Angstrom", b"nm")
+    for value in (ALPHA1, ALPHA2):
+        data = data.replace(str(value).encode(), str(value / 10).encode())
+    (scan,) = read(tmp_path, "a.xrdml", data)
+    assert scan.wavelength == pytest.approx(MEAN, abs=1e-6)
+    with pytest.raises(UserError, match="2 theta in rad, not in degrees"):
+        read(tmp_path, "b.xrdml", samples.xrdml().replace(b'unit="deg"', b'unit="rad"'))
 
 
 def test_entities_are_refused(tmp_path):
@@ -263,17 +303,19 @@ def test_one_bad_pattern_leaves_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.raw", samples.bruker4()),
-        ("a.raw", samples.bruker3()),
-        ("a.xrdml", samples.xrdml()),
+        ("a.raw", samples.bruker4(2)),
+        ("a.raw", samples.bruker3(2)),
+        ("a.xrdml", samples.xrdml(scans=2)),
     ],
 )
-def test_geddes_reads_the_same(tmp_path, name, data):
+def test_geddes_reads_every_range_the_same(tmp_path, name, data):
     geddes = pytest.importorskip("geddes")
-    (scan,) = read(tmp_path, name, data)
-    other = geddes.read(str(tmp_path / name))
-    np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
+    scans = read(tmp_path, name, data)
+    assert len(scans) == 2
+    for index, scan in enumerate(scans):
+        other = geddes.read(str(tmp_path / name), index=index)
+        np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
 
 
 def test_gsas_files_are_read_with_geddes(tmp_path):

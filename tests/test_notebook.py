@@ -29,11 +29,11 @@ def test_it_installs_only_where_the_package_is_missing():
     assert "find_spec" in install.split("subprocess.run")[0]
 
 
-def test_it_runs_from_top_to_bottom(tmp_path, tmp_path_factory, monkeypatch):
+def test_it_runs_from_top_to_bottom(tmp_path, quick_program, monkeypatch):
     from nbclient import NotebookClient
 
-    # Where other tests that run this preset keep their compiled programs.
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "pipeline_cache"))
+    for name, value in quick_program.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("XLA_FLAGS", "--xla_force_host_platform_device_count=1")
     # A kernel is another process: it finds this checkout by the path alone.
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))

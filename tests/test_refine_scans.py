@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fake_model import CUT, SYSTEMS, FakeModel
 
-from imitation_refinement.commands import refine_scans as module
+from imitation_refinement.commands import assess_scans
 from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.commands.refine_scans import duration, refine_scans
 from imitation_refinement.commands.scan_results import Names
@@ -229,7 +229,7 @@ def test_batches_give_what_one_by_one_gives(scans, tmp_path, monkeypatch):
         (scans / f"scan{number}.xy").write_text(text)
     together = FakeModel()
     refine_scans(together, [str(scans)], tmp_path / "together", "CuKa")
-    monkeypatch.setattr(module, "BATCH", 2)
+    monkeypatch.setattr(assess_scans, "BATCH", 2)
     apart = FakeModel()
     refine_scans(apart, [str(scans)], tmp_path / "apart", "CuKa")
     assert (together.batches, apart.batches) == ([6], [2, 2, 2])
@@ -241,7 +241,7 @@ def test_batches_give_what_one_by_one_gives(scans, tmp_path, monkeypatch):
 
 def test_ctrl_c_keeps_what_was_finished(scans, tmp_path, monkeypatch):
     (scans / "later.xy").write_text(scan_text())
-    monkeypatch.setattr(module, "BATCH", 1)
+    monkeypatch.setattr(assess_scans, "BATCH", 1)
     model = FakeModel()
     assess = model.assess
 

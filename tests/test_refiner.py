@@ -1,6 +1,6 @@
 """Algorithm 2: what is trained, what is frozen, and what each weight does."""
 
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +22,10 @@ from imitation_refinement.runtime import devices
 from imitation_refinement.stages.refiners import refiner_program
 
 NETWORKS = {"network": toy.ToyRefiner(), "classifier_network": toy.ToyClassifier()}
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def start():
-    return init_refiner(toy.ToyRefiner(), toy.OPTIMIZER, (toy.LENGTH, 1), seed=0)
+start = jax.jit(partial(init_refiner, toy.ToyRefiner(), toy.OPTIMIZER, (toy.LENGTH, 1), seed=0))
 
 
 def of_pairs(batch):
@@ -37,7 +37,7 @@ def pairs(index):
     return of_pairs(toy.batch(index))
 
 
-def run_steps(count, objective=None, classifier=None, batch=toy.batch):
+def run_steps(count, objective=None, batch=toy.batch):
     step = jax.jit(
         partial(
             refiner_step,
@@ -48,20 +48,20 @@ def run_steps(count, objective=None, classifier=None, batch=toy.batch):
         )
     )
     state, history = start(), []
-    classifier = classifier or toy.classifier()
     for index in range(count):
-        state, terms = step(state, classifier, batch(index))
+        state, terms = step(state, toy.classifier(), batch(index))
         history.append({name: float(value) for name, value in terms.items()})
     return state, history
 
 
 def terms_at(params, objective, batch=None):
-    loss, terms = refiner_objective(
-        params, toy.classifier(), batch or toy.batch(), **NETWORKS, objective=objective
+    loss, terms = jax.jit(partial(refiner_objective, **NETWORKS, objective=objective))(
+        params, toy.classifier(), batch or toy.batch()
     )
     return {name: float(value) for name, value in terms.items()} | {"loss": float(loss)}
 
 
+@cache
 def nudged(seed=3):
     """Parameters at which the refiner changes its input."""
     leaves, tree = jax.tree.flatten(start().params)

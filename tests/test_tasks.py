@@ -26,6 +26,8 @@ TINY = VGG, {
     "batch_norm": True,
 }  # fmt: skip
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def square(label, noise=0.0, seed=0):
     image = np.zeros((SIZE, SIZE, 1), np.float32)

@@ -1,5 +1,7 @@
 """Networks and data small enough to compute by hand or by a loop in a test."""
 
+from functools import cache, partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -64,9 +66,11 @@ def batch(seed: int = 0) -> dict[str, jax.Array]:
     }
 
 
+@cache
 def classifier(seed: int = 0) -> Classifier:
     """An untrained frozen classifier with prototypes away from zero."""
-    variables = ToyClassifier().init(jax.random.key(seed), batch()["x"], train=False)
+    init = jax.jit(partial(ToyClassifier().init, train=False))
+    variables = init(jax.random.key(seed), batch()["x"])
     return Classifier(variables, jax.random.normal(jax.random.key(seed + 1), (CLASSES, WIDTH)))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from plotly.offline import get_plotlyjs
 
+from imitation_refinement.commands.peak_table import PeakTable, peak_table
 from imitation_refinement.commands.scan_outputs import candidate_file
 from imitation_refinement.commands.scan_results import (
     FAILED,
@@ -25,7 +26,7 @@ from imitation_refinement.commands.scan_results import (
 )
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
 from imitation_refinement.phases.identify import Named, Phases
-from imitation_refinement.phases.overlay import overlays
+from imitation_refinement.phases.overlay import Overlay, overlays
 from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
@@ -134,7 +135,7 @@ def table_row(result: Refined | Failed, written: Sequence[str] = ()) -> dict[str
     if isinstance(result, Failed):
         return {
             "name": result.name, "input": str(result.path), "verdict": FAILED,
-            "notes": result.error,
+            "notes": result.error.removeprefix(str(result.path)).lstrip(": "),  # beside its name
         }  # fmt: skip
     scan, first_two = result.scan, result.likely[:2]
     row: dict[str, Any] = {
@@ -198,21 +199,24 @@ def _candidate(one: Named) -> dict[str, Any]:
         "missing": _rounded(one.missing, 3),
         "leftOver": _rounded(one.left_over, 3),
         "shift": _rounded(100.0 * one.shift, 2),
+        "displacement": _rounded(1000.0 * one.displacement, 3),
     }
 
 
-def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict[str, Any]:
+def plot_data(
+    result: Refined, grid: Grid, phases: Phases | None = None, shown: int = _CANDIDATES
+) -> dict[str, Any]:
     """Returns the curves of a pattern, packed: measured and background in counts, the rest in %.
 
     The model's input and the refined pattern are intensities per degree, per cent of the largest
-    refined one.
+    refined one. `shown` candidates are laid over it.
     """
     scan, mask = result.scan, result.placed.mask
     two_theta = two_theta_from_q(grid_q(grid)[mask], scan.wavelength)
     per_degree = q_per_radian(two_theta, scan.wavelength)
     refined = result.refined[mask] * per_degree
     raw = result.placed.pattern[mask] * per_degree
-    percent = 100.0 / max(refined.max(initial=0.0) or raw.max(initial=0.0), 1e-30)
+    percent = _percent(result, per_degree)
     angle, counts = thinned(scan.two_theta, scan.counts, _POINTS)
     plot: dict[str, Any] = {
         "wavelength": scan.wavelength,
@@ -233,18 +237,14 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
             if (strong := np.sort(np.argsort(-match.intensity, kind="stable")[:_STICKS])).size
         ],
     }
-    order = np.sort(np.argsort(-result.peaks.intensity, kind="stable")[:_PEAKS])
-    peaks_q = 2.0 * np.pi / result.peaks.d_spacing[order]
-    shown = result.candidates[:_CANDIDATES]
-    plot["candidates"] = [
-        {
-            "q": packed_floats(laid.q),
-            "intensity": packed(laid.height),
-            "pattern": packed(percent * laid.pattern[mask] * per_degree),
-            "unseen": np.flatnonzero(laid.unseen).tolist(),
-            "unexplained": np.flatnonzero(~laid.explained).tolist(),
-        }
-        for laid in (overlays(shown, phases, grid, result.refined, mask, peaks_q) if phases else ())
+    order = _strongest(result.peaks)
+    drawn = result.candidates[:shown]
+    laid = laid_over(result, grid, phases, drawn) if phases else []
+    plot["candidates"] = [overlay_data(result, grid, one) for one in laid]
+    lost = peak_table(result.placed.pattern, result.refined, mask, grid, scan.wavelength)
+    plot["removed"] = [
+        [_rounded(lost.two_theta[i], 3), _rounded(lost.d_spacing[i], 4)]
+        for i in _strongest(lost, ~lost.in_raw)
     ]
     plot["peaks"] = [
         [
@@ -258,6 +258,54 @@ def plot_data(result: Refined, grid: Grid, phases: Phases | None = None) -> dict
     ]
     plot["allPeaks"] = len(result.peaks.two_theta)
     return plot
+
+
+def laid_over(
+    result: Refined,
+    grid: Grid,
+    phases: Phases,
+    candidates: Sequence[Named],
+    beside: np.ndarray | None = None,
+) -> list[Overlay]:
+    """Lays candidates over the refined pattern of a record.
+
+    Args:
+        result: the record.
+        grid: of the model.
+        phases: that the candidates are of.
+        candidates: likeliest first; their cells and displacements may be changed.
+        beside: what another phase explains of the pattern already, `[L]`.
+    """
+    pattern = result.refined if beside is None else np.maximum(result.refined - beside, 0.0)
+    peaks_q = 2.0 * np.pi / result.peaks.d_spacing[_strongest(result.peaks)]
+    return overlays(candidates, phases, grid, pattern, result.placed.mask, peaks_q)
+
+
+def overlay_data(result: Refined, grid: Grid, laid: Overlay) -> dict[str, Any]:
+    """Returns a candidate that is laid over a pattern, packed, per cent as in `plot_data`."""
+    mask = result.placed.mask
+    two_theta = two_theta_from_q(grid_q(grid)[mask], result.scan.wavelength)
+    per_degree = q_per_radian(two_theta, result.scan.wavelength)
+    return {
+        "q": packed_floats(laid.q),
+        "intensity": packed(laid.height),
+        "pattern": packed(_percent(result, per_degree) * laid.pattern[mask] * per_degree),
+        "unseen": np.flatnonzero(laid.unseen).tolist(),
+        "unexplained": np.flatnonzero(~laid.explained).tolist(),
+    }
+
+
+def _percent(result: Refined, per_degree: np.ndarray) -> float:
+    """What makes the largest refined intensity per degree, else the raw one, 100."""
+    mask = result.placed.mask
+    top = (result.refined[mask] * per_degree).max(initial=0.0)
+    return 100.0 / max(top or (result.placed.pattern[mask] * per_degree).max(initial=0.0), 1e-30)
+
+
+def _strongest(peaks: PeakTable, among: np.ndarray | None = None) -> np.ndarray:
+    """The places of the strongest peaks of a table, or of some of it, in order of angle."""
+    index = np.arange(len(peaks.two_theta)) if among is None else np.flatnonzero(among)
+    return np.sort(index[np.argsort(-peaks.intensity[index], kind="stable")[:_PEAKS]])
 
 
 def packed(values: np.ndarray) -> dict[str, Any]:
@@ -277,4 +325,5 @@ def packed_floats(values: np.ndarray) -> str:
 
 
 def _rounded(value: float, digits: int) -> float | None:
-    return round(float(value), digits) if np.isfinite(value) else None
+    # Adding 0 takes the minus from a zero.
+    return round(float(value), digits) + 0.0 if np.isfinite(value) else None

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from imitation_refinement import __version__
+from imitation_refinement.commands.assess_scans import BATCH, records
 from imitation_refinement.commands.cif_match import CifMatcher
 from imitation_refinement.commands.inputs import Input, with_rows
 from imitation_refinement.commands.ledger import LeftOut
-from imitation_refinement.commands.refine_scans import BATCH, records
 from imitation_refinement.commands.tables import part_bytes, table_row
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.find import load_model

@@ -44,6 +44,7 @@ class Input(NamedTuple):
         sure: whether it was named, or has the ending of a pattern; one that is not and cannot be
             read is left out rather than failed.
         trouble: why it cannot be read, from a row of a manifest; empty if it can.
+        data: its bytes, where they are in memory; no file is opened then.
         rows: of a stack, the first and the one after the last; None for a file that is read whole.
     """
 
@@ -52,6 +53,7 @@ class Input(NamedTuple):
     elements: Elements | None = None
     sure: bool = True
     trouble: str = ""
+    data: bytes | None = None
     rows: tuple[int, int] | None = None
 
 
@@ -137,9 +139,9 @@ def read_each(
                 ):
                     yield one._replace(rows=(number, number + 1)), record
                 continue
-            if one.path.is_dir():
+            if one.data is None and one.path.is_dir():
                 raise UserError(f"{one.path}: no file in this folder looks like a pattern")
-            records = read_records(one.path, one.wavelength, look_only=look_only)
+            records = read_records(one.path, one.wavelength, look_only=look_only, data=one.data)
         except Exception as error:
             reason = in_a_line(one.path, error)
             if one.sure:

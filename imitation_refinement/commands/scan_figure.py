@@ -12,14 +12,18 @@ import numpy as np
 from imitation_refinement.report.figures import RAW_COLOR, REFINED_COLOR
 from imitation_refinement.report.plots import new_figure
 
-_BACKGROUND_COLOR = "#009E73"
+_BACKGROUND_COLOR, _CANDIDATE_COLOR = "#009E73", "#8b2a78"
 _DPI = 100
 
 
 class ScanFigure:
-    """Draws the measured scan with its background and, below it, the refined pattern."""
+    """Draws the measured scan with its background and, below it, the refined pattern.
 
-    def __init__(self) -> None:
+    Args:
+        with_candidate: whether a candidate's calculated pattern is drawn over the refined one.
+    """
+
+    def __init__(self, with_candidate: bool = False) -> None:
         self._figure = new_figure(9, 4.6, layout=None)
         self._figure.subplots_adjust(left=0.09, right=0.985, top=0.92, bottom=0.11, hspace=0.08)
         self._panels = self._figure.subplots(2, 1, sharex=True)
@@ -29,6 +33,11 @@ class ScanFigure:
             [], [], color=_BACKGROUND_COLOR, lw=1.2, label="background"
         )
         (self._refined,) = lower.plot([], [], color=REFINED_COLOR, lw=0.8, label="refined")
+        self._candidate = None
+        if with_candidate:
+            (self._candidate,) = lower.plot(
+                [], [], color=_CANDIDATE_COLOR, lw=0.8, label="first candidate"
+            )
         for panel, label in ((upper, "counts"), (lower, "counts")):
             panel.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
             panel.set_ylabel(f"{label} (square-root scale)", fontsize=8)
@@ -42,6 +51,7 @@ class ScanFigure:
         measured: tuple[np.ndarray, np.ndarray],
         background: tuple[np.ndarray, np.ndarray],
         refined: tuple[np.ndarray, np.ndarray],
+        candidate: tuple[np.ndarray, np.ndarray] | None = None,
     ) -> bytes:
         """Returns a PNG.
 
@@ -50,6 +60,7 @@ class ScanFigure:
             measured: angles in degrees and counts.
             background: the same of the background.
             refined: the same of the refined pattern.
+            candidate: the same of a candidate's calculated pattern.
         """
         # Matplotlib takes what stands between two dollar signs for a formula.
         self._panels[0].set_title(title.replace("$", r"\$"), loc="left", fontsize=9.5)
@@ -60,6 +71,8 @@ class ScanFigure:
         )
         for line, points in curves:
             line.set_data(*points)
+        if self._candidate is not None:
+            self._candidate.set_data(*(candidate or ([], [])))
         for panel, (_, counts) in zip(self._panels, (measured, refined), strict=True):
             panel.set_ylim(0.0, 1.06 * max(float(counts.max(initial=0.0)), 1e-12))
         self._panels[1].set_xlim(measured[0][0], measured[0][-1])

@@ -41,7 +41,7 @@ ENDINGS = (
 CANDIDATE_COLUMNS = (
     "name", "rank", "formula", "space_group_number", "space_group", "system", "mineral", "source",
     "source_id", "probability", "cosine", "explained", "missing", "left_over", "cell_change",
-    "displacement", "members",
+    "displacement", "cell", "members",
 )  # fmt: skip
 _TITLE = 30  # characters of a formula in the title of a picture
 _CIFS = 3  # of the candidates of a pattern
@@ -130,8 +130,20 @@ def peaks_csv(peaks: PeakTable) -> str:
     return text.getvalue()
 
 
-def picture(result: Refined, curves: Curves, draw: ScanFigure) -> bytes:
-    """Returns a PNG of the scan with its background and of the refined pattern, in counts."""
+def picture(
+    result: Refined,
+    curves: Curves,
+    draw: ScanFigure,
+    candidate: tuple[np.ndarray, np.ndarray] | None = None,
+) -> bytes:
+    """Returns a PNG of the scan with its background and of the refined pattern, in counts.
+
+    Args:
+        result: the record.
+        curves: of `on_input_points`.
+        draw: what draws.
+        candidate: angles and counts of a candidate's calculated pattern, where `draw` takes one.
+    """
     answer = f"{result.system} {result.confidence:.0%}, " if result.system else ""
     phase = f"{phase_title(result.candidates[0])}, " if result.candidates else ""
     return draw(
@@ -139,6 +151,7 @@ def picture(result: Refined, curves: Curves, draw: ScanFigure) -> bytes:
         thinned(result.scan.two_theta, result.scan.counts, _PICTURE_POINTS),
         (curves.two_theta, curves.background),
         (curves.two_theta, curves.refined),
+        candidate,
     )
 
 

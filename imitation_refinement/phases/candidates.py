@@ -11,7 +11,7 @@ order,
 4. `ambiguous` otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.posterior import BLIND, Posterior
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
+from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 
 NOT_IN_LIBRARY = "not in the library"
@@ -110,15 +111,19 @@ def answers(
     """
     present = np.ones(len(match.entry), bool) if signal is None else np.asarray(signal, bool)
     system, space_group = np.asarray(system), np.asarray(space_group)
-    of_each = [
-        merged(match, row, prototypes, space_group, system, formula)
-        for row in range(len(match.entry))
-    ]
+    of_each = side_by_side(
+        lambda row: merged(match, row, prototypes, space_group, system, formula),
+        range(len(match.entry)),
+    )
     group_of, system_of = space_group[match.entry], system[match.entry]
     for row, candidates in enumerate(of_each):
+        places: dict[int, list[int]] = {}
+        for place, entry in enumerate(match.entry[row].tolist()):
+            places.setdefault(entry, []).append(place)
         for candidate in candidates:
-            twin = np.isin(match.entry[row], candidate.twins)
-            group_of[row, twin], system_of[row, twin] = candidate.space_group, candidate.system
+            twins_of = [place for entry in candidate.twins for place in places[entry]]
+            group_of[row, twins_of] = candidate.space_group
+            system_of[row, twins_of] = candidate.system
     systems = class_probabilities(match, system_of, system, len(CRYSTAL_SYSTEMS))
     groups = class_probabilities(match, group_of, space_group, _GROUPS)
     inside = inside_probabilities(match, system_of, len(CRYSTAL_SYSTEMS))
@@ -209,23 +214,17 @@ def merged(
     kept = np.flatnonzero(probability > 0.0)[:MERGED]  # likeliest first
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
     alike = twins(prototypes, entry, shift) if len(kept) else np.zeros((0, 0), np.float32)
-    names = [reduced(str(formula[i])) for i in entry]
-    kinds = [elements(str(formula[i])) for i in entry]
-    left, found = list(range(len(kept))), []
-    while left:
-        first = left[0]
-        own = [
-            place
-            for place in left
-            if place == first
-            or (
-                names[place] == names[first]
-                and space_group[entry[place]] == space_group[entry[first]]
-            )
-            or (kinds[place] == kinds[first] and alike[first, place] >= TWIN)
-        ]
-        left = [place for place in left if place not in own]
-        same = [p for p in own if names[p] == names[first] and alike[first, p] >= TWIN]
+    same_name = _equal([reduced(str(formula[i])) for i in entry])
+    same_elements = _equal([elements(str(formula[i])) for i in entry])
+    group = space_group[entry]
+    joined = same_name & (group == group[:, None]) | same_elements & (alike >= TWIN)
+    left, found = np.ones(len(kept), bool), []
+    while left.any():
+        first = int(left.argmax())
+        joined[first, first] = True
+        own = np.flatnonzero(joined[first] & left).tolist()
+        left[own] = False
+        same = [p for p in own if same_name[first, p] and alike[first, p] >= TWIN]
         likely = [p for p in same if probability[p] >= SUPPORTED * probability[first]]
         highest = max([first, *likely], key=lambda place: space_group[entry[place]])
         found.append(
@@ -240,6 +239,13 @@ def merged(
             )
         )
     return tuple(sorted(found, key=lambda candidate: -candidate.probability))
+
+
+def _equal(values: Sequence[Hashable]) -> np.ndarray:
+    """Which of k values are equal, bool `[k, k]`."""
+    numbers: dict[Hashable, int] = {}
+    number = np.array([numbers.setdefault(value, len(numbers)) for value in values], int)
+    return number == number[:, None]
 
 
 def twins(prototypes: Prototypes, entry: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -5,20 +5,22 @@ peaks as wide as the scan's, at the shift and displacement that fit best. `candi
 figures into one probability. How the prototypes are chosen is in `match`.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import maximum_filter1d, uniform_filter1d
+from numpy.lib.stride_tricks import sliding_window_view
+from scipy.ndimage import uniform_filter1d
 
-from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
+from imitation_refinement.phases.prototypes import FOLD, Prototypes, draw_roots, log_axis
 from imitation_refinement.phases.scores import (
     PRIOR,
     PRIOR_WEIGHT,
     SHIFTS,
     Prior,
     cosines,
-    shifted,
 )
+from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.imperfections import K_ALPHA
 
 DISPLACEMENTS = (-8e-4, -4e-4, 0.0, 4e-4, 8e-4)  # h / R of `xrd.imperfections.displaced`
@@ -28,6 +30,7 @@ FINE = (-2, -1, 0, 1, 2)  # points of the grid, half of those of a root pattern,
 _JUDGES = 6  # best prototypes that choose the width
 _WINDOWS = 10  # equally long parts of the grid in which the elastic cosine shifts for itself
 _ELASTIC = (-4, -2, 0, 2, 4)  # points of the grid
+_FAR = 2 * (max(abs(shift) for shift in SHIFTS) + max(FINE) + max(_ELASTIC))
 _SEEN = 0.4  # of a peak's height in the scan that makes it explained
 
 FEATURES = (
@@ -96,7 +99,7 @@ def weigh(
         drawn: of `draw_roots`, `[K, P]`.
         prior: on shifts.
     """
-    axis = log_axis(prototypes.grid)
+    axis, grid = log_axis(prototypes.grid), prototypes.grid
     step = axis[1] - axis[0]
     shifts = step * np.asarray(SHIFTS)
     kind = prototypes.kind[chosen].astype(np.int64)
@@ -104,7 +107,7 @@ def weigh(
 
     # Shift and displacement on the half grid, then the shift again on the full one.
     penalty = PRIOR_WEIGHT * prior.log(shifts, kind[:, None])
-    scans, inside = _read_at(root, mask, axis, DISPLACEMENTS, SHIFTS)
+    scans, inside = _read_at_shifts(root, mask, grid)
     found = cosines(drawn, scans, inside).reshape(len(rows), len(DISPLACEMENTS), len(SHIFTS))
     amount = np.asarray(DISPLACEMENTS) / USUAL
     doubt = PRIOR_WEIGHT * -2.0 * np.log1p(amount**2 / 3.0)
@@ -113,54 +116,58 @@ def weigh(
     still = found[:, len(DISPLACEMENTS) // 2]
     first = still[rows, (still + penalty).argmax(axis=1)]
 
-    size = _width(fine, fine_mask, prototypes, chosen, which, moved)
+    read = _displaced(fine, fine_mask, grid, 1, _FAR)
+    begin = _FAR + 2 * np.asarray(SHIFTS)[moved]
+    size = _width(read, prototypes, chosen, which, begin)
     lines = draw_roots(
-        prototypes.q, prototypes.height, prototypes.offsets, chosen, prototypes.grid,
-        size_nm=size, fold=1,
-    )  # fmt: skip
-    reach = max(abs(point) for point in (*FINE, *_ELASTIC)) * 2
-    near = _read_for_each(fine, fine_mask, prototypes, which, moved, reach)
-    scores = np.stack([_cosine(*_cut(near, lines, point, reach)) for point in FINE])
-    nearest = np.asarray(FINE)[scores.argmax(axis=0)]
-    scan, model, common = (np.empty_like(lines) for _ in range(3))
-    for point in FINE:
-        own = nearest == point
-        scan[own] = near[0][own, reach + point : reach + point + lines.shape[1]]
-        common[own] = near[1][own, reach + point : reach + point + lines.shape[1]]
-    model = lines * common
+        prototypes.q, prototypes.height, prototypes.offsets, chosen, grid, size_nm=size, fold=1
+    )
+    nearest = np.asarray(FINE)[_fine_cosines(read, lines, which, begin).argmax(axis=1)]
     shift = shifts[moved] + 0.5 * step * nearest
-    elastic = _elastic(near, lines, nearest, reach)
+    begin = begin + nearest
+    scan, common = _windows(read, which, begin, lines.shape[1])
+    model = lines * common
+    elastic = _elastic(read, lines, which, begin)
 
-    cosine = _cosine(scan, model)
+    squares, model_squares = scan * scan, model * model
+    product = scan * model
+    power, model_power = _sum(squares), _sum(model_squares)
+    overlap = _sum(product)
+    total_scan, total_model = scan.sum(axis=1), model.sum(axis=1)
+    cosine = _ratio(overlap, power * model_power)
     top = np.maximum(scan.max(axis=1), 1e-9)
     floor = _floor(fine)
     # The scale that explains the scan best in least squares of roots.
-    scale = (scan * model).sum(axis=1) / np.maximum(np.square(model).sum(axis=1), 1e-12)
+    scale = overlap / np.maximum(model_power, 1e-12)
     predicted = scale[:, None] * model
-    visible = np.maximum(predicted - scan - floor, 0.0)
-    surplus = np.maximum(scan - 1.25 * predicted, 0.0)
+    visible = np.maximum(predicted - scan - np.float32(floor), 0.0)
+    surplus = np.maximum(scan - np.float32(1.25) * predicted, 0.0)
     middle = np.cumsum(common, axis=1) <= 0.5 * common.sum(axis=1, keepdims=True)
+    low, low_power = (np.einsum("kl,kl->k", array, middle) for array in (product, squares))
     points = np.maximum(common.sum(axis=1), 1.0)
     columns = (
         cosine,
         first,
-        _cosine(scan**2, model**2),
-        _cosine(np.sqrt(scan), np.sqrt(model)),
+        _ratio(
+            _sum(squares, model_squares),
+            _sum(squares, squares) * _sum(model_squares, model_squares),
+        ),
+        _ratio(_sum(np.sqrt(product)), total_scan * total_model),
         _cosine(_wide(scan), _wide(model)),
         elastic,
         _correlation(scan, model, common),
-        _cosine(scan * middle, model),
-        _cosine(scan * ~middle, model),
+        _ratio(low, low_power * model_power),
+        _ratio(overlap - low, (power - low_power) * model_power),
         prior.log(shift, kind),
         prior.log_peak(kind),
         np.abs(amount[which]),
-        np.square(visible).sum(axis=1) / np.maximum(np.square(predicted).sum(axis=1), 1e-12),
-        np.square(surplus).sum(axis=1) / np.maximum(np.square(scan).sum(axis=1), 1e-12),
+        _sum(visible, visible) / np.maximum(_sum(predicted, predicted), 1e-12),
+        _sum(surplus, surplus) / np.maximum(power, 1e-12),
         visible.max(axis=1) / top,
         surplus.max(axis=1) / top,
         _peaks_explained(scan, predicted, floor),
-        _log_richness(model, points),
-        _log_richness(scan, points),
+        _log_richness(total_model, model_power, points),
+        _log_richness(total_scan, power, points),
         kind == 1,
         kind == 2,
         floor / top,
@@ -172,6 +179,13 @@ def weigh(
     return Evidence(shift, np.asarray(DISPLACEMENTS)[which], features)
 
 
+@lru_cache(maxsize=16)
+def _places(grid: Grid, fold: int, displacement: float) -> np.ndarray:
+    """Where in a scan, in points, the points of one without the displacement are, `[P]`."""
+    axis = log_axis(grid, fold)
+    return np.arange(len(axis)) - displacement * _lever(axis) / (axis[1] - axis[0])
+
+
 def _lever(axis: np.ndarray) -> np.ndarray:
     """cos^2(theta) / sin(theta) for copper: -d(ln q) / d(h / R) of a displaced sample."""
     mean = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0
@@ -179,104 +193,91 @@ def _lever(axis: np.ndarray) -> np.ndarray:
     return (1.0 - sine**2) / sine
 
 
-def _read_at(
-    root: np.ndarray,
-    mask: np.ndarray,
-    axis: np.ndarray,
-    displacements: tuple[float, ...],
-    shifts: tuple[int, ...],
+def _displaced(root: np.ndarray, mask: np.ndarray, grid: Grid, fold: int, far: int) -> np.ndarray:
+    """The scan and its mask with each of DISPLACEMENTS taken out, float32 `[2, D, P + 2 far]`.
+
+    `far` points of zeros are on both sides.
+    """
+    read = np.zeros((2, len(DISPLACEMENTS), len(root) + 2 * far), np.float32)
+    inner = read[:, :, far : far + len(root)]
+    known = mask.astype(np.float32)
+    points = np.arange(len(root))
+    for i, displacement in enumerate(DISPLACEMENTS):
+        if displacement == 0.0:
+            inner[:, i] = root, known
+        else:
+            places = _places(grid, fold, displacement)
+            inner[0, i] = np.interp(places, points, root, left=0.0, right=0.0)
+            inner[1, i] = np.interp(places, points, known, left=0.0, right=0.0) > 0.5
+    return read
+
+
+def _read_at_shifts(
+    root: np.ndarray, mask: np.ndarray, grid: Grid
 ) -> tuple[np.ndarray, np.ndarray]:
     """The scan and its mask read at every displacement and shift, float32 `[D S, P]` each."""
-    lines, inside = [], []
-    for displacement in displacements:
-        warped, known = _warped(root, mask, axis, displacement)
-        lines += [shifted(warped, shift) for shift in shifts]
-        inside += [shifted(known, shift) for shift in shifts]
-    return np.stack(lines), np.stack(inside)
+    far = max(abs(shift) for shift in SHIFTS)
+    read = _displaced(root, mask, grid, FOLD, far)
+    windows = sliding_window_view(read, len(root), axis=2)
+    scans, inside = windows[:, :, far + np.asarray(SHIFTS)]
+    return scans.reshape(-1, len(root)), inside.reshape(-1, len(root))
 
 
-def _warped(
-    root: np.ndarray, mask: np.ndarray, axis: np.ndarray, displacement: float
+def _windows(
+    read: np.ndarray, which: np.ndarray, begin: np.ndarray, length: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The scan and its mask with a displacement taken out, float32 `[P]` each."""
-    if displacement == 0.0:
-        return root, mask.astype(np.float32)
-    points = np.arange(len(axis))
-    places = points - displacement * _lever(axis) / (axis[1] - axis[0])
-    warped = np.interp(places, points, root, left=0.0, right=0.0)
-    known = np.interp(places, points, mask.astype(np.float32), left=0.0, right=0.0)
-    return warped.astype(np.float32), (known > 0.5).astype(np.float32)
+    """The scan and its mask as each of K prototypes has them, `length` points from `begin` on."""
+    windows = sliding_window_view(read, length, axis=2)
+    return windows[0, which, begin], windows[1, which, begin]
 
 
-def _read_for_each(
-    fine: np.ndarray,
-    mask: np.ndarray,
-    prototypes: Prototypes,
-    which: np.ndarray,
-    moved: np.ndarray,
-    reach: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scan and mask as each prototype has them, `reach` points more on both sides."""
-    axis = log_axis(prototypes.grid, 1)
-    far = reach + 2 * max(abs(shift) for shift in SHIFTS)
-    padded = np.stack(
-        [
-            np.pad(np.stack(_warped(fine, mask, axis, displacement)), ((0, 0), (far, far)))
-            for displacement in DISPLACEMENTS
-        ]
-    )
-    start = far - reach + 2 * np.asarray(SHIFTS)[moved]
-    columns = start[:, None] + np.arange(len(axis) + 2 * reach)
-    return padded[which[:, None], 0, columns], padded[which[:, None], 1, columns]
-
-
-def _cut(
-    near: tuple[np.ndarray, np.ndarray], lines: np.ndarray, point: int, reach: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scan `point` further on, and the lines inside its mask."""
-    part = slice(reach + point, reach + point + lines.shape[1])
-    return near[0][:, part], lines * near[1][:, part]
+def _fine_cosines(
+    read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray
+) -> np.ndarray:
+    """The cosines of drawn prototypes `[K, L]` at each of FINE, `[K, len(FINE)]`."""
+    length, reach = lines.shape[1], max(FINE)
+    scan, inside = _windows(read, which, begin - reach, length + 2 * reach)
+    scan, inside = (sliding_window_view(rows, length, axis=1) for rows in (scan, inside))
+    product = np.einsum("kpl,kpl,kl->kp", scan, inside, lines)
+    power = np.einsum("kpl,kpl->kp", scan, scan)
+    return _ratio(product, power * np.einsum("kpl,kl->kp", inside, lines * lines))
 
 
 def _width(
-    fine: np.ndarray,
-    mask: np.ndarray,
+    read: np.ndarray,
     prototypes: Prototypes,
     chosen: np.ndarray,
     which: np.ndarray,
-    moved: np.ndarray,
+    begin: np.ndarray,
 ) -> float:
     """The size of SIZES whose widths suit the scan: mean cosine of the best few prototypes."""
-    few = slice(0, _JUDGES)
-    reach = max(FINE)
-    near = _read_for_each(fine, mask, prototypes, which[few], moved[few], reach)
-    suits = []
-    for size in SIZES:
-        lines = draw_roots(
-            prototypes.q, prototypes.height, prototypes.offsets, chosen[few], prototypes.grid,
-            size_nm=size, fold=1,
-        )  # fmt: skip
-        scores = [_cosine(*_cut(near, lines, point, reach)) for point in FINE]
-        suits.append(np.sort(np.max(scores, axis=0))[-3:].mean())
-    return SIZES[int(np.argmax(suits))]
+    few = min(_JUDGES, len(chosen))
+    every = np.tile(np.arange(few), len(SIZES))
+    lines = draw_roots(
+        prototypes.q, prototypes.height, prototypes.offsets, chosen[every], prototypes.grid,
+        size_nm=np.repeat(SIZES, few), fold=1,
+    )  # fmt: skip
+    scores = _fine_cosines(read, lines, which[every], begin[every]).max(axis=1)
+    suits = np.sort(scores.reshape(len(SIZES), few), axis=1)[:, -3:].mean(axis=1)
+    return SIZES[int(suits.argmax())]
 
 
 def _elastic(
-    near: tuple[np.ndarray, np.ndarray], lines: np.ndarray, nearest: np.ndarray, reach: int
+    read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray
 ) -> np.ndarray:
     """The cosine where each window of the range takes its own best shift, `[K]`."""
     length, far = lines.shape[1], max(_ELASTIC)
-    starts = np.arange(_WINDOWS) * length // _WINDOWS
-    columns = (reach + nearest - far)[:, None] + np.arange(length + 2 * far)
-    around = np.take_along_axis(near[0], columns, axis=1)
-    inside = np.take_along_axis(near[1], columns[:, far : far + length], axis=1)
-    products = [
-        np.add.reduceat(lines * around[:, far + point : far + point + length], starts, axis=1)
-        for point in _ELASTIC
-    ]
+    around, inside = _windows(read, which, begin - far, length + 2 * far)
+    edges = np.arange(_WINDOWS + 1) * length // _WINDOWS
+    best = np.zeros(len(lines))
+    for start, end in zip(edges[:-1], edges[1:], strict=True):
+        views = sliding_window_view(around[:, start : end + 2 * far], end - start, axis=1)
+        products = np.einsum(
+            "kpl,kl->kp", views[:, :: _ELASTIC[1] - _ELASTIC[0]], lines[:, start:end]
+        )
+        best += products.max(axis=1)
     scan = around[:, far : far + length]
-    norm = np.sqrt(np.square(scan).sum(axis=1) * np.square(lines * inside).sum(axis=1))
-    return np.max(products, axis=0).sum(axis=1) / np.maximum(norm, 1e-12)
+    return _ratio(best, _sum(scan, scan) * _sum(lines * lines, inside[:, far : far + length]))
 
 
 def _floor(root: np.ndarray) -> float:
@@ -285,10 +286,19 @@ def _floor(root: np.ndarray) -> float:
     return float(np.quantile(seen, 0.1)) if seen.size else 0.0
 
 
+def _sum(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """The sum of each row, or of the products of two, `[K]`."""
+    return np.einsum("kl->k", a) if b is None else np.einsum("kl,kl->k", a, b)
+
+
+def _ratio(product: np.ndarray, powers: np.ndarray) -> np.ndarray:
+    """A cosine from a product and the product of squared norms, 0 where these are 0."""
+    return product / np.maximum(np.sqrt(np.maximum(powers, 0.0)), 1e-12)
+
+
 def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The cosine of the rows, the norm of a taken where b is defined or not, `[K]`."""
-    norm = np.sqrt(np.square(a).sum(axis=1) * np.square(b).sum(axis=1))
-    return (a * b).sum(axis=1) / np.maximum(norm, 1e-12)
+    """The cosine of the rows, `[K]`."""
+    return _ratio(_sum(a, b), _sum(a, a) * _sum(b, b))
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -302,17 +312,24 @@ def _wide(rows: np.ndarray) -> np.ndarray:
     return uniform_filter1d(rows, 17, axis=1, mode="constant")
 
 
-def _log_richness(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+def _log_richness(total: np.ndarray, power: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Ln of (sum x)^2 / (n sum x^2), the share of n points that equal peaks would fill."""
-    squared = np.maximum(np.square(rows).sum(axis=1), 1e-12)
-    return np.log(np.maximum(rows.sum(axis=1) ** 2 / squared / points, 1e-6))
+    return np.log(np.maximum(total**2 / np.maximum(power, 1e-12) / points, 1e-6))
 
 
 def _peaks_explained(scan: np.ndarray, predicted: np.ndarray, floor: float) -> np.ndarray:
     """Share of the scan's peaks, weighted by height, of which enough is predicted nearby."""
-    peak = (scan == maximum_filter1d(scan, 7, axis=1, mode="constant")) & (scan > 2.0 * floor)
-    near = maximum_filter1d(predicted, 5, axis=1, mode="constant")
-    weight = np.where(peak, scan, 0.0)
-    return np.where(near > _SEEN * scan, weight, 0.0).sum(axis=1) / np.maximum(
-        weight.sum(axis=1), 1e-12
-    )
+    peak = (scan == _largest(scan, 7)) & (scan > 2.0 * floor)
+    explained = peak & (_largest(predicted, 5) > np.float32(_SEEN) * scan)
+    return _sum(scan, explained) / np.maximum(_sum(scan, peak), 1e-12)
+
+
+def _largest(rows: np.ndarray, points: int) -> np.ndarray:
+    """The largest of an odd number of points around each; zeros are beyond the ends."""
+    reach = points // 2
+    around = np.pad(rows, ((0, 0), (reach, reach)))
+    best = rows.copy()
+    for start in range(points):
+        if start != reach:
+            np.maximum(best, around[:, start : start + rows.shape[1]], out=best)
+    return best

@@ -5,22 +5,19 @@ to probabilities, and the same on what one phase leaves of a mixture. Each step 
 own: `prototypes`, `scores`, `evidence`, `posterior`. No formula and no space group is known here.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from imitation_refinement.phases.evidence import FEATURES, weigh
 from imitation_refinement.phases.posterior import Posterior, probabilities
 from imitation_refinement.phases.prototypes import (
     Prototypes,
-    draw_roots,
     draw_shifted,
     scan_roots,
 )
 from imitation_refinement.phases.scores import best_of, coarse_choice
+from imitation_refinement.phases.side_by_side import side_by_side
 
 BEST = 60  # prototypes whose evidence is weighed
 
@@ -100,9 +97,7 @@ def match(
         scan = _Scan(fine[i], fine_measured[i], roots[i], measured[i])
         return _row(scan, prototypes, posterior, found, others, min(best, size))
 
-    # A scan is small matrix products: one thread each, and scans side by side.
-    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as threads:
-        rows = list(threads.map(row, range(len(patterns))))
+    rows = side_by_side(row, range(len(patterns)))
     return Match(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
@@ -215,13 +210,12 @@ def _row(
     best: int,
 ) -> tuple[np.ndarray, ...]:
     """The fields of `Match` for one scan; where fewer than `best` may be, others fill the row."""
-    q, height, offsets, *_ = prototypes
     if not found.size:
         zeros = np.zeros(best)
         never = np.full(best, -np.inf)
         even = np.full(best, 1.0 / best)
         return (others[:best], *(zeros,) * 7, never, even, np.ones(()))
-    drawn = draw_roots(q, height, offsets, found, prototypes.grid)
+    drawn = prototypes.roots(found)
     order = best_of(scan.root, scan.mask, prototypes, found, drawn, best)
     found = found[order]
     shift, displacement, features = weigh(*scan, prototypes, found, drawn[order])

@@ -6,13 +6,15 @@ of ln q as the grid, on which a larger cell is a shift. Two resolutions: a coars
 structures, which chooses some hundreds for a scan, and the exact one, drawn for these alone.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from imitation_refinement.phases.kept import KeptRows
+from imitation_refinement.phases.side_by_side import side_by_side
+from imitation_refinement.phases.sketch import Sketch, sketch_of
 from imitation_refinement.xrd.diffraction import lorentz_polarization
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q
 from imitation_refinement.xrd.imperfections import K_ALPHA
@@ -41,6 +43,8 @@ class Prototypes(NamedTuple):
         kind: MEASURED, OLDER_COMPUTED or NEWER_COMPUTED, int8 `[N]`.
         coarse: root patterns of norm about 127, int8 `[N, L / 8]`.
         grid: of the patterns that are matched.
+        sketch: of `coarse`.
+        kept: root patterns of those that were drawn before.
     """
 
     q: np.ndarray
@@ -49,11 +53,21 @@ class Prototypes(NamedTuple):
     kind: np.ndarray
     coarse: np.ndarray
     grid: Grid
+    sketch: Sketch
+    kept: KeptRows
 
     @property
     def size(self) -> int:
         """N; a named tuple's length is the number of its fields."""
         return len(self.kind)
+
+    def roots(self, chosen: np.ndarray) -> np.ndarray:
+        """Returns `draw_roots` of some, float32 `[C, L / 2]`, to 16 bits; drawn once and kept."""
+
+        def draw(some: np.ndarray) -> np.ndarray:
+            return draw_roots(self.q, self.height, self.offsets, some, self.grid)
+
+        return self.kept.rows(chosen, draw)
 
 
 def build_prototypes(
@@ -88,7 +102,10 @@ def build_prototypes(
     position = np.asarray(q, np.float32)
     if coarse is None:
         coarse = _coarse(position, height, offsets, grid)
-    return Prototypes(position, height, offsets, np.asarray(kind, np.int8), coarse, grid)
+    return Prototypes(
+        position, height, offsets, np.asarray(kind, np.int8), coarse, grid, sketch_of(coarse),
+        KeptRows(len(kind), grid.length // FOLD),
+    )  # fmt: skip
 
 
 def _coarse(q: np.ndarray, height: np.ndarray, offsets: np.ndarray, grid: Grid) -> np.ndarray:
@@ -102,8 +119,7 @@ def _coarse(q: np.ndarray, height: np.ndarray, offsets: np.ndarray, grid: Grid) 
         scale = _LEVELS / np.maximum(drawn.max(axis=1, keepdims=True), 1e-12)
         coarse[rows] = np.rint(drawn * scale)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        list(threads.map(draw, range(0, count, _PER_TASK)))
+    side_by_side(draw, range(0, count, _PER_TASK))
     return coarse
 
 
@@ -129,7 +145,7 @@ def draw_roots(
     chosen: np.ndarray,
     grid: Grid,
     *,
-    size_nm: float = IDEAL_SIZE_NM,
+    size_nm: float | np.ndarray = IDEAL_SIZE_NM,
     fold: int = FOLD,
 ) -> np.ndarray:
     """Returns root patterns of some structures, float32 `[C, L / fold]`, each of norm 1.
@@ -143,7 +159,7 @@ def draw_roots(
         offsets: `[N + 1]`.
         chosen: which structures, int `[C]`.
         grid: see `build_prototypes`.
-        size_nm: of the crystallites.
+        size_nm: of the crystallites, of all or of each `[C]`.
         fold: points of the grid in one of the root pattern.
     """
     axis = log_axis(grid, fold)
@@ -153,18 +169,23 @@ def draw_roots(
     line = np.arange(count.sum()) + np.repeat(offsets[chosen] - (np.cumsum(count) - count), count)
     center = q[line].astype(np.float64)
     place = (np.log(center) - axis[0]) / step
-    sigma = SIGMA_PER_FWHM * scherrer_fwhm(size_nm) / center / step
+    size = np.broadcast_to(size_nm, len(chosen))[owner]
+    sigma = SIGMA_PER_FWHM * scherrer_fwhm(1.0) / size / center / step
     sigma = np.sqrt(sigma**2 + 1.0 / 12.0)  # a point is the mean over its cell
     left = np.clip(np.ceil(place - _REACH * sigma), 0, points).astype(np.int64)
     right = np.clip(np.floor(place + _REACH * sigma) + 1, 0, points).astype(np.int64)
     width = np.maximum(right - left, 0)
-    peak = np.repeat(np.arange(len(line)), width)
-    point = np.arange(width.sum()) + np.repeat(left - (np.cumsum(width) - width), width)
-    offset = ((point - place[peak]) / sigma[peak]).astype(np.float32)
     top = (height[line] / (sigma * center)).astype(np.float32)  # per unit of q
-    values = top[peak] * np.exp(np.float32(-0.5) * offset * offset)
-    flat = np.bincount(owner[peak] * points + point, values, len(chosen) * points)
-    return unit(smoothed(np.sqrt(flat.reshape(-1, points).astype(np.float32))))
+    begin = ((left - place) / sigma).astype(np.float32)  # of each peak's first point
+    pace = (1.0 / sigma).astype(np.float32)
+    peak = np.repeat(np.arange(len(line)), width)
+    point = np.arange(len(peak)) - (np.cumsum(width) - width)[peak]
+    offset = point.astype(np.float32) * pace[peak] + begin[peak]
+    values = np.exp(np.float32(-0.5) * offset * offset)
+    values *= top[peak]
+    point += (owner * points + left)[peak]
+    flat = np.bincount(point, values, len(chosen) * points)
+    return unit(smoothed(np.sqrt(flat.astype(np.float32)).reshape(-1, points)))
 
 
 def draw_shifted(
@@ -217,16 +238,22 @@ def coarsened(roots: np.ndarray) -> np.ndarray:
 
 def smoothed(roots: np.ndarray) -> np.ndarray:
     """Returns the running mean over 3 points, zero beyond the ends, `[n, L / 2]`."""
-    mean = uniform_filter1d(roots, SMOOTH, axis=1, mode="constant")
-    return np.maximum(mean, 0.0)  # its running sum leaves -1e-9 behind
+    mean = roots.copy()
+    mean[:, 1:] += roots[:, :-1]
+    mean[:, :-1] += roots[:, 1:]
+    mean *= np.float32(1.0 / SMOOTH)
+    return mean
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
     """Returns rows of norm 1; those that are zero everywhere stay so."""
-    norm = np.linalg.norm(rows, axis=1, keepdims=True)
+    norm = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, None]
     return rows / np.where(norm > 0.0, norm, 1.0)
 
 
+@lru_cache(maxsize=16)
 def log_axis(grid: Grid, fold: int = FOLD) -> np.ndarray:
-    """Returns ln q at the points of a root pattern, float64 `[L / fold]`."""
-    return np.log(grid_q(grid)).reshape(-1, fold).mean(axis=1)
+    """Returns ln q at the points of a root pattern, float64 `[L / fold]`, not to be written to."""
+    axis = np.log(grid_q(grid)).reshape(-1, fold).mean(axis=1)
+    axis.flags.writeable = False
+    return axis

@@ -12,15 +12,15 @@ import numpy as np
 from scipy.special import gammaln
 
 from imitation_refinement.phases.prototypes import Prototypes, coarsened, log_axis, unit
+from imitation_refinement.phases.side_by_side import side_by_side
+from imitation_refinement.phases.sketch import likely
 
 CHOSEN = (
     400  # prototypes that the coarse patterns choose: 99.7 % of the ten best exact ones are there
 )
 COARSE_SHIFTS = tuple(range(-12, 17, 4))  # points
 SHIFTS = tuple(range(-12, 19))  # points; one is 0.22 % of the cell's lengths
-_NEVER = -9.0  # score of what is not allowed
-_ROWS = 8192  # prototypes in one matrix product
-_SCANS = 16  # scans in one matrix product
+_SCANS = 32  # scans in one matrix product
 
 
 class Prior(NamedTuple):
@@ -73,7 +73,8 @@ def coarse_choice(
     """Returns the prototypes that are most like each scan, seen coarsely, int64 `[n, count]`.
 
     The cosine of coarse root patterns, the prototype's norm taken inside the scan's range, at its
-    best shift less the prior's penalty. In no particular order.
+    best shift less the prior's penalty, of those that the sketch finds likely. In no particular
+    order.
 
     Args:
         roots: of `scan_roots`, `[n, P]`.
@@ -83,35 +84,37 @@ def coarse_choice(
         count: at most N.
         prior: on shifts.
     """
-    size, count = prototypes.size, min(count, prototypes.size)
-    step = _step(prototypes)
+    count = min(count, prototypes.size)
+    shifts = _step(prototypes) * np.array(COARSE_SHIFTS)
+    penalty = PRIOR_WEIGHT * prior.log(shifts[:, None], np.arange(3))
+    if allowed is not None:
+        allowed = np.broadcast_to(allowed, (len(roots), prototypes.size))
     found = np.empty((len(roots), count), np.int64)
-    penalty = np.stack(
-        [
-            PRIOR_WEIGHT * prior.log(np.full(3, points * step), np.arange(3))
-            for points in COARSE_SHIFTS
-        ]
-    ).astype(np.float32)
+
+    def choose(scan: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+        rows, moved, inside = scan  # [m], [S, P / 4], [P / 4]
+        if len(rows) <= count:
+            others = np.ones(prototypes.size, bool)
+            others[rows] = False
+            return np.concatenate([rows, np.flatnonzero(others)[: count - len(rows)]])
+        block = prototypes.coarse[rows].astype(np.float32)
+        product = block @ moved.T
+        np.square(block, out=block)
+        product /= np.sqrt(np.maximum(block @ inside, 1.0))[:, None]
+        product += penalty.astype(np.float32).T[prototypes.kind[rows]]
+        return rows[np.argpartition(-product.max(axis=1), count - 1)[:count]]
+
     for first in range(0, len(roots), _SCANS):
-        part = slice(first, min(first + _SCANS, len(roots)))
+        part = slice(first, first + _SCANS)
         moved = np.stack([coarsened(shifted(roots[part], points)) for points in COARSE_SHIFTS])
-        scans = unit(moved.reshape(-1, moved.shape[2])).T.copy()  # [P / 4, shifts n]
-        inside = coarsened(masks[part].astype(np.float32)).T.copy()
-        score = np.empty((moved.shape[1], size), np.float32)
-        for start in range(0, size, _ROWS):
-            rows = slice(start, min(start + _ROWS, size))
-            block = prototypes.coarse[rows].astype(np.float32)
-            product = (block @ scans).reshape(len(block), len(COARSE_SHIFTS), -1)
-            np.square(block, out=block)
-            norm = np.sqrt(np.maximum(block @ inside, 1.0))
-            product /= norm[:, None]
-            product += penalty[:, prototypes.kind[rows]].T[:, :, None]
-            score[:, rows] = product.max(axis=1).T
-        if allowed is not None:
-            score[
-                ~np.broadcast_to(allowed if allowed.ndim == 1 else allowed[part], score.shape)
-            ] = _NEVER
-        found[part] = np.argpartition(-score, count - 1, axis=1)[:, :count]
+        scans = unit(moved.reshape(-1, moved.shape[2])).reshape(moved.shape)
+        inside = coarsened(masks[part].astype(np.float32))
+        rows = likely(
+            prototypes.sketch, scans, inside, penalty.astype(np.float32), prototypes.kind,
+            None if allowed is None else allowed[part],
+        )  # fmt: skip
+        of_each = zip(rows, scans.swapaxes(0, 1), inside, strict=True)
+        found[part] = side_by_side(choose, of_each)
     return found
 
 

@@ -32,10 +32,12 @@ _GAP = 10.0  # a step this many times the steps around is a hole in the scan, no
 _APART = 50.0  # steps that a first or last point may be away from its neighbour
 _NEAR = 15  # steps on either side that are the steps around
 _MIN_COVERED = 0.1  # share of the grid that a scan must cover
+_RADIANS = ", whether the angles are degrees (name the column `2theta (rad)` if not)"
 _SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of counts does not matter
 _SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
 _FLOOR = 3.0  # standard deviations; what rises less above background is noise
 _TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
+_NOTHING = np.zeros(0, np.float32)
 
 
 class Scan(NamedTuple):
@@ -74,6 +76,12 @@ class PlacedScan(NamedTuple):
         scale: intensity per unit of q of pattern value 1. Intensity as measured, at an angle, is
             (pattern + background) * scale * `q_per_radian`, but for the noise.
         signal: empty, or why the scan has no peaks that could be recognised.
+        excess: what rises above the background before anything is taken for noise, in units of the
+            pattern, of either sign, float32 `[L]`; zero where nothing was measured.
+        noise: standard deviation of the excess by counting, in units of the pattern, float32
+            `[L]`.
+        strongest: counts of the strongest point on the grid, where they are whole numbers as a
+            detector gives them; infinite where they are not.
     """
 
     pattern: np.ndarray
@@ -81,6 +89,9 @@ class PlacedScan(NamedTuple):
     background: np.ndarray
     scale: float
     signal: str = ""
+    excess: np.ndarray = _NOTHING
+    noise: np.ndarray = _NOTHING
+    strongest: float = np.inf
 
 
 # --- checking --------------------------------------------------------------------------------
@@ -188,11 +199,6 @@ def _possible_angles(
     if not finite.all():
         notes.append(f"{np.count_nonzero(~finite)} points that are not numbers dropped")
     two_theta, counts = np.asarray(two_theta)[finite], np.asarray(counts, np.float64)[finite]
-    if two_theta.size and two_theta.max() >= 180:
-        raise UserError(
-            f"{source}: {two_theta.max():g} in the first column is no angle below 180 degrees;"
-            " the first column must be 2 theta in degrees"
-        )
     two_theta = np.round(two_theta, _DECIMALS)
     forward = two_theta > 0
     if not forward.all():
@@ -204,6 +210,11 @@ def _possible_angles(
             notes.append(f"a point at {two_theta[end]:g}, far from all others, dropped")
             inside = slice(1, None) if end == 0 else slice(None, -1)
             two_theta, counts, step = two_theta[inside], counts[inside], step[inside]
+    if two_theta.size and two_theta.max() >= 180:
+        raise UserError(
+            f"{source}: {two_theta.max():g} in the first column is no angle below 180 degrees;"
+            " the first column must be 2 theta in degrees"
+        )
     return two_theta, counts, notes
 
 
@@ -259,7 +270,7 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         raise UserError(
             f"{scan.name}: covers q from {q[0]:.2f} to {q[-1]:.2f} 1/angstrom and the model needs"
             f" {cells[0]:.2f} to {cells[-1]:.2f}; check the wavelength ({scan.wavelength:g}"
-            " angstrom) or measure a wider range"
+            f" angstrom){_RADIANS if scan.two_theta[-1] < np.pi else ''} or measure a wider range"
         )
     density = scan.counts / q_per_radian(scan.two_theta, scan.wavelength)
     # Differences of sums: rounding may leave a cell without counts just below zero.
@@ -283,6 +294,9 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         (background / scale).astype(np.float32),
         scale,
         signal,
+        (excess / scale * mask).astype(np.float32),
+        (sigma / scale).astype(np.float32),
+        float(scan.counts[inside].max()) if np.all(scan.counts % 1.0 == 0.0) else np.inf,
     )
 
 

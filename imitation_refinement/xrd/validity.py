@@ -54,10 +54,12 @@ def valid_points(angle: np.ndarray, counts: np.ndarray) -> Validity:
         counts: float64 `[n]`, of any value.
     """
     keep = np.isfinite(counts) & (np.abs(counts) <= LARGEST)
+    overflow = _overflowed(angle[keep], counts[keep])
     stretches: list[tuple[float, float]] = []
     notes: list[str] = []
     quantum = _quantum(counts[keep])
     runs = _runs(counts)
+    beyond = _beyond(counts[keep], quantum)
     sentinels = _negative_sentinels(counts, runs)
     odd = np.count_nonzero(~keep)
     zeros = [last - first for first, last, value in runs if value == 0.0]
@@ -71,10 +73,15 @@ def valid_points(angle: np.ndarray, counts: np.ndarray) -> Validity:
             gap = True
         elif value < 0:
             gap = value in sentinels
-        elif value in _SENTINELS:
+        elif value in _SENTINELS or (value >= beyond and length >= _RUN):
             gap = max(_beside(counts, first, last), default=np.inf) < 0.1 * value
         else:
-            gap = few_zeros and length >= _RUN and _impossible(counts, first, last, quantum)
+            gap = (
+                value == 0
+                and few_zeros
+                and length >= _RUN
+                and _impossible(counts, first, last, quantum)
+            )
         if not gap:
             continue
         keep[first:last] = False
@@ -106,6 +113,8 @@ def valid_points(angle: np.ndarray, counts: np.ndarray) -> Validity:
             f"{_points(int(np.count_nonzero(hot)), 'hot')} dropped, narrower than any peak, at"
             f" {places(angle[hot])}"
         )
+    if overflow:
+        notes.append(overflow)
     if saturated := _saturated(angle[keep], counts[keep], quantum):
         notes.append(saturated)
     return Validity(keep, tuple(stretches), tuple(notes))
@@ -158,7 +167,10 @@ def _runs(counts: np.ndarray) -> list[tuple[int, int, float]]:
         same = (counts[1:] == counts[:-1]) | (odd[1:] & odd[:-1])
     edges = np.concatenate([[0], np.flatnonzero(~same) + 1, [len(counts)]])
     values = counts[edges[:-1]]
-    candidates = np.flatnonzero(odd[edges[:-1]] | ~(values > 0) | np.isin(values, _SENTINELS))
+    top = counts[~odd].max(initial=0.0)
+    candidates = np.flatnonzero(
+        odd[edges[:-1]] | ~(values > 0) | np.isin(values, _SENTINELS) | (values == top)
+    )
     return [(int(edges[i]), int(edges[i + 1]), float(values[i])) for i in candidates]
 
 
@@ -174,6 +186,40 @@ def _beside(counts: np.ndarray, first: int, last: int) -> list[float]:
     """Returns the two values beside a run, without what is no number."""
     beside = [counts[at] for at in (first - 1, last) if 0 <= at < len(counts)]
     return [float(value) for value in beside if np.isfinite(value)]
+
+
+def _beyond(counts: np.ndarray, quantum: float) -> float:
+    """Returns the largest count if it is far beyond every other, as a mark is; else infinity."""
+    top = counts.max(initial=0.0)
+    below = counts[counts < top].max(initial=0.0)
+    return float(top) if top > max(5.0 * below, 50.0 * quantum) else np.inf
+
+
+def _overflowed(angle: np.ndarray, counts: np.ndarray) -> str:
+    """Returns a note if tops of peaks fell by 2**16, as in a counter of 16 bits that overflowed.
+
+    Flanks are seen on both sides, where single hot or dead points have none.
+    """
+    low, high = counts.min(initial=0.0), counts.max(initial=0.0)
+    if high - low >= 2**16 or high < 2**14:
+        return ""
+    steps = np.diff(counts)
+    falls, rises = np.flatnonzero(steps < -(2**15)), np.flatnonzero(steps > 2**15)
+    tops = []
+    for fall in falls:
+        after = rises[rises > fall]
+        if not after.size or fall == 0 or after[0] + 2 >= len(counts):
+            continue
+        rise = int(after[0])
+        flanks = counts[fall - 1] > 0.5 * counts[fall] and counts[rise + 2] > 0.5 * counts[rise + 1]
+        if flanks and np.all(counts[fall + 1 : rise + 1] != 0):
+            tops.append(float(angle[fall + 1]))
+    if not tops:
+        return ""
+    return (
+        f"a counter of 16 bits overflowed (counts fall by more than 32768 at {places(tops)}): the"
+        " intensities of these peaks are wrong"
+    )
 
 
 def _impossible(counts: np.ndarray, first: int, last: int, quantum: float) -> bool:

@@ -27,7 +27,7 @@ const AXES = {
 
 const COLORS = {
   measured: "#d55e00", background: "#009e73", input: "#b8bec8", refined: "#0072b2",
-  candidate: "#8b2a78", difference: "#5b6675",
+  candidate: "#8b2a78", difference: "#5b6675", second: "#a65f00", added: "#0072b2", removed: "#d55e00",
 };
 const AMISS = "#b3261e"; // lines that are not seen, peaks that are not explained
 const STICK_COLORS = ["#1c2430", "#cc79a7", "#e69f00"];
@@ -56,12 +56,20 @@ function onGrid(values, stretches) {
 /** The candidate that is drawn, or null. */
 const overlaid = (plot) => (chosen == null ? null : plot.candidates[chosen] || null);
 
+/** Places of the peaks that neither the candidate nor a second phase beside it explains. */
+function notExplained(plot) {
+  const beside = plot.second ? new Set(plot.second.unexplained) : null;
+  return overlaid(plot).unexplained.filter((i) => !beside || beside.has(i));
+}
+
 function curves(plot) {
   const of = (name) => plot[name] && onGrid(unpack(plot[name]), plot.runs);
   const angles = unpack(plot.angle);
   const candidate = overlaid(plot);
   const calculated = candidate && unpack(candidate.pattern);
-  const difference = candidate && unpack(plot.refined).map((y, i) => y - calculated[i]);
+  const beside = candidate && plot.second && unpack(plot.second.pattern);
+  const difference = candidate &&
+    unpack(plot.refined).map((y, i) => y - calculated[i] - (beside ? beside[i] : 0));
   return [
     { name: "measured", panel: "y", q: angles.map((a) => qOf(a, plot.wavelength)), y: unpack(plot.counts) },
     { name: "background", panel: "y", ...of("background") },
@@ -69,7 +77,8 @@ function curves(plot) {
     ...(plot.refined ? [{ name: "refined", panel: "y2", ...of("refined") }] : []),
     ...(candidate ? [
       { name: "candidate", label: candidateName(), panel: "y2", ...onGrid(calculated, plot.runs) },
-      { name: "difference", label: "refined − candidate", panel: "y4", ...onGrid(difference, plot.runs) },
+      ...(beside ? [{ name: "second", label: plot.second.label, panel: "y2", ...onGrid(beside, plot.runs) }] : []),
+      { name: "difference", label: beside ? "refined − both" : "refined − candidate", panel: "y4", ...onGrid(difference, plot.runs) },
     ] : []),
   ];
 }
@@ -87,7 +96,7 @@ function trace(curve, plot, scale, floor) {
     type: "scatter",
     mode: "lines",
     name: label,
-    ...(curve.name === "candidate" && { legendgroup: "candidate" }), // with its lines
+    ...(["candidate", "second"].includes(curve.name) && { legendgroup: curve.name }), // with its lines
     yaxis: curve.panel,
     x: curve.q.map((q) => (q == null ? null : at(q, plot.wavelength))),
     y: curve.y.map((y) => (y == null ? null : shown(y))),
@@ -108,7 +117,9 @@ function stickTraces(plot) {
     color: STICK_COLORS[index % STICK_COLORS.length], hidden: index > 0 || candidate,
   }));
   const own = candidate ? [{ ...candidate, label: candidateName(), group: "candidate", color: COLORS.candidate }] : [];
-  return [...own, ...matches].map((stick) => {
+  const beside = candidate && plot.second
+    ? [{ ...plot.second, group: "second", color: COLORS.second }] : [];
+  return [...own, ...beside, ...matches].map((stick) => {
     const [q, intensity] = [decode(stick.q, Float32Array), unpack(stick.intensity)];
     const [x, y, hover] = [[], [], []];
     q.forEach((line, i) => {
@@ -129,26 +140,52 @@ function stickTraces(plot) {
   });
 }
 
+/** Height of a curve at the point of the grid that is nearest to a place. */
+function heightAt(curve, place) {
+  const nearest = curve.q.reduce((best, q, i) => (
+    q != null && Math.abs(q - place) < Math.abs(curve.q[best] - place) ? i : best), 0);
+  return curve.y[nearest];
+}
+
+function marks(plot, name, look, yaxis, places, y) {
+  const at = AXES[choice("axis")].at;
+  return {
+    type: "scatter", mode: "markers", name, yaxis, y, x: places.map((place) => at(place, plot.wavelength)),
+    marker: { size: 10, ...look, line: { width: 2, color: look.color } }, cliponaxis: false,
+    customdata: places.map((place) => [angleOf(place, plot.wavelength), (2 * Math.PI) / place]),
+    hovertemplate: name + "<br>2θ %{customdata[0]:.3f}°, d %{customdata[1]:.4f} Å<extra></extra>",
+  };
+}
+
+/** Marks of the peaks that refining made, and of those that it took away. */
+function changeTraces(plot, lines, scale) {
+  const refined = lines.find((curve) => curve.name === "refined");
+  if (!refined) return [];
+  const input = lines.find((curve) => curve.name === "input");
+  const shown = { linear: (y) => y, sqrt: (y) => Math.sqrt(Math.max(y, 0)), log: (y) => Math.max(y, 0.05) }[scale];
+  const q = (d) => (2 * Math.PI) / d;
+  const added = plot.peaks.filter((peak) => !peak[4]).map((peak) => q(peak[1]));
+  const removed = plot.removed.map((peak) => q(peak[1]));
+  return [
+    marks(plot, "added by refining", { symbol: "circle-open", size: 8, color: COLORS.added }, "y2",
+      added, added.map((place) => shown(heightAt(refined, place)))),
+    marks(plot, "removed by refining", { symbol: "square-open", size: 8, color: COLORS.removed }, "y2",
+      removed, removed.map((place) => shown(heightAt(input, place)))),
+  ].filter((trace) => trace.x.length);
+}
+
 /** Marks of what does not agree with the candidate: its lines without a peak, peaks without a line. */
 function markTraces(plot, lines, scale) {
   const candidate = overlaid(plot);
   if (!candidate) return [];
-  const at = AXES[choice("axis")].at;
   const [q, intensity] = [decode(candidate.q, Float32Array), unpack(candidate.intensity)];
   const refined = lines.find((curve) => curve.name === "refined");
-  const height = (place) => refined.y.reduce((best, y, i) => (
-    refined.q[i] != null && Math.abs(refined.q[i] - place) < Math.abs(refined.q[best] - place) ? i : best), 0);
-  const peaks = candidate.unexplained.map((i) => (2 * Math.PI) / plot.peaks[i][1]);
-  const tops = peaks.map((place) => refined.y[height(place)]).map((y) => (scale === "sqrt" ? Math.sqrt(y) : y));
-  const marks = (name, symbol, yaxis, places, y) => ({
-    type: "scatter", mode: "markers", name, yaxis, y, x: places.map((place) => at(place, plot.wavelength)),
-    marker: { symbol, size: 10, color: AMISS, line: { width: 2, color: AMISS } }, cliponaxis: false,
-    customdata: places.map((place) => [angleOf(place, plot.wavelength), (2 * Math.PI) / place]),
-    hovertemplate: name + "<br>2θ %{customdata[0]:.3f}°, d %{customdata[1]:.4f} Å<extra></extra>",
-  });
+  const peaks = notExplained(plot).map((i) => (2 * Math.PI) / plot.peaks[i][1]);
+  const tops = peaks.map((place) => heightAt(refined, place)).map((y) => (scale === "sqrt" ? Math.sqrt(y) : y));
   return [
-    marks("line not seen", "x-thin", "y3", candidate.unseen.map((i) => q[i]), candidate.unseen.map((i) => intensity[i])),
-    marks("peak not explained", "triangle-down-open", "y2", peaks, tops),
+    marks(plot, "line not seen", { symbol: "x-thin", color: AMISS }, "y3",
+      candidate.unseen.map((i) => q[i]), candidate.unseen.map((i) => intensity[i])),
+    marks(plot, "peak not explained", { symbol: "triangle-down-open", color: AMISS }, "y2", peaks, tops),
   ].filter((trace) => trace.x.length);
 }
 
@@ -195,7 +232,7 @@ function draw() {
 }
 
 function drawNow() {
-  const plot = JSON.parse(element("plot-" + selected.number).textContent);
+  const plot = plotOf(selected);
   const [scale, axis] = [choice("scale"), choice("axis")];
   const lines = curves(plot);
   const floors = {};
@@ -217,7 +254,7 @@ function drawNow() {
   });
   const domains = candidate ? [[0.66, 1], [0.31, 0.63]] : sticks ? [[0.6, 1], [0.17, 0.57]] : [[0.53, 1], [0, 0.49]];
   const layout = {
-    margin: { l: narrow ? 52 : 70, r: 16, t: candidate ? 84 : 64, b: 46 },
+    margin: { l: narrow ? 52 : 70, r: 16, t: narrow ? 40 : candidate ? 84 : 64, b: 46 },
     title: { text: plain(selected.name), font: { size: 15 }, x: 0.01, xanchor: "left", y: 1, yref: "container", pad: { t: 12 }, yanchor: "top" },
     legend: narrow ? { orientation: "h", x: 0, y: -0.14, yanchor: "top" }
       : { orientation: "h", x: 1, xanchor: "right", y: 1.01, yanchor: "bottom" },
@@ -243,7 +280,7 @@ function drawNow() {
       ...differenceAxis(scale, floors.y4.top),
     };
   }
-  return Plotly.react("plot", [...traces, ...stickTraces(plot), ...markTraces(plot, lines, scale)], layout, {
+  return Plotly.react("plot", [...traces, ...stickTraces(plot), ...changeTraces(plot, lines, scale), ...markTraces(plot, lines, scale)], layout, {
     // Nothing leaves this page: no button that uploads the data to a server of Plotly's.
     showSendToCloud: false, plotlyServerURL: "",
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"],

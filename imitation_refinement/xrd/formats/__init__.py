@@ -48,7 +48,11 @@ class Record(NamedTuple):
 
 
 def read_records(
-    path: str | Path, wavelength: str | float | None, *, look_only: bool = False
+    path: str | Path,
+    wavelength: str | float | None,
+    *,
+    look_only: bool = False,
+    data: bytes | None = None,
 ) -> list[Record]:
     """Reads a file of any known kind; every pattern of it gets its record, in order.
 
@@ -61,6 +65,8 @@ def read_records(
         wavelength: see `parse_wavelength`; None if it is to come from the file.
         look_only: whether a scan over 2 theta may do without a wavelength, which is then NaN and
             its source empty.
+        data: the file's bytes, if they are here already; then no file is opened, and `path` is
+            but its name.
 
     Returns:
         At least one record; rows of a matrix keep their places.
@@ -71,7 +77,7 @@ def read_records(
     path = Path(path)
     given = None if wavelength is None else parse_wavelength(wavelength)
     with np.errstate(all="ignore"):  # what overflows is no count; clean_scan finds it
-        found = read_bytes(_bytes(path), path.name, str(path))
+        found = read_bytes(_bytes(path) if data is None else data, path.name, str(path))
         return _checked(found, given, path, look_only)
 
 

@@ -15,6 +15,7 @@ from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST
 
 MAX_BYTES = 200_000_000  # of one file, unpacked; a powder pattern has some 100 kB
 INSTALL = "from the checkout: .venv/bin/pip install '.[formats]'"
+_EASTERN = ("角度", "強度", "强度", "回折", "衍射", "波長", "波长", "試料", "测试", "样品")
 PRESENT, STRIPPED, UNKNOWN = "present", "stripped", "unknown"
 
 
@@ -130,9 +131,14 @@ def angles(x: np.ndarray, unit: str, wavelength: float) -> np.ndarray:
 def decode(data: bytes, source: str) -> str:
     """Returns the text of a file in UTF-8, UTF-16 (with or without mark) or Latin-1.
 
+    Shift-JIS and GBK, too, if words of powder patterns come out; UTF-32 with its mark. Zeros at the
+    end, which a computer that crashed leaves, are cut off.
+
     Raises:
         UserError: the bytes are no text.
     """
+    if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+        return data.decode("utf-32", errors="replace")
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return data.decode("utf-16", errors="replace")
     head = data[:4096]
@@ -141,6 +147,7 @@ def decode(data: bytes, source: str) -> str:
             half = head[start::2]
             if half.count(b"\0") > 0.9 * len(half) and b"\0" not in head[1 - start :: 2]:
                 return data.decode(encoding, errors="replace")
+    data = data.rstrip(b"\0") or data
     if b"\0" in data:
         raise UserError(
             f"{source}: a binary file of an unknown kind; export the scan as text with two columns"
@@ -148,4 +155,9 @@ def decode(data: bytes, source: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return data.decode("latin-1")
+        pass
+    for encoding in ("shift_jis", "gbk"):
+        text = data.decode(encoding, errors="replace")
+        if any(word in text for word in _EASTERN):
+            return text
+    return data.decode("latin-1")

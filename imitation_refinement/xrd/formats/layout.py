@@ -14,6 +14,7 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import names as grammar
 from imitation_refinement.xrd.formats.columns import Columns
+from imitation_refinement.xrd.formats.factors import are_errors, one_scale
 from imitation_refinement.xrd.formats.names import Axis, axis_of, plain, role_of, scale_of
 
 MATRIX = 20  # columns; a table with so many is a matrix of patterns
@@ -22,6 +23,26 @@ _UNITS = re.compile(
     r"angstrom\^?-1|/angstrom|angstroms?|a|nm|counts?|cts|cps|counts/s|s\^?-1|a\.? ?u\.?|arb\.?|"
     r"arb\. ?units?|%|ms|us|kev|ev|inverse \w+|)\s*[\])]?"
 )
+
+
+_LIST = re.compile(
+    r"(columns?|col|labels?|fields?|names|field names|headers?|format|data|(field )?units)"
+    r"\s*[:=]\s*[\[(]?(?=.*\S)", re.I
+)  # fmt: skip
+_NUMBERED = re.compile(
+    r"(?:(?:\bcol(?:umn)?|\bfield)[\s_]*(\d)|(\d)(?:st|nd|rd|th)\s+column|^[\s#!%;*/]*([xy]))"
+    r"\s*[:=]\s*([^;]+)", re.I
+)  # fmt: skip
+_OTHER_AXIS = re.compile(
+    r"(?<![a-z\d])1/(nm|a|angstrom)(?![a-z])|(?<![a-z])(nm|a|angstrom)\s?(\^|\*\*)?\s?-1(?!\d)|"
+    r"inverse (nm|nano|ang)|(?<![a-z])d[\s_-]?spacings?(?![a-z])|radians|(?<![a-z])tof(?![a-z])|"
+    r"time[\s_-]of[\s_-]flight|momentum transfer|scattering vector|axis is theta"
+)
+_OTHER_SCALE = re.compile(
+    r"(?:intensit\w*|counts|(?<![a-z])y)[\s_-]+(?:axis|scale|values?|is|are|in|[:=\s])*"
+    r"[\s:=]*(?:log10|log|ln)(?![a-z])"
+)
+_KEY = re.compile(r"\*[A-Z]+_[A-Z_\d]+\s")  # `*SCAN_AXIS`, a setting of an instrument
 
 
 def patterns_of(
@@ -80,43 +101,99 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
     """
     lines = [line for line in head if line.strip(" \t\r,;#")]
     counted = len(lines) >= 3 and re.fullmatch(rf"\s*{rows}(\s+\d+)?\s*", lines[-1])
+    if not counted and len(lines) == 3:  # the number of rows looked like a row
+        lines, counted = [*lines, ""], re.fullmatch("intensity", lines[2].strip(), re.I)
     if counted and width == 2 and axis_of(lines[-3]) is not None:
         return [lines[-3].strip(), lines[-2].strip()]
+    if one_by_one := _numbered_names(lines, width):
+        return one_by_one
     units: list[str] = []
     for line in reversed(lines[-8:]):
         bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip(" \t\r,;").replace("\0", "")
-        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare)
-        for fields in _splits(bare):
+        bare = _LIST.sub("", bare).rstrip("])") if _LIST.match(bare) else bare
+        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare) or _KEY.match(line.strip())
+        for fields, separated in _splits(bare):
             if len(fields) != width or not any(fields):
                 continue
             if not units and all(_UNITS.fullmatch(plain(field)) for field in fields):
                 units = fields
                 break
-            if _are_names(fields) and not states:
+            if _are_names(fields, separated) and not states:
                 if units:
                     return [f"{a} [{b.strip(' []()')}]" for a, b in zip(fields, units, strict=True)]
                 return fields
     return units if units and axis_of(units[0]) is not None else []
 
 
-def _splits(line: str) -> list[list[str]]:
-    """Returns the ways to split a line into names."""
-    ways = [re.split(r"[;\t]", line), next(csv.reader([line], skipinitialspace=True))]
-    ways += [re.split(pattern, line) for pattern in (r"\s*\|\s*", r"\s{2,}", r"\s+")]
-    ways.append(re.findall(r"[^\s\[(]+(?:\s*[\[(][^\])]*[\])])?", line))
-    return [[field.strip().strip("\"'").strip() for field in way] for way in ways]
+def _numbered_names(lines: Sequence[str], width: int) -> list[str]:
+    """Returns names that are told one by one: `Column 1: q (1/nm)`, `1st column: q`, `X: q`."""
+    found: dict[int, str] = {}
+    for line in lines:
+        for item in _NUMBERED.finditer(line):
+            at = int(item[1] or item[2]) if item[1] or item[2] else "xy".index(item[3].lower()) + 1
+            found.setdefault(at, item[4].strip(" ,;"))
+    return [found.get(i, "") for i in range(1, width + 1)] if found.get(1) and found.get(2) else []
 
 
-def _are_names(fields: list[str]) -> bool:
+def check_mentions(head: Sequence[str], names: Sequence[str], source: str) -> None:
+    """Raises UserError if prose speaks of another axis or scale and nothing says of which column.
+
+    Args:
+        head: the lines before the first row.
+        names: of the columns that were found, empty if none.
+        source: what to name in errors.
+    """
+    for number, line in enumerate(head, start=1):
+        text = plain(line)
+        axis = not names and _OTHER_AXIS.search(text)
+        scale = not any(map(scale_of, names)) and _OTHER_SCALE.search(text)
+        if axis or scale:
+            raise UserError(
+                f"{source}: line {number} ({line.strip()[:50]!r}) speaks of another"
+                f" {'axis' if axis else 'scale'} and no name of a column says so; name the columns"
+                " before the first row, such as `q (1/nm), intensity` or `2theta, log10(I)`"
+            )
+
+
+def unknown_names(head: Sequence[str], row: str) -> list[str]:
+    """Returns the fields of the last line of a header if they are separated like those of a row."""
+    line = next((line for line in reversed(head) if line.strip(" \t\r,;#")), "")
+    if re.match(r"[\s#!%;*/]*[\w .()/-]{2,40}[:=]\s*\S", line):
+        return []
+    line, row = (re.sub(r"^[\s#!%;*/]+", "", text).rstrip(" \t\r,;") for text in (line, row))
+    for (fields, separated), (values, _) in zip(_splits(line), _splits(row), strict=True):
+        if separated and len(fields) == len(values) > 1:
+            return fields if all(re.search(r"[^\W\d_]", field) for field in fields) else []
+    return []
+
+
+def _splits(line: str) -> list[tuple[list[str], bool]]:
+    """Returns the ways to split a line into names, and whether at more than blanks."""
+    ways = [
+        (re.split(r"[;\t]", line), True),
+        (next(csv.reader([line], skipinitialspace=True)), True),
+    ]
+    ways += [(re.split(pattern, line), True) for pattern in (r"\s*\|\s*", r"\s{2,}")]
+    ways += [(re.findall(r"'([^']*)'", line), True), (re.split(r"\s+", line), False)]
+    ways += [(re.findall(r"[^\s\[(]+(?:\s*[\[(][^\])]*[\])])?", line), False)]
+    return [([field.strip().strip("\"'<>").strip() for field in way], sure) for way, sure in ways]
+
+
+def _are_names(fields: list[str], separated: bool) -> bool:
+    """Returns whether fields of a line are names of columns; `separated` by more than blanks."""
     if not any(re.search(r"[^\W\d_]|[#°√σθ]", field) for field in fields):
+        return False
+    if fields[0].startswith("{"):  # JSON in a comment
         return False
     first = axis_of(fields[0])
     numbers = [bool(re.fullmatch(r"[-+]?[\d.,]+(e[-+]?\d+)?", field, re.I)) for field in fields]
     # `step 0.02` is a setting; `2theta 300 350` are patterns at two temperatures.
-    if first is not None and (first.usable or not all(numbers[1:])):
+    if first is not None and first.usable:
         return True
     if any(numbers):
         return False
+    if first is not None and (separated or grammar.no_pattern(fields)):
+        return True
     axis = any((found := axis_of(name)) is not None and found.usable for name in fields)
     return axis or any(role_of(name, fields) == grammar.OBSERVED for name in fields[1:])
 
@@ -160,11 +237,13 @@ def _named(table: np.ndarray, names: list[str], source: str, stated: Axis | None
         x, converted = over_axis(table[:, axis_at], usable[axis_at], names[axis_at], source)
         there = np.isfinite(x) if len(at) > 1 else np.full(len(x), True)
         for i in chosen:
-            counts, undone = _linear(table[there, i], names[i], source)
+            counts, undone = linear(table[there, i], names[i], source)
+            beside = {names[j]: table[there, j] for j in others if j not in chosen}
+            counts, scaled = one_scale(counts, beside)
             found.append(
                 Columns(
                     x[there], counts, preferred, name=names[i], axis=names[axis_at],
-                    notes=(*converted, *undone, *notes),
+                    notes=(*converted, *undone, *scaled, *notes),
                 )
             )  # fmt: skip
     if ignored:
@@ -182,10 +261,10 @@ def _intensities(
     roles = {i: role_of(names[i], names) for i in columns}
     observed = [i for i in columns if roles[i] == grammar.OBSERVED]
     if observed:
-        return observed, ()
-    samples = [
-        i for i in columns if not roles[i] and (axes[i] is None or len(plain(names[i])) == 1)
-    ]
+        corrected = [names[i] for i in observed if re.search("lorentz", plain(names[i]))]
+        notes = tuple(f"intensities are not as counted ({name})" for name in corrected)
+        return observed, notes
+    samples = [i for i in columns if not roles[i] and (axes[i] is None or _is_a_sample(names[i]))]
     if samples:
         return samples, ()
     calculated = [i for i in columns if roles[i] == grammar.CALCULATED]
@@ -196,11 +275,26 @@ def _intensities(
     )
 
 
-def _linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
-    """Returns intensities on a linear scale, and notes."""
+def _is_a_sample(name: str) -> bool:
+    """Returns whether a name that begins like an axis is more: `Temperature 300`, `k`."""
+    bare = re.sub(r"[\[(].*", "", plain(name)).strip()
+    return len(bare) == 1 or len(bare.split()) > 2 or bool(re.search(r"\d", bare))
+
+
+def linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
+    """Returns intensities on a linear scale, and notes.
+
+    Raises:
+        UserError: the name of the column says that it is a function that is not undone.
+    """
     scale = scale_of(name)
     if not scale:
         return counts, []
+    if scale == "function":
+        raise UserError(
+            f"{source}: column {name.strip()!r} is a function of the intensity that is not undone"
+            " here; export the intensity itself"
+        )
     if scale == "log":
         raise UserError(
             f"{source}: column {name.strip()!r} is a logarithm of a base that is not said; export"
@@ -264,8 +358,10 @@ def _unnamed(
             for item in pairs
             if (there := np.isfinite(item.x)).any()
         ]
-    item = _one(table[:, first], table[:, first + 1], "", axis, source)
-    notes = list(item.notes)
+    beside = [table[:, first + i] for i in (1, 2)] if width == first + 3 else []
+    swapped = bool(beside) and are_errors(*beside)
+    item = _one(table[:, first], table[:, first + 1 + swapped], "", axis, source)
+    notes = [*item.notes, *["the second column has the errors of the third"] * swapped]
     if first:
         notes.append("the first column counts the rows: ignored")
     if width - first > 2:

@@ -1,11 +1,11 @@
-"""Text formats that list counts between a start and an end: FullProf, JADE, JCAMP-DX, GSAS.
+"""Text formats that list counts between a start and an end: JADE, JCAMP-DX, GSAS.
 
-Belongs here: FullProf's `INS` 0 and those that begin alike, JADE's `.mdi`, Sietronics' `.cpi`,
-JCAMP-DX (all forms of ordinates), GSAS (`BANK` lines, all banks; constant wavelength). Recognised
-by content. Works on lines; opens no files.
+Belongs here: JADE's `.mdi`, Sietronics' `.cpi`, JCAMP-DX (all forms of ordinates, NTUPLES), GSAS
+(`BANK` lines, all banks; constant wavelength); FullProf's are in `fullprof`. Recognised by content.
+Works on lines; opens no files.
 
-Sources: FullProf manual, appendix on data files; R. S. McDonald and P. A. Wilks, Appl. Spectrosc.
-42, 151 (1988), for JCAMP-DX 4.24; GSAS manual, section on powder data files.
+Sources: R. S. McDonald and P. A. Wilks, Appl. Spectrosc. 42, 151 (1988), for JCAMP-DX 4.24, and
+5.00 for NTUPLES; GSAS manual, section on powder data files.
 """
 
 import re
@@ -15,20 +15,18 @@ import numpy as np
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats.columns import Columns, left_out, named, of_format, ramp
+from imitation_refinement.xrd.formats.fullprof import read_fullprof
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.layout import over_axis
 from imitation_refinement.xrd.formats.names import axis_of
 from imitation_refinement.xrd.formats.vendor_text import listed, numbers
-from imitation_refinement.xrd.scans import MIN_POINTS
 
 _NUMBER = r"[-+]?\d*\.?\d+(?:[eE][-+]?\d+)?"
-_RANGE = re.compile(rf"\s*({_NUMBER})[\s,]+({_NUMBER})[\s,]+({_NUMBER})(?![\d.])")
 _MDI = re.compile(
     rf"\s*({_NUMBER})\s+({_NUMBER})\s+{_NUMBER}\s+([A-Za-z]{{2}})\s+({_NUMBER})\s+({_NUMBER})\s+"
     r"(\d+)\s*"
 )
 _MOST_REPEATS = 1e5  # of one value in JCAMP-DX
-_HEAD = 12  # lines in which the range of a FullProf file may stand
 
 
 def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
@@ -47,60 +45,13 @@ def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
     elif any(_MDI.fullmatch(line.rstrip()) for line in lines[:5]):
         read, name = _mdi, "JADE .mdi"
     else:
-        read, name = _fullprof, "FullProf, counts listed"
+        read, name = read_fullprof, "FullProf, counts listed"
     try:
         found = read(lines, source)
         return None if found is None else of_format(name, found)
     except (ValueError, KeyError, IndexError, OverflowError) as error:
         reason = f"no {error.args[0]}" if isinstance(error, KeyError) else error
         raise UserError(f"{source}: damaged or cut short ({reason}); export it again") from error
-
-
-# --- FullProf --------------------------------------------------------------------------------
-
-
-def _fullprof(lines: Sequence[str], source: str) -> list[Columns] | None:
-    """Start, step and end on one line, then as many counts (and perhaps their errors after them).
-
-    The count decides: what does not fit is another format, unless the lines are plainly a list.
-    """
-    for at, line in enumerate(lines[:_HEAD]):
-        found = _RANGE.match(line)
-        if not found:
-            continue
-        first, second, third = (float(value) for value in found.groups())
-        for start, step, stop in ((first, second, third), (first, third, second)):
-            if not (0 < step < 5 and step < stop - start and -180 <= start < stop <= 180):
-                continue
-            count = (stop - start) / step + 1
-            if count < MIN_POINTS or abs(count - round(count)) > 0.1:
-                continue
-            counts = _listed_values(lines[at + 1 :], round(count))
-            if counts is not None:
-                header = read_header(lines[: at + 1])._replace(axis=None)
-                item = Columns(ramp(start, step, round(count)), counts)
-                return [with_header(item, header, (), source)]
-            wide = [len(text.split()) for text in lines[at + 1 : at + 40]]
-            if wide and min(wide[:-1] or wide) >= 5 and len(set(wide[:-1])) <= 1:
-                there = sum(len(text.split()) for text in lines[at + 1 :])
-                raise ValueError(f"{round(count)} points announced, {there} there")
-    return None
-
-
-def _listed_values(lines: Sequence[str], count: int) -> np.ndarray | None:
-    """Returns the counts if the lines have just that many, float64 `[count]`, else None."""
-    for split in (None, 8, 7, 6):
-        try:
-            if split is None:
-                values = numbers(lines)
-            else:
-                fields = [line[i : i + split] for line in lines for i in range(0, len(line), split)]
-                values = np.array([field for field in fields if field.strip()], np.float64)
-        except ValueError:
-            continue
-        if len(values) in (count, 2 * count):
-            return values[:count]
-    return None
 
 
 # --- JADE and Sietronics ----------------------------------------------------------------------
@@ -161,6 +112,8 @@ def _jcamp(lines: Sequence[str], source: str) -> list[Columns]:
             labels, head = {}, []
         if label in ("XYDATA", "XYPOINTS", "PEAKTABLE", "PEAKASSIGNMENTS", "DATATABLE"):
             data, form = [], label + "".join(match[2].split()).upper()
+            if label == "DATATABLE":
+                labels = labels | _of_page(form, labels)
         else:
             labels[label] = match[2].strip()
             head.append(f"{match[1].strip(' $')} = {match[2].strip()}")
@@ -172,10 +125,27 @@ def _jcamp(lines: Sequence[str], source: str) -> list[Columns]:
     return named(found, "block")
 
 
+def _of_page(form: str, labels: dict[str, str]) -> dict[str, str]:
+    """Returns the labels of an ordinary block for a page of NTUPLES: `DATATABLE(X++(Y..Y)),...`."""
+    symbols = re.match(r"DATATABLE\((\w)(?:\+\+\()?(\w)\.\.", form)
+    if symbols is None or "SYMBOL" not in labels:
+        raise ValueError("a DATA TABLE without its SYMBOL")
+    lists = {name: [item.strip() for item in text.split(",")] for name, text in labels.items()}
+    found = {}
+    for axis, symbol in zip("XY", symbols.groups(), strict=True):
+        at = [item.upper() for item in lists["SYMBOL"]].index(symbol)
+        for name, own in (("FACTOR", f"{axis}FACTOR"), ("UNITS", f"{axis}UNITS"),
+                          ("FIRST", f"FIRST{axis}"), ("LAST", f"LAST{axis}"),
+                          ("VARDIM", "NPOINTS")):  # fmt: skip
+            if len(lists.get(name, ())) > at and lists[name][at]:
+                found[own] = lists[name][at]
+    return found | {name: labels[name] for name in ("NPOINTS",) if name in labels}
+
+
 def _jcamp_data(
     form: str, data: list[str], labels: dict[str, str], head: list[str], source: str
 ) -> Columns:
-    if form.startswith("PEAK"):
+    if form.startswith("PEAK") or form.endswith("PEAKS"):
         return left_out("", "a list of peaks, not a scan")
     x_factor, y_factor = (float(labels.get(f"{axis}FACTOR", "1")) for axis in "XY")
     if "X++" in form:
@@ -235,6 +205,9 @@ def _ordinates(data: list[str]) -> np.ndarray:
 # --- GSAS ------------------------------------------------------------------------------------
 
 
+_BINNINGS = {"EDS": "energy", "CONQ": "steps of q", "COND": "steps of d"}
+
+
 def _gsas(lines: Sequence[str], source: str) -> list[Columns]:
     starts = [i for i, line in enumerate(lines) if re.match(r"BANK\s+\d", line)]
     header = read_header(lines[: starts[0]])._replace(axis=None)
@@ -245,8 +218,9 @@ def _gsas(lines: Sequence[str], source: str) -> list[Columns]:
             raise ValueError(f"line {first + 1} has no range of angles")
         count, binning = int(float(words[2])), words[4].upper()
         form = words[-1].upper() if not re.fullmatch(_NUMBER, words[-1]) else "STD"
-        if not binning.startswith("CONS"):
-            found.append(left_out("", f"a bank in time of flight ({binning}), not over 2 theta"))
+        if not binning.startswith("CONS") or form == "ALT":
+            what = _BINNINGS.get(binning, "time of flight")
+            found.append(left_out("", f"a bank in {what} ({binning} {form}), not over 2 theta"))
             continue
         rows = [line for line in lines[first + 1 : last] if not line.startswith("#")]
         x, counts = _bank(rows, form, count, *(0.01 * float(word) for word in words[5:7]))

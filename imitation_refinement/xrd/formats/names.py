@@ -9,12 +9,17 @@ import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
+_SPELLINGS = (
+    ("θ", "theta"), ("ϑ", "theta"), ("thêta", "theta"), ("tetha", "theta"), ("å", "angstrom"),
+    ("−", "-"), ("μ", "u"), ("⋅", "*"), ("·", "*"), ("×", "*"),
+)  # fmt: skip
+
 
 def plain(text: str) -> str:
     """Returns text in lower case, with one spelling for theta, angstrom, powers and signs."""
     text = unicodedata.normalize("NFKC", text).lower()
     text = re.sub(r"\\aa(?![a-z])", "angstrom", text)
-    for old, new in (("θ", "theta"), ("ϑ", "theta"), ("å", "angstrom"), ("−", "-"), ("μ", "u")):
+    for old, new in _SPELLINGS:
         text = text.replace(old, new)
     return re.sub(r"[$\\{}\"']", "", text).strip()
 
@@ -42,27 +47,38 @@ class Axis(NamedTuple):
 
 
 _TWO_THETA = re.compile(
-    r"(?<![a-z0-9.])2[\s_*-]*th(eta|(?![a-z]))|two[\s_-]*th|^tth|ttheta|^\W*(diffraction "
-    r"|scattering |bragg )?angle(?![a-df-z])|^\W*deg(?![a-qs-z])|^winkel|beugungswinkel|^°|"
-    r"^pos(ition|\b)|^2t$"
+    r"(?<![a-z0-9.])2[\s_*.-]*t(h?eta|h(?![a-z]))|two[\s_-]*th|^tth|ttheta|^(theta|th)[\s_]*2$|^2t$|"
+    r"^polar[\s_]?angle"
+)
+_ANGLE = re.compile(  # no more than that it is an angle
+    r"^\W*(diffraction |scattering )?(angle|ángulo|angulo|angolo|ângulo|kąt)(?![a-df-z])|"
+    r"^\W*deg(?![a-qs-z])|^winkel|beugungswinkel|^угол|角度|衍射角|回折角|^°|^pos(ition|\b)"
 )
 _NAMES = (  # the first that matches counts
     ("time of flight", re.compile(r"(?<![a-z])tof(?![a-z])|time[\s_-]*of[\s_-]*flight")),
     ("q squared", re.compile(r"^q\s*(\^|\*\*)?\s*2(?![a-z0-9])")),
-    ("a power of d", re.compile(r"^(d\s*\*|d[\s_-]*star|d\s*(\^|\*\*)?\s*2(?![a-z0-9]))")),
+    ("a power of d", re.compile(
+        r"^(d\s*\*|d[\s_-]*star|(1\s*/\s*)?d\s*(\^|\*\*)?\s*2(?![a-z0-9]))")),
+    ("the square of a sine", re.compile(r"^sin\s*(\^|\*\*)?\s*2")),
     ("sin(theta)/lambda", re.compile(r"^sin\W*theta\W*(/|over)\W*(lambda|λ)")),
     ("1/d", re.compile(r"^1\s*/\s*d(?![a-z])")),
     ("two_theta", _TWO_THETA),
     ("another angle than 2 theta", re.compile(
-        r"^(omega|ω|chi|χ|phi|φ|psi|ψ|kappa|κ|eta|η|rocking|azimuth)(?![a-z])")),
-    ("theta", re.compile(r"^(theta|th)(?![a-z])")),
+        r"^(omega|ω|chi|χ|phi|φ|psi|ψ|kappa|κ|eta|η|rocking|azimuth(al)?)(?![a-z])")),
+    ("theta", re.compile(
+        r"^\W*((bragg|diffraction|scattering|angle|angolo|winkel)\W+)*(theta|th)(?![a-z])")),
+    ("an angle that may be theta or 2 theta", re.compile(r"^\W*bragg(\W+angle|winkel)")),
+    ("two_theta", _ANGLE),
+    ("a wavelength", re.compile(r"^(wave[\s_-]?length|lambda|λ)(?![a-z])")),
+    ("a wavenumber", re.compile(r"^wave[\s_-]?number|^(raman|stokes)|^cm\^?-1|^1/cm")),
     ("q", re.compile(
         r"^\|?q\|?(?![a-z0-9])|momentum[\s_-]*transfer|scattering[\s_-]*vector|"
         r"wave[\s_-]*vector|^q[\s_-]*(vector|range|values?)")),
     ("d", re.compile(
-        r"^d(?![a-z*])([\s_-]*(spacings?|sp|values?|val|hkl))?\.?[\s_]*($|[\[(,/]|in\b|a$|angstrom|"
+        r"^d(?![a-z*])([\s_-]*(spacings?|sp|values?|val|hkl|wert))?\.?[\s_]*($|[\[(,/]|in\b|a$|angstrom|"
         r"nm)|^d[\s_-]?(sp|val)|interplanar|lattice spacing|netzebenen")),
-    ("energy", re.compile(r"^(photon |x-?ray )?energy(?![a-z])|^e[\s_]*[\[(,/]?\s*k?ev(?![a-z])")),
+    ("energy", re.compile(r"^(photon |x-?ray |binding |kinetic )?energy(?![a-z])|"
+        r"^e[\s_]*[\[(,/]?\s*k?ev(?![a-z])|^k?ev$")),
     ("a radius on the detector", re.compile(
         r"^(r|radius|(radial )?distance)[\s_]*[\[(,/]?\s*(mm|um|px|pixel)")),
     ("a distance r in real space", re.compile(
@@ -73,7 +89,11 @@ _NAMES = (  # the first that matches counts
     ("temperature", re.compile(r"^temp(erature)?(?![a-z])")),
     ("two_theta", re.compile(r"^x[\s_-]?(values?|axis|data)?$")),
 )  # fmt: skip
-_RADIANS = {"rad": 57.29577951308232, "mrad": 0.05729577951308232}
+_DEGREES = {
+    "rad": 57.29577951308232, "mrad": 0.05729577951308232, "gon": 0.9, "arcmin": 1 / 60,
+    "arcsec": 1 / 3600, "centideg": 0.01, "millideg": 0.001, "mdeg": 0.001,
+}  # fmt: skip
+_LENGTHS = {"nm": 10.0, "nano": 10.0, "pm": 0.01, "pico": 0.01}
 
 
 def axis_of(name: str) -> Axis | None:
@@ -89,23 +109,31 @@ def axis_of(name: str) -> Axis | None:
     if kind is None:
         return None
     if kind in ("two_theta", "theta"):
-        unit = re.search(r"(?<![a-z])(m?rad)(ian)?s?(?![a-z])", text)
+        unit = re.search(
+            r"(?<![a-z])(m?rad|gon|arcmin|arcsec|centideg|m(?:illi)?deg)(ians?|rees?|utes?|onds?|s)?"
+            r"(?![a-z])", text
+        )  # fmt: skip
         if re.search(r"(?<![a-z])(mm|um|px|pixels?)(?![a-z])", text):
             return Axis("a length on the detector")
         if re.search(r"ev\b", text):
             return Axis("energy")
-        scale = _RADIANS[unit[1]] if unit else 1.0
-        if kind == "theta":
+        scale = _DEGREES[unit[1]] if unit else 1.0
+        half = kind == "theta" or re.search(r"th(eta)?\)?\s*/\s*2(?!\s*[\w-])", text)
+        if half:
             return Axis("two_theta", 2.0 * scale)
         return Axis("two_theta", scale, bool(unit) or "deg" in text or "°" in text)
-    nano = bool(re.search(r"nm(?![a-z])|nano", text))
-    said = nano or bool(re.search(r"(?<![a-z])a(?![a-z])|ang", re.sub(r"^[qd]", "", text)))
+    if kind not in ("q", "d", "sin(theta)/lambda", "1/d"):
+        return Axis(kind)
+    bare = re.sub(r"^[qd]", "", text)
+    length = re.search(r"(?<![a-z])(nm|pm)(?![a-z])|(nano|pico)", text)
+    if not length and re.search(r"(?<![a-z])(um|mm|cm|m|ma|mangstrom|fm)(?![a-z])", bare):
+        return Axis(f"{kind} in a unit that is not known here")
+    unit_length = _LENGTHS[length[0]] if length else 1.0
+    said = bool(length or re.search(r"(?<![a-z])a(?![a-z])|ang", bare))
     if kind == "d":
-        return Axis("d", 10.0 if nano else 1.0, said)
-    if kind in ("q", "sin(theta)/lambda", "1/d"):
-        factor = {"q": 1.0, "1/d": 6.283185307179586}.get(kind, 12.566370614359172)
-        return Axis("q", factor * (0.1 if nano else 1.0), said)
-    return Axis(kind)
+        return Axis("d", unit_length, said)
+    factor = {"q": 1.0, "1/d": 6.283185307179586}.get(kind, 12.566370614359172)
+    return Axis("q", factor / unit_length, said)
 
 
 _GONIOMETER = re.compile(
@@ -119,7 +147,8 @@ def goniometer_axis(name: str) -> Axis:
     text = plain(name)
     if not text or _GONIOMETER.search(text) or _TWO_THETA.search(text):
         return Axis("two_theta")
-    return axis_of(name) or Axis(f"{name.strip()!r}")
+    axis = axis_of(name) or Axis(f"{name.strip()!r}")
+    return Axis("theta alone, as in a tilt scan") if axis.scale == 2.0 else axis
 
 
 # --- columns of intensity --------------------------------------------------------------------
@@ -190,18 +219,28 @@ def _without_unit(name: str) -> str:
     return _UNIT.sub("", text).strip(" :.") or text
 
 
+_OF = r"(?=[\s_]*($|[(\[]|(of |the )*(i|y|int|intensit\w*|counts?|cps|signal|data)(?![a-z])))"
 _SCALES = (
-    ("log10", r"log_?10(?![\d.])|\blg ?[(\[]|log base 10|decadic log"),
-    ("ln", r"^ln(?![a-z])|[(\[]ln[)\]]|natural log|^log_?e\b"),
-    ("log", r"^log(?![a-z])|[(\[]log(arithmic)?[)\]]|^logarithm|log[- ]?scale"),
-    ("square root", r"sqrt|√|square[ -]?root|^root(?![a-z])|[a-z)] ?\^ ?\(?(0?\.5|1/2)\)?"),
-)
+    ("log10", rf"log_?10(?![\d.])|^lg(?![a-z]){_OF}|log base 10|decadic log"),
+    ("ln", rf"^ln(?![a-z]){_OF}|[(\[]ln[)\]]|natural log|^log_?e\b"),
+    ("log", rf"^log(?![a-z]){_OF}|[(\[]log(arithmic)?[)\]]|^logarithm|log[- ]?scale|^log_?\d"),
+    ("square root", rf"sqrt|√|square[ -]?root|^root(?![a-z]){_OF}|[a-z)] ?\^ ?\(?(0?\.5|1/2)\)?"),
+    ("function", r"asinh|arcsinh|cbrt|(cube|cubic|third)[ -]?root|\bdb\b|decibel|derivative|"
+     r"^-?d ?\(?[iy]\)? ?/ ?d|^cumulative|"
+     r"^(i|y|int\w*|counts?)\)? ?(\^|\*\*) ?(?!\(?(0?\.5|1/2))\S|"
+     r"^1 ?/ ?(i|y|int\w*|counts?)(?![a-z])|^(i|y|int\w*|counts?) ?[*x] ?q|"
+     r"^q ?(\^ ?\d)? ?[*x] ?(i|y|int\w*)(?![a-z])"),
+)  # fmt: skip
 
 
 def scale_of(name: str) -> str:
-    """Returns `log10`, `ln`, `log` (of an unknown base) or `square root`; empty if it is linear."""
+    """Returns what was done to an intensity that is not linear, empty if it is.
+
+    `log10`, `ln`, `square root`; `log` (of an unknown base) and another `function` are not undone.
+    """
     text = plain(name)
-    return next((scale for scale, pattern in _SCALES if re.search(pattern, text)), "")
+    found = next((scale for scale, pattern in _SCALES if re.search(pattern, text)), "")
+    return "function" if found and text.startswith("-") else found
 
 
 _NOT_A_PATTERN = (
@@ -209,7 +248,11 @@ _NOT_A_PATTERN = (
         "a pair distribution function over r in real space",
         re.compile(r"^[gd]\(r\)|^g\s*[(\[]\s*angstrom|^r\(r\)"),
     ),
-    ("a structure function", re.compile(r"^[sf]\(q\)")),
+    ("a structure function", re.compile(r"^[sf]\(q\)|^f\s*[(\[]\s*angstrom")),
+    (
+        "a spectrum of absorption",
+        re.compile(r"^(absorbance|abs|transmi(ttance|ssion)|%\s*t|t\s*%)(?![a-z])"),
+    ),
 )
 
 
@@ -220,8 +263,8 @@ def no_pattern(names: Sequence[str]) -> str:
         if any(pattern.search(text) for text in texts):
             return what
     bare = {re.sub(r"\W.*", "", text) for text in texts}
-    peaks = ("fwhm", "rel", "mult", "multiplicity", "hkl", "area", "integral", "breadth")
-    hints = {"h", "k", "l"} <= bare or bool(bare & set(peaks))
-    if hints or any(re.search(r"\(h ?k ?l\)|rel\. ?int|i/i(0|max)|\bhkl\b", t) for t in texts):
+    peaks = {"fwhm", "mult", "multiplicity", "hkl", "area", "integral", "breadth"}
+    if {"h", "k", "l"} <= bare or bare & peaks or any(re.search(r"\(h ?k ?l\)", t) for t in texts):
         return "a list of peaks"
-    return ""
+    relative = any(re.search(r"^rel\b|rel\. ?int|i/i(0|max)", text) for text in texts)
+    return "a list of peaks" if relative and len(names) > 2 else ""

@@ -1,0 +1,1 @@
+"""The live page: scans are dropped in a browser, read, answered and looked at."""
