@@ -14,9 +14,10 @@ import numpy as np
 from absl import app, flags, logging
 
 from imitation_refinement.phases.calibration_file import save_calibration
-from imitation_refinement.phases.fitting import Atoms, Examples, fit_calibration, make_examples
+from imitation_refinement.phases.fitting import Examples, fit_calibration, make_examples
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.library import Library, load_library
+from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, MEASURED, Prototypes, build_prototypes
 from imitation_refinement.runtime.files import atomic_write_npz, read_npz
 
@@ -28,7 +29,6 @@ _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
 _PART = 100
 _TURN = 20  # of 20 scans 15 are of measured phases in turn, 2 of any measured entry, 3 computed
-_MOST_ATOMS = 200
 
 
 def planned(library: Library, count: int, seed: int) -> np.ndarray:
@@ -44,18 +44,6 @@ def planned(library: Library, count: int, seed: int) -> np.ndarray:
     chosen = once[number % len(once)]
     chosen = np.where(place >= 15, measured[number % len(measured)], chosen)
     return np.where(place >= 17, computed[number % len(computed)], chosen)
-
-
-def atoms_of(library: Library, entry: int) -> Atoms:
-    """Returns the atoms of an entry, the main element of each site.
-
-    Raises:
-        ValueError: too many atoms to be simulated quickly.
-    """
-    found = library.structure(entry)
-    if len(found.numbers) > _MOST_ATOMS:
-        raise ValueError(f"{len(found.numbers)} atoms")
-    return Atoms(found.lattice, found.numbers, found.positions)
 
 
 def numbers(names: list[str]) -> np.ndarray:

@@ -28,14 +28,12 @@ from imitation_refinement.evaluation.metrics import (
 from imitation_refinement.evaluation.paired import paired_difference
 from imitation_refinement.evaluation.peaks import PeakCounts, invented_and_lost
 from imitation_refinement.evaluation.saved_time import shortening
-from imitation_refinement.model.find import load_model
-from imitation_refinement.model.model import Model
-from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases.candidates import answers
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.match import Match, match, pooled
 from imitation_refinement.phases.prototypes import GRID
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.report.plots import new_figure, png, styled
 from imitation_refinement.runtime.files import atomic_file, atomic_write_text, user_cache
 from imitation_refinement.xrd.counts import dispersion, thinned
@@ -45,7 +43,8 @@ from imitation_refinement.xrd.scans import Scan, on_grid
 _MANIFEST = flags.DEFINE_string("manifest", None, "Labelled scans of raw counts.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of table and plot.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
-_MODEL = flags.DEFINE_string("model", None, "Model with the refiner; the shipped one without.")
+_REFINER = flags.DEFINE_string("refiner", None, "Refiner of phases; the shipped one without.")
+_ADAPT = flags.DEFINE_boolean("adapt", False, "Adapt it to the thinned scans of each draw.")
 _COUNTS = flags.DEFINE_multi_float("counts", [300, 100, 30, 10], "Counts of the strongest point.")
 _DRAWS = flags.DEFINE_integer("draws", 2, "How often each scan is thinned.", lower_bound=1)
 _LIMIT = flags.DEFINE_integer("limit", None, "Only so many scans.", lower_bound=5)
@@ -104,13 +103,13 @@ def labelled(manifest: Path) -> Labelled:
     return Labelled(entries, scans, np.array([entry.group for entry in entries]))
 
 
-def measure(have: Labelled, phases: Phases, model: Model) -> list[Level]:
+def measure(have: Labelled, phases: Phases, refiner: PhaseRefiner) -> list[Level]:
     """Returns what was found with each number of counts, fewest first, as measured last."""
     truth = max_normalized(np.stack([on_grid(scan, GRID).pattern for scan in have.scans]))
     tops = [scan.counts.max() for scan in have.scans]
     plan: list[tuple[str, float, bool]] = [(f"{c:g}", c, True) for c in sorted(_COUNTS.value)]
     plan.append((f"as measured (median {np.median(tops):g})", float(np.median(tops)), False))
-    return [_level(*one, have, phases, model, truth) for one in plan]
+    return [_level(*one, have, phases, refiner, truth) for one in plan]
 
 
 def _level(
@@ -119,7 +118,7 @@ def _level(
     shorter: bool,
     have: Labelled,
     phases: Phases,
-    model: Model,
+    refiner: PhaseRefiner,
     truth: np.ndarray,
 ) -> Level:
     """One number of counts; a scan that is as short already stays as it is."""
@@ -131,7 +130,7 @@ def _level(
                 scan._replace(counts=thinned(scan.counts, counts, rng, source=scan.name))
                 for scan, rng in zip(scans, _generators(draw, counts, len(scans)), strict=True)
             ]
-        draws.append(_draw(scans, have.entries, phases, model, truth))
+        draws.append(_draw(scans, have.entries, phases, refiner, truth))
         logging.info("%s counts, draw %d of %d", name, draw + 1, _DRAWS.value if shorter else 1)
     hits, seen, distance, peaks = zip(*draws, strict=True)
     return Level(
@@ -153,17 +152,23 @@ def _generators(draw: int, counts: float, scans: int) -> list[np.random.Generato
 
 
 def _draw(
-    scans: Sequence[Scan], entries: Sequence[Entry], phases: Phases, model: Model, truth: np.ndarray
+    scans: Sequence[Scan],
+    entries: Sequence[Entry],
+    phases: Phases,
+    refiner: PhaseRefiner,
+    truth: np.ndarray,
 ) -> tuple[dict[str, dict[str, np.ndarray]], np.ndarray, dict[str, np.ndarray], PeakCounts]:
     placed = [on_grid(scan, GRID) for scan in scans]
     seen = np.array([not one.signal for one in placed])
-    raw, mask = as_arrays(placed, GRID.length)
-    refined = model.assess(raw, mask).refined[..., 0]
-    raw = raw[..., 0]
+    if _ADAPT.value:
+        refiner = refiner.adapted(scans, seed=_SEED.value)
+    mask = np.stack([one.mask for one in placed])
+    raw = np.stack([one.pattern for one in placed]) * seen[:, None]
+    refined = refiner(placed) * seen[:, None]
     by_raw, by_refined = (_matched(patterns, mask, phases) for patterns in (raw, refined))
     looks = {"raw": by_raw, "refined": by_refined, "both": pooled(by_raw, by_refined)}
     hits = {look: _hits(found, entries, phases, seen) for look, found in looks.items()}
-    before, after = max_normalized(raw), max_normalized(np.maximum(refined, 0.0))
+    before, after = max_normalized(raw), max_normalized(refined)
     distance = {"raw": l1(before, truth), "refined": l1(after, truth)}
     return hits, seen, distance, invented_and_lost(before, after, truth)
 
@@ -316,11 +321,9 @@ def plot(levels: Sequence[Level]) -> bytes:
 def main(_: list[str]) -> None:
     have = labelled(Path(_MANIFEST.value))
     phases = load_phases(_LIBRARY.value, user_cache("phases"))
-    model = load_model(_MODEL.value)
-    if model.grid != GRID:
-        raise UserError("the model's grid is not that of the phases; give another --model")
+    refiner = load_refiner(_REFINER.value)
     spread = [dispersion(scan.counts) for scan in have.scans]
-    levels = measure(have, phases, model)
+    levels = measure(have, phases, refiner)
     tops = np.array([scan.counts.max() for scan in have.scans])
     short = ", ".join(f"{np.mean(tops <= c):.0%} at {c:g}" for c in sorted(_COUNTS.value)[::-1])
     low, middle, high = np.percentile(spread, [5, 50, 95])

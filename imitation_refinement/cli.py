@@ -33,9 +33,9 @@ OUTPUTS = {
 # Which of these modes a flag is for; elsewhere it has no effect.
 _MEANT_FOR = {
     "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
-    "library": ("refine", "serve"), "cif": ("refine",), "components": ("unmix",),
-    "pictures": ("refine",), "shard": ("refine",), "merge": ("refine",), "cluster": ("refine",),
-    "port": ("serve",), "token": ("serve",),
+    "library": ("refine", "serve"), "cif": ("refine",), "adapt": ("refine",),
+    "components": ("unmix",), "pictures": ("refine",), "shard": ("refine",),
+    "merge": ("refine",), "cluster": ("refine",), "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
@@ -86,6 +86,12 @@ _LIBRARY = flags.DEFINE_multi_string(
     [],
     "refine, serve: libraries of phases to compare with, files of --mode=library or folders of CIF "
     "files; `shipped` is the one of the package, which is the default; `none` for none.",
+)
+_ADAPT = flags.DEFINE_boolean(
+    "adapt",
+    False,
+    "refine: first let the refiner learn from the scans of few raw counts among the input, by "
+    "predicting one half of the counts from the other.",
 )
 _CIF = flags.DEFINE_string("cif", None, "refine: a CIF file or a folder of them to compare with.")
 _PICTURES = flags.DEFINE_integer(
@@ -156,6 +162,7 @@ def _train(mode: str) -> None:
     config = _CONFIG.value
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
+    devices.keep_freed_memory()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
     run_application(config, workdir, mode)
@@ -206,6 +213,12 @@ def _use_model(mode: str) -> int:
         phases, elements = _phases(), _elements()
         if elements and not phases:
             raise UserError("--elements: says nothing without a library of phases")
+        if _ADAPT.value:
+            if not phases:
+                raise UserError("--adapt: the refiner of few counts needs a library of phases")
+            from imitation_refinement.commands.adapt_refiner import adapted_phases
+
+            phases = adapted_phases(phases, _INPUT.value, _WAVELENGTH.value)
         more = {} if _PICTURES.value is None else {"pictures": _PICTURES.value}
         return refine_scans(
             model, _INPUT.value, output, _WAVELENGTH.value, cif, phases=phases, elements=elements,
@@ -257,6 +270,10 @@ def _refine_shard(output: Path) -> int:
         raise UserError(
             "--pictures: --shard and --cluster write tables alone; refine the few that you want to"
             " look at without them"
+        )
+    if _ADAPT.value:
+        raise UserError(
+            "--adapt: learns from all scans together; leave it out with --shard and --cluster"
         )
     libraries, elements = _libraries(), _elements()
     if elements and not libraries:

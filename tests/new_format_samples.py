@@ -8,7 +8,7 @@ import struct
 import zipfile
 
 import numpy as np
-from format_samples import ANGLES, COUNTS, STEP, text, xrdml
+from format_samples import ANGLES, COUNTS, STEP, brml, text, xrdml
 
 WAVELENGTH = 1.5406
 SPAN = (ANGLES[0], STEP, ANGLES[-1])
@@ -116,7 +116,13 @@ UXD = "_WL1=1.5406\n_DRIVE='COUPLED'\n_STEPSIZE=0.5\n_START=10.0\n"
 RAS = '*RAS_HEADER_START\n*HW_XG_WAVE_LENGTH_ALPHA1 "1.5406"\n*MEAS_SCAN_AXIS_X "2-Theta/Theta"\n*RAS_HEADER_END\n*RAS_INT_START\n{}*RAS_INT_END\n'  # noqa: E501
 TRIPLES = rows("{:.4f} {:.0f} 1.0", ANGLES, COUNTS)
 CSV = "[Measurement conditions]\nK-Alpha1 wavelength,1.5406\nScan axis,Gonio\n[Scan points]\nAngle,Intensity\n"  # noqa: E501
+COUNTED = lines([f" 9{value:6d}" for value in INTEGERS], 10, "{}")
+TUPLES = "##TITLE=made up\n##JCAMP-DX=5.00\n##NTUPLES=POWDER\n##SYMBOL=X, Y, N\n##UNITS=2THETA, COUNTS, NONE\n##FIRST=10, 0, 1\n##LAST=39.5, 0, 1\n##PAGE=N=1\n##NPOINTS=60\n##DATA TABLE=(X++(Y..Y)), XYDATA\n"  # noqa: E501
 SAMPLES: dict[str, bytes] = {
+    "measured.brml": brml(),
+    "ins1.dat": ("{:8.3f}{:8.3f}{:8.3f}\n".format(*SPAN) + COUNTED).encode(),
+    "ins6.dat": (f"made up\n{'':16}{STEP:8.3f}\n{ANGLES[0]:8.3f}\n{1e5:8.0f}{1e5:8.0f}\n{COUNTED}   -1000\n").encode(),  # noqa: E501
+    "pages.dx": (TUPLES + "".join(f"{ANGLES[i]:.2f} " + " ".join(map(str, INTEGERS[i : i + 8])) + "\n" for i in range(0, 60, 8)) + "##END=\n").encode(),  # noqa: E501
     "two.ras": ("*RAS_DATA_START\n" + 2 * RAS.format(TRIPLES)).encode(),
     "old.asc": ("*TYPE = Raw\n*WAVE_LENGTH1 = 1.5406\n*BEGIN\n*START = 10.0\n*STOP = 39.5\n*STEP = 0.5\n*COUNT = 60\n" + lines(INTEGERS, 4, " {}", ",") + "*END\n").encode(),  # noqa: E501
     "counts.uxd": (UXD + "_COUNTS\n" + lines(INTEGERS, 8, "{:7d}")).encode(),

@@ -4,7 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scan_case_files import ANGLE, FACE_CENTRED, PEAKS, D, F, P, Q, changed, rows, xy
+from scan_case_files import (
+    ANGLE,
+    FACE_CENTRED,
+    PAN,
+    PEAKS,
+    RAS,
+    UDF,
+    UXD,
+    D,
+    F,
+    O,
+    P,
+    Q,
+    changed,
+    lists,
+    rows,
+    xy,
+)
 from test_scan_cases import check, read
 
 from imitation_refinement.errors import UserError
@@ -60,12 +77,29 @@ def test_functions_of_the_intensity(name, scale):
         ("Ka2-stripped data, Mo radiation 0.70930 A", 0.7093),
         ("Wavelengths: 1.5406, 1.5444", (1.5406 + 0.5 * 1.5444) / 1.5),
         ("lambda 1.5406 1.5444 0.5", (1.5406 + 0.5 * 1.5444) / 1.5),
+        ("Wavelength 1.5406 Å (Kα1), 1.5444 Å (Kα2)", (1.5406 + 0.5 * 1.5444) / 1.5),
+        ("CuKα₁ radiation", 1.54056), ("Cu Kα1/α2", 1.54184), ("Cu K alpha 1.54 A", 1.54184),
         ("sinθ/λ (1/Å)", None), ("wavelength -1", None), ("radiation damage after 30 s", None),
         ("radiation 1.5", None),
     ],
 )  # fmt: skip
 def test_wavelengths_as_they_are_written(line, wavelength):
     assert read_header([line]).wavelength == pytest.approx(wavelength)
+
+
+@pytest.mark.parametrize(
+    ("line", "state"),
+    [("Kalpha2 stripped: No", "unknown"), ("K-alpha2 not stripped", "unknown"),
+     ("Ka2 stripped = false", "unknown"), ("Ka2 stripping: yes", "stripped"),
+     ("K-Alpha2 stripped: Yes", "stripped"), ("Ka2 was removed", "stripped")],
+)  # fmt: skip
+def test_whether_k_alpha_2_is_stripped(line, state):
+    assert read_header([line]).k_alpha2 == state
+
+
+def test_neutrons_are_noted(tmp_path):
+    (scan,) = read(tmp_path, "a.xy", xy(F, "# neutrons, lambda=1.54184 A\n"))
+    assert scan.notes == ("neutrons: intensities are not those of X-rays",)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +142,45 @@ def test_other_encodings(tmp_path, encoding):
     check(scan, FACE_CENTRED)
 
 
+IN_Q = rows("{:.6f} {:.2f} {:.2f}", 10 * Q, F, np.sqrt(F))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# Columns: q (nm^-1), intensity, error", "# labels = [q_nm^-1, I, dI]",
+        "# Column 1: q (1/nm)\n# Column 2: I\n# Column 3: sigma", "# format: q(1/nm) I dI",
+        "# col 1 = Q [nm-1]\n# col 2 = I", "# X: q(1/nm)\n# Y: Intensity",
+        "# 1st column: momentum transfer (1/nm); 2nd column: intensity",
+        "# field names: q,I,e\n# field units: 1/nm,cts,cts", "'q (nm-1)' 'I' 'e'",
+        "# abscissa: scattering vector, nm-1", "# x label = q / nm^-1",
+    ],
+)  # fmt: skip
+def test_names_of_columns_in_prose(tmp_path, head):
+    (scan,) = read(tmp_path, "a.dat", head + "\n" + IN_Q, "CuKa")
+    check(scan, FACE_CENTRED)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# axis q nm^-1", "q(1/nm)=x, I=y", "# data: q [nm^-1] vs intensity",
+        "# Q-values in inverse nm", "Data in d-spacing (A)", "# angular unit: radians",
+        "# Intensity is log10", "# Y scale: log10", "x-axis is theta", "# measured by TOF",
+    ],
+)  # fmt: skip
+def test_prose_on_another_axis_that_names_no_column_is_refused(tmp_path, head):
+    with pytest.raises(UserError, match=r"line 1 \(.*speaks of another (axis|scale)"):
+        read(tmp_path, "a.dat", head + "\n" + xy(F), "CuKa")
+    (scan,) = read(
+        tmp_path,
+        "b.dat",
+        head + "\n2theta, log10(I)\n" + rows("{:.3f}, {:.5f}", ANGLE, np.log10(F)),
+        "CuKa",
+    )  # noqa: E501
+    check(scan, FACE_CENTRED)
+
+
 def glued(form: str, values) -> str:
     return "".join(form.format(*row) + "\n" for row in zip(ANGLE, values, strict=True))
 
@@ -117,7 +190,7 @@ def glued(form: str, values) -> str:
     [
         (glued("{:8.3f}{:8.0f}", 1e5 * F), "begins like a row"),  # noqa: E501
         (glued("{:7.3f}{:7.0f}", 1e3 * F), "begins like a row"),  # noqa: E501
-        (rows("{:.3f} {:.0f}", ANGLE, F).replace("28.550 1", "28.550 1x 1"), r"line 272 \('28.550 1x"),  # noqa: E501
+        (rows("{:.3f} {:.0f}", ANGLE, F).replace("28.550 1", "28.550 1x 1").replace("28.600 1", "28.600 1x 1").replace("28.500 1", "28.500 1x 1"), r"line 271 \('28.500 1x"),  # noqa: E501
         ("Field (Oe),Moment (emu)\n" + rows("{:.3f},{:.0f}", ANGLE, F), "first column is called 'Field"),  # noqa: E501
         ("Wavelength (nm),Abs\n" + rows("{:.3f},{:.0f}", ANGLE, F), "spectrum of absorption|a wavelength"),  # noqa: E501
         ("cm-1,%T\n" + rows("{:.3f},{:.0f}", ANGLE, F), "spectrum of absorption|wavenumber"),
@@ -143,6 +216,29 @@ def test_a_word_for_no_number_is_a_point_without_a_count(tmp_path, word):
     assert not np.any((scan.two_theta > 39.99) & (scan.two_theta < 42.01))
 
 
+def test_errors_before_the_counts_are_told_by_their_values(tmp_path):
+    text = rows("{:.3f} {:.3f} {:.0f}", ANGLE, np.sqrt(F), F)
+    (scan,) = read(tmp_path, "a.xye", text, "CuKa")
+    np.testing.assert_array_equal(scan.counts, F)
+    assert "the second column has the errors of the third" in scan.notes
+    high = F + 1e4  # little noise
+    for counts in (F, high):
+        for third in (np.sqrt(counts), counts + 60, O, 0 * F, np.full(len(F), 3e4), 3e4 + O):
+            text = rows("{:.3f} {:.0f} {:.3f}", ANGLE, counts, third)
+            (scan,) = read(tmp_path, "b.xye", text, "CuKa")
+            np.testing.assert_array_equal(scan.counts, counts)
+            assert scan.notes == ("1 further columns ignored",)
+
+
+def test_remarks_after_a_row_do_not_cost_the_row(tmp_path):
+    for form in ("{:.3f}\t{:.0f}", "{:.3f},{:.0f}", "{:.3f};{:.0f}"):
+        lines = rows(form, ANGLE, F).splitlines()
+        lines[300] += f"{form[6]}peak 3!"
+        (scan,) = read(tmp_path, "a.txt", "\n".join(lines), "CuKa")
+        np.testing.assert_array_equal(scan.counts, F)
+        assert scan.notes == ("words after the numbers of 1 lines left out",)
+
+
 def test_radians_without_a_word_are_asked_for(tmp_path):
     from imitation_refinement.xrd.grid import Grid
     from imitation_refinement.xrd.scans import on_grid
@@ -160,6 +256,48 @@ def test_names_of_samples_beside_names_of_axes(tmp_path: Path):
     records = read_records(tmp_path / "a.csv", "CuKa")
     assert [record.name for record in records] == [f"a_{name}" for name in names]
     assert role_of("x = 0.2", names) == ""
+
+
+# --- what instruments say ------------------------------------------------------------------------
+
+TRIPLES = rows("{:.4f} {:.0f} 1.0", ANGLE, F)
+
+
+@pytest.mark.parametrize(
+    ("text", "cause"),
+    [
+        ("*RAS_DATA_START\n" + RAS.format("Theta", TRIPLES), "measured over Theta"),
+        (UXD.replace("COUPLED", "THETA") + "_COUNTS\n" + lists(F, 8, "{:8.0f}"), "over THETA"),
+        ('\'Id: "x" Anode: "Cu" Scantype: "Rocking Curve"\n' + xy(F), "another angle"),
+    ],
+)
+def test_scans_of_theta_alone_are_no_patterns(tmp_path, text, cause):
+    with pytest.raises(UserError, match=cause):
+        read(tmp_path, "a.txt", text, "CuKa")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*WAVE_LENGTH1\t1.54184\n*SCAN_AXIS\t2theta/theta\n*START\t15.0\n" + xy(F),
+        "[Wavelength]\nKa1,1.54184\n2θ(deg),Intensity(cps)\n" + rows("{:.2f},{:.0f}", ANGLE, F),
+        '\'Id: "x" Anode: "Cu" Scantype: "Coupled TwoTheta/Theta"\n' + xy(F),
+        PAN.format("Gonio", "").replace(",", ";").replace(".", ",")
+        + rows("{:.4f};{:.0f}", ANGLE, F).replace(".", ","),
+        ("*RAS_DATA_START\n*FILE_SAMPLE 試料\n" + RAS.format("2θ/θ", TRIPLES)).encode("shift_jis"),
+    ],
+)
+def test_headers_of_instruments(tmp_path, text):
+    (scan,) = read(tmp_path, "a.txt", text)
+    check(scan, FACE_CENTRED)
+    assert scan.wavelength_source == "file"
+
+
+def test_a_second_scan_of_a_udf_is_a_pattern(tmp_path):
+    text = "".join(UDF + lists(values, 8, "{:8.0f}", ",") + "/\n" for values in (F, O))
+    first, second = read(tmp_path, "a.udf", text)
+    np.testing.assert_array_equal(first.counts, F)
+    np.testing.assert_array_equal(second.counts, O)
 
 
 # --- time, monitor, attenuator -------------------------------------------------------------------

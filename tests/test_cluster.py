@@ -6,6 +6,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+import distributed
 import pytest
 
 from imitation_refinement.commands.cluster import each
@@ -61,6 +62,13 @@ def test_a_killed_process_loses_nothing_and_doubles_nothing(tmp_path):
     assert sorted(found) == [(number, number * number) for number in range(40)]
     processes = {int(path.name.split("-")[1]) for path in tmp_path.iterdir()}
     assert killed in processes and os.getpid() not in processes and len(processes) >= 2
+
+
+def test_a_scheduler_that_runs_already(tmp_path):
+    with distributed.LocalCluster(n_workers=1, dashboard_address=None) as cluster:
+        found = each(partial(square, folder=tmp_path), range(5), cluster.scheduler_address)
+        assert sorted(task for task, _ in found) == list(range(5))
+        assert cluster.scheduler.workers  # it is not ours to end
 
 
 def test_what_a_task_raises_comes_out():

@@ -197,3 +197,36 @@ def test_compilation_cache_that_cannot_be_written(tmp_path, monkeypatch, caplog)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert devices.enable_compilation_cache() is None  # the user's own: a run needs none
     assert jax.config.jax_compilation_cache_dir == before
+
+
+def test_freed_memory_is_used_again():
+    """Touching a block for the second time takes no new pages from the system."""
+    script = """if True:
+        import ctypes, resource, sys
+        from imitation_refinement.runtime import devices
+
+        def new_pages(size=64 << 20):
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+            block = libc.malloc(size)
+            libc.memset(block, 1, size)
+            libc.free(block)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+        libc = ctypes.CDLL(None)
+        libc.malloc.restype = ctypes.c_void_p
+        libc.free.argtypes = [ctypes.c_void_p]
+        libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+        if not hasattr(libc, "mallopt"):
+            print("other")
+        else:
+            given_back = [new_pages() for _ in range(2)][1]
+            assert devices.keep_freed_memory()
+            kept = [new_pages() for _ in range(2)][1]
+            print(given_back, kept)
+    """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    if done.stdout.strip() == "other":
+        pytest.skip("not the GNU C library")
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < 100 < given_back

@@ -202,6 +202,16 @@ def test_a_file_cut_short_is_named(tmp_path, name):
     assert str(tmp_path / name) in str(caught.value)
 
 
+def test_units_of_xrdml(tmp_path):
+    data = samples.xrdml().replace(b"Angstrom", b"nm")
+    for value in (ALPHA1, ALPHA2):
+        data = data.replace(str(value).encode(), str(value / 10).encode())
+    (scan,) = read(tmp_path, "a.xrdml", data)
+    assert scan.wavelength == pytest.approx(MEAN, abs=1e-6)
+    with pytest.raises(UserError, match="2 theta in rad, not in degrees"):
+        read(tmp_path, "b.xrdml", samples.xrdml().replace(b'unit="deg"', b'unit="rad"'))
+
+
 def test_entities_are_refused(tmp_path):
     bomb = b'<!DOCTYPE x [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>'
     for data in (bomb + samples.xrdml().decode("utf-8-sig").encode(),):
@@ -293,17 +303,19 @@ def test_one_bad_pattern_leaves_the_others(tmp_path):
 @pytest.mark.parametrize(
     ("name", "data"),
     [
-        ("a.raw", samples.bruker4()),
-        ("a.raw", samples.bruker3()),
-        ("a.xrdml", samples.xrdml()),
+        ("a.raw", samples.bruker4(2)),
+        ("a.raw", samples.bruker3(2)),
+        ("a.xrdml", samples.xrdml(scans=2)),
     ],
 )
-def test_geddes_reads_the_same(tmp_path, name, data):
+def test_geddes_reads_every_range_the_same(tmp_path, name, data):
     geddes = pytest.importorskip("geddes")
-    (scan,) = read(tmp_path, name, data)
-    other = geddes.read(str(tmp_path / name))
-    np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
-    np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
+    scans = read(tmp_path, name, data)
+    assert len(scans) == 2
+    for index, scan in enumerate(scans):
+        other = geddes.read(str(tmp_path / name), index=index)
+        np.testing.assert_allclose(other.x, scan.two_theta, rtol=0, atol=2e-6)
+        np.testing.assert_allclose(other.y, scan.counts, rtol=1e-6)
 
 
 def test_gsas_files_are_read_with_geddes(tmp_path):

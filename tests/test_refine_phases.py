@@ -32,6 +32,11 @@ PHASES = {
     "tenorite": ("CuO", 15, "C2/c", "monoclinic"),
     "zincite": ("ZnO", 186, "P6_3mc", "hexagonal"),
 }
+AXES = {
+    "corundum": (4.7587, 4.7587, 12.9929), "rutile": (4.5937, 4.5937, 2.9587),
+    "silicon": (5.4309, 5.4309, 5.4309), "tenorite": (4.6837, 3.4226, 5.1288),
+    "zincite": (3.2495, 3.2495, 5.2069),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +73,14 @@ def test_each_example_is_its_own_phase_in_every_table(phases, tmp_path):
         assert row["system"] == entry["system"] == best["system"] == system
         assert entry["space_group_number"] == number
         assert entry["systems"][system] == pytest.approx(entry["confidence"], abs=1e-6)
+        assert entry["answer_from"] == ["raw"]  # enough counts: test_adapt_refiner has the others
         assert sum(entry["systems"].values()) == pytest.approx(1.0, abs=1e-5)
         assert list(best) == list(CANDIDATE_COLUMNS)
         assert best["space_group"] == symbol and best["source"] == "examples"
         told = entry["candidates"][0]
         assert {key: str(told[key]) for key in told} == {key: best[key] for key in told}
+        axes = [float(number) for number in best["cell"].split()[:3]]
+        assert axes == pytest.approx(AXES[name], rel=2e-3)
         assert float(row["phase_probability"]) == pytest.approx(told["probability"], abs=1e-4)
         assert [one["rank"] for one in entry["candidates"]] == list(
             range(1, len(entry["candidates"]) + 1)

@@ -26,7 +26,7 @@ from imitation_refinement.commands import chunks as chunks_module
 from imitation_refinement.commands import shards as module
 from imitation_refinement.commands.chunks import Chunk, Setup, Tools, chunk_key, chunks, setup_key
 from imitation_refinement.commands.cif_match import CifMatcher
-from imitation_refinement.commands.inputs import Input
+from imitation_refinement.commands.inputs import Input, list_inputs
 from imitation_refinement.commands.ledger import LeftOut
 from imitation_refinement.commands.merge import merge_shards
 from imitation_refinement.commands.shards import Shard, parse_shard, run_shard
@@ -145,7 +145,10 @@ def test_any_number_of_shards_gives_the_same_table_to_the_bit(setup, scans, tmp_
     assert verdicts == ["confident"] * 5 + ["failed"] + ["confident"] * 5 + ["left out"]
     assert "empty" in rows[5]["error"] and "a CIF file" in rows[-1]["error"]
     assert not [path for path in (out / "shards").iterdir() if path.is_dir()]
-    assert (out / "sample.txt").read_text().count("stack.parquet[1]\n") == 1
+    # The inputs that the page shows are found again, each once, the stack by rows.
+    shown, _ = list_inputs([f"@{out / 'sample.txt'}"])
+    assert len(shown) == COUNT + 3 and all(one.path.exists() for one in shown)
+    assert {one.rows for one in shown} == {None, (0, 1), (1, 2), (2, 3)}
 
 
 def test_a_shard_touches_nothing_of_another(setup, scans, tmp_path):

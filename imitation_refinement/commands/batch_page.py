@@ -135,7 +135,7 @@ def table_row(result: Refined | Failed, written: Sequence[str] = ()) -> dict[str
     if isinstance(result, Failed):
         return {
             "name": result.name, "input": str(result.path), "verdict": FAILED,
-            "notes": result.error,
+            "notes": result.error.removeprefix(str(result.path)).lstrip(": "),  # beside its name
         }  # fmt: skip
     scan, first_two = result.scan, result.likely[:2]
     row: dict[str, Any] = {

@@ -5,6 +5,7 @@ over the rows for the table, one over a few columns for the page; never more tha
 held.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +48,8 @@ def merge_shards(output: Path) -> int:
         for row in read_rows(output / TABLE, COLUMNS):
             summary.add(row)
     write_page(output / PAGE, summary, list(receipts.values()), _ranges(missing), TABLE, SAMPLE)
-    atomic_write_text(output / SAMPLE, "".join(f"{line}\n" for line in summary.sample_inputs()))
+    shown = [os.path.relpath(one, output) for one in summary.sample_inputs()]
+    atomic_write_text(output / SAMPLE, "".join(f"{line}\n" for line in shown))
     logging.info("%s patterns of %d shards; look at %s", f"{rows:,}", len(receipts), output / PAGE)
     status = batch_status(summary.verdicts)
     if missing:

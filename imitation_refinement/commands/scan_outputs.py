@@ -41,7 +41,7 @@ ENDINGS = (
 CANDIDATE_COLUMNS = (
     "name", "rank", "formula", "space_group_number", "space_group", "system", "mineral", "source",
     "source_id", "probability", "cosine", "explained", "missing", "left_over", "cell_change",
-    "displacement", "members",
+    "displacement", "cell", "members",
 )  # fmt: skip
 _TITLE = 30  # characters of a formula in the title of a picture
 _CIFS = 3  # of the candidates of a pattern

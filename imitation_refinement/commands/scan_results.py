@@ -303,6 +303,7 @@ def _phases(result: Refined) -> dict[str, Any]:
     answer = result.identified.answer
     return {
         "space_group_number": result.space_group_number,
+        "answer_from": ["raw"] if result.identified.refined is None else ["raw", "refined"],
         "not_in_library": _finite(answer.not_in_library),
         "systems": {n: _finite(p) for n, p in zip(CRYSTAL_SYSTEMS, answer.systems, strict=True)},
         "candidates": [
@@ -333,6 +334,7 @@ def candidate_record(rank: int, one: Named) -> dict[str, Any]:
         "left_over": _finite(one.left_over),
         "cell_change": _finite(one.shift),
         "displacement": _finite(one.displacement),
+        "cell": "" if one.cell is None else " ".join(f"{x:.4f}" for x in one.cell.cell),
         "members": " ".join(one.members),
     }
 

@@ -201,11 +201,7 @@ def refiner_step(
     objective: RefinerObjective,
     ema_decay: float,
 ) -> tuple[RefinerState, Metrics]:
-    """Takes one step of Algorithm 2; the classifier goes in and is not part of what comes out.
-
-    The moving average's decay is `min(ema_decay, (1 + step) / (10 + step))`, so that short runs do
-    not remember the initial identity (the warm-up of TensorFlow's ExponentialMovingAverage).
-    """
+    """Takes one step of Algorithm 2; the classifier goes in and is not part of what comes out."""
     (_, terms), gradient = jax.value_and_grad(refiner_objective, has_aux=True)(
         state.params,
         classifier,
@@ -214,6 +210,17 @@ def refiner_step(
         classifier_network=classifier_network,
         objective=objective,
     )
+    return updated(state, gradient, optimizer, ema_decay), terms
+
+
+def updated(
+    state: RefinerState, gradient: Tree, optimizer: optax.GradientTransformation, ema_decay: float
+) -> RefinerState:
+    """Returns the state after a step along a gradient of the loss.
+
+    The moving average's decay is `min(ema_decay, (1 + step) / (10 + step))`, so that short runs do
+    not remember the initial identity (the warm-up of TensorFlow's ExponentialMovingAverage).
+    """
     updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     step = state.step.astype(jnp.float32)
@@ -221,7 +228,7 @@ def refiner_step(
     ema_params = jax.tree.map(
         lambda old, new: decay * old + (1.0 - decay) * new, state.ema_params, params
     )
-    return RefinerState(state.step + 1, params, ema_params, opt_state), terms
+    return RefinerState(state.step + 1, params, ema_params, opt_state)
 
 
 def refine(params: Tree, x: jax.Array, *, network: nn.Module) -> jax.Array:

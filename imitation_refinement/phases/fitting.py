@@ -24,7 +24,12 @@ from imitation_refinement.phases.prototypes import (
     scan_roots,
 )
 from imitation_refinement.phases.scores import best_of, coarse_choice
-from imitation_refinement.phases.simulated import Laboratory, simulate_scan, strained
+from imitation_refinement.phases.simulated import (
+    Laboratory,
+    Measurement,
+    simulate_measurement,
+    strained,
+)
 from imitation_refinement.xrd.diffraction import reflections
 from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
@@ -108,6 +113,25 @@ def simulated_placed(
     Raises:
         UserError: see `on_grid`.
     """
+    laboratory = LABORATORIES[number % len(LABORATORIES)]
+    measured = simulated_measurement(atoms, system, kind, prototypes, number, seed, laboratory)
+    return on_grid(measured.scan, prototypes.grid)
+
+
+def simulated_measurement(
+    atoms: Atoms,
+    system: int,
+    kind: int,
+    prototypes: Prototypes,
+    number: int,
+    seed: int,
+    laboratory: Laboratory,
+) -> Measurement:
+    """Returns a simulated scan of a sample of a structure, with its peaks.
+
+    Args: see `simulated_placed`, and
+        laboratory: what it is drawn from.
+    """
     rng = np.random.default_rng([seed, number])
     spread = 0.0008 if kind == MEASURED else 0.003
     lattice = strained(atoms.lattice, system, np.exp(-draw_shift(rng, kind)), spread, rng)
@@ -119,12 +143,10 @@ def simulated_placed(
     other = int(rng.integers(prototypes.size))
     lines = slice(prototypes.offsets[other], prototypes.offsets[other + 1])
     impurity = prototypes.q[lines].astype(float), prototypes.height[lines].astype(float)
-    scan = simulate_scan(
-        lattice, found.hkl[kept], found.q[kept], found.intensity[kept], rng,
-        LABORATORIES[number % len(LABORATORIES)],
+    return simulate_measurement(
+        lattice, found.hkl[kept], found.q[kept], found.intensity[kept], rng, laboratory,
         impurity if impurity[1].max(initial=0.0) > 0.0 else None,
     )  # fmt: skip
-    return on_grid(scan, prototypes.grid)
 
 
 def examples_of(

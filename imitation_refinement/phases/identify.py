@@ -20,18 +20,31 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.phases.build import make_library
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
+from imitation_refinement.phases.cell_fit import CellFit, fit_cell
 from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library, concatenate, load_library
-from imitation_refinement.phases.match import BEST, Match, match, match_residual
-from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
+from imitation_refinement.phases.match import BEST, Match, match, match_residual, pooled
+from imitation_refinement.phases.prototypes import (
+    GRID,
+    Prototypes,
+    build_prototypes,
+    line_heights,
+    scan_roots,
+)
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
+from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.scans import PlacedScan
 from imitation_refinement.xrd.structures.cif import space_group_symbol
+from imitation_refinement.xrd.structures.settings import operations
 
 SHOWN = 10  # candidates of each scan that are told
+FITTED = 3  # of these, whose cells are fitted
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
+# Counts of the strongest point up to which the answer is taken from the refined pattern too.
+FEW_COUNTS = 500.0
 FURTHER = 2  # phases that are proposed beside the first
 
 
@@ -63,6 +76,8 @@ class Named(NamedTuple):
         cosine, explained, missing, left_over: see `match.Match`.
         shift: change of the cell's lengths from the library to the scan, a fraction.
         displacement: of the sample over the goniometer's radius.
+        cell: of the sample, fitted in what the crystal system leaves free, for the first few
+            candidates of a scan; None where it was not, or too few lines stand alone.
     """
 
     candidate: Candidate
@@ -80,6 +95,7 @@ class Named(NamedTuple):
     left_over: float
     shift: float
     displacement: float
+    cell: CellFit | None = None
 
 
 class Identified(NamedTuple):
@@ -90,11 +106,37 @@ class Identified(NamedTuple):
         candidates: likeliest first.
         further: for a scan that no one phase explains, the likeliest phases of what the first
             leaves, and of what these two leave; one list each.
+        refined: by which the answer was given beside the pattern as it is, float32 `[L]`; None
+            where that one alone was asked.
     """
 
     answer: Answer
     candidates: tuple[Named, ...]
     further: tuple[tuple[Named, ...], ...] = ()
+    refined: np.ndarray | None = None
+
+
+class Compositions:
+    """Which elements each entry of a library has."""
+
+    def __init__(self, library: Library):
+        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
+        self._has = np.zeros((len(SYMBOLS), len(library)), bool)
+        texts = zip(library.composition, library.formula, strict=True)
+        for row, (composition, formula) in enumerate(texts):
+            own = elements(str(composition) or str(formula))
+            self._has[[number[symbol] for symbol in own if symbol in number], row] = True
+
+    def allowed(self, known: Elements) -> np.ndarray:
+        """Returns which entries agree with what is known of the composition, bool `[N]`."""
+        kept = np.ones(self._has.shape[1], bool)
+        for symbol, has in zip(SYMBOLS, self._has, strict=True):
+            if symbol in known.must:
+                kept &= has
+            outside = known.may is not None and symbol not in known.may | known.must
+            if symbol in known.must_not or outside:
+                kept &= ~has
+        return kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,11 +147,14 @@ class Phases:
         library: N entries.
         prototypes: of them.
         calibration: what the evidence for them means.
+        refiner: of scans of few counts, whose answer is the mean of what their pattern and the
+            refined one say; None for patterns as they are alone.
     """
 
     library: Library
     prototypes: Prototypes
     calibration: Calibration
+    refiner: PhaseRefiner | None = None
 
     def describe(self) -> str:
         """Returns in a line what the library holds."""
@@ -117,27 +162,12 @@ class Phases:
         return f"{len(self.library):,} structures, {measured:,} of them measured"
 
     @cached_property
-    def _bits(self) -> np.ndarray:
-        """Which elements each entry has, bool `[N, len(SYMBOLS)]`."""
-        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
-        bits = np.zeros((len(self.library), len(SYMBOLS)), bool)
-        texts = zip(self.library.composition, self.library.formula, strict=True)
-        for row, (composition, formula) in enumerate(texts):
-            own = elements(str(composition) or str(formula))
-            bits[row, [number[symbol] for symbol in own if symbol in number]] = True
-        return bits
+    def _compositions(self) -> Compositions:
+        return Compositions(self.library)
 
     def allowed(self, known: Elements) -> np.ndarray:
         """Returns which entries agree with what is known of the composition, bool `[N]`."""
-        kept = np.ones(len(self.library), bool)
-        columns = {symbol: self._bits[:, z] for z, symbol in enumerate(SYMBOLS)}
-        for symbol, has in columns.items():
-            if symbol in known.must:
-                kept &= has
-            outside = known.may is not None and symbol not in known.may | known.must
-            if symbol in known.must_not or outside:
-                kept &= ~has
-        return kept
+        return self._compositions.allowed(known)
 
     def identify(
         self, placed: Sequence[PlacedScan], known: Sequence[Elements | None] | None = None
@@ -161,10 +191,57 @@ class Phases:
             best=min(BEST, len(self.library)),
         )  # fmt: skip
         told = self._told(found, signal)
+        few = [row for row, one in enumerate(placed) if signal[row] and one.strongest <= FEW_COUNTS]
+        if self.refiner and few:
+            self._ask_refined(told, few, placed, masks, found, allowed)
+        roots = scan_roots(patterns, masks, 1)[0]
+        told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
         if mixed:
             self._add_further(told, mixed, patterns, masks, found, allowed)
         return told
+
+    def _ask_refined(
+        self,
+        told: list[Identified],
+        rows: list[int],
+        placed: Sequence[PlacedScan],
+        masks: np.ndarray,
+        found: Match,
+        allowed: np.ndarray | None,
+    ) -> None:
+        """Answers some scans by their pattern and the refined one, in `told` and in `found`."""
+        assert self.refiner
+        refined = self.refiner([placed[row] for row in rows])
+        best = found.entry.shape[1]
+        again = match(
+            refined, masks[rows], self.prototypes, self.calibration.posterior,
+            allowed=None if allowed is None else allowed[rows], best=best,
+        )  # fmt: skip
+        both = pooled(Match(*(column[rows] for column in found)), again)
+        answered = self._told(both, np.ones(len(rows), bool))
+        for row, one, pattern in zip(rows, answered, refined, strict=True):
+            told[row] = one._replace(refined=pattern)
+        for column, pool in zip(found, both, strict=True):
+            column[rows] = pool if pool.ndim == 1 else pool[:, :best]
+
+    def _with_cells(self, one: Identified, root: np.ndarray) -> Identified:
+        """The same with cells fitted to the scan, for the first few candidates."""
+        library, first = self.library, one.candidates[:FITTED]
+        cells = []
+        for named in first:
+            entry = named.candidate.entry
+            q, amplitude = library.lines(entry)
+            cells.append(
+                fit_cell(
+                    library.cell[entry].astype(np.float64),
+                    operations(int(library.hall[entry]))[:, :, :3],
+                    q, line_heights(q, amplitude), root,
+                    shift=-np.log1p(named.shift), displacement=named.displacement,
+                )
+            )  # fmt: skip
+        fitted = [named._replace(cell=cell) for named, cell in zip(first, cells, strict=True)]
+        return one._replace(candidates=(*fitted, *one.candidates[FITTED:]))
 
     def _add_further(
         self,
@@ -223,7 +300,7 @@ class Phases:
             CRYSTAL_SYSTEMS[candidate.system],
             library.sources[int(library.source[entry])].name,
             str(library.source_id[entry]),
-            tuple(str(library.source_id[other]) for other in candidate.members),
+            tuple(dict.fromkeys(str(library.source_id[other]) for other in candidate.members)),
             float(found.cosine[place]),
             float(found.explained[place]),
             float(found.missing[place]),
@@ -253,7 +330,8 @@ def load_phases(names: Sequence[str | PathLike[str]], cache_dir: str | PathLike[
     library = libraries[0] if len(libraries) == 1 else concatenate(libraries)
     if not len(library):
         raise UserError(f"--library={', '.join(map(str, names))}: holds no structure")
-    return Phases(library, cached_prototypes(library, cache_dir), load_calibration())
+    prototypes = cached_prototypes(library, cache_dir)
+    return Phases(library, prototypes, load_calibration(), load_refiner())
 
 
 def _library_of(name: str, cache_dir: Path) -> Library:

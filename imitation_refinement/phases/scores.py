@@ -94,8 +94,9 @@ def coarse_choice(
     def choose(scan: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
         rows, moved, inside = scan  # [m], [S, P / 4], [P / 4]
         if len(rows) <= count:
-            others = np.setdiff1d(np.arange(prototypes.size), rows)
-            return np.concatenate([rows, others[: count - len(rows)]])
+            others = np.ones(prototypes.size, bool)
+            others[rows] = False
+            return np.concatenate([rows, np.flatnonzero(others)[: count - len(rows)]])
         block = prototypes.coarse[rows].astype(np.float32)
         product = block @ moved.T
         np.square(block, out=block)

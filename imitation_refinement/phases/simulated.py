@@ -176,6 +176,37 @@ def simulate_scan(
 ) -> Scan:
     """Draws a scan of a sample of one phase, perhaps with a little of another.
 
+    Args: see `simulate_measurement`, whose scan this is.
+    """
+    return simulate_measurement(lattice, hkl, q, intensity, rng, laboratory, impurity).scan
+
+
+class Measurement(NamedTuple):
+    """A simulated scan and what an endless one without background would have shown.
+
+    Attributes:
+        scan: of n points.
+        expected: counts of the peaks alone, without noise, float64 `[n]`; smoothed where the scan
+            is.
+        raw: whether the counts are as the detector had them, not smoothed and nothing taken off.
+    """
+
+    scan: Scan
+    expected: np.ndarray
+    raw: bool
+
+
+def simulate_measurement(
+    lattice: np.ndarray,
+    hkl: np.ndarray,
+    q: np.ndarray,
+    intensity: np.ndarray,
+    rng: np.random.Generator,
+    laboratory: Laboratory = Laboratory(),  # noqa: B008 (immutable)
+    impurity: tuple[np.ndarray, np.ndarray] | None = None,
+) -> Measurement:
+    """Draws a scan of a sample of one phase, perhaps with a little of another, and its peaks.
+
     Args:
         lattice: vectors as rows, `[3, 3]`.
         hkl: of half of reciprocal space, int `[m, 3]`.
@@ -232,14 +263,20 @@ def simulate_scan(
     profile = peaks(two_theta, position, area, fwhm, rng.uniform(0.0, 1.0), axial)
     profile /= max(profile.max(), np.finfo(np.float64).tiny)
 
-    expected = profile + _background(two_theta / (mean / _COPPER), rng, laboratory)
-    counts = rng.poisson(expected * log_uniform(rng, laboratory.counts)).astype(np.float64)
-    if rng.random() < laboratory.smoothed:
-        counts = gaussian_filter1d(counts, log_uniform(rng, (0.02, 0.08)) / step)
-    if rng.random() < laboratory.subtracted:
+    total = profile + _background(two_theta / (mean / _COPPER), rng, laboratory)
+    strongest = log_uniform(rng, laboratory.counts)
+    counts = rng.poisson(total * strongest).astype(np.float64)
+    expected = profile * strongest
+    smooth = rng.random() < laboratory.smoothed
+    if smooth:
+        width = log_uniform(rng, (0.02, 0.08)) / step
+        counts, expected = (gaussian_filter1d(each, width) for each in (counts, expected))
+    subtract = rng.random() < laboratory.subtracted
+    if subtract:
         counts = _subtracted(counts, step, rng)
     stated = first_line if stripped and rng.random() < 0.7 else mean
-    return Scan(two_theta, counts, stated, "simulated")
+    scan = Scan(two_theta, counts, stated, "simulated")
+    return Measurement(scan, expected, raw=not (smooth or subtract))
 
 
 def _background(

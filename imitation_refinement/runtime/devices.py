@@ -1,11 +1,12 @@
 """Devices and processes: one mesh over everything there is, and how arrays get on and off it.
 
-Belongs here: the mesh, shardings, transfers, `jax.distributed`, the compilation cache. The
-rest of the program never asks how many devices or processes there are: a jitted step is one global
-program, its batch statistics and class means are those of the global batch, and 1 device, 8 devices
-or 2 processes give the same numbers.
+Belongs here: the mesh, shardings, transfers, `jax.distributed`, the compilation cache, what the
+memory allocator does. The rest of the program never asks how many devices or processes there are:
+a jitted step is one global program, its batch statistics and class means are those of the global
+batch, and 1 device, 8 devices or 2 processes give the same numbers.
 """
 
+import ctypes
 import functools
 import os
 from pathlib import Path
@@ -183,3 +184,21 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return folder
+
+
+def keep_freed_memory() -> bool:
+    """Lets this process keep the memory that it frees, to use it again.
+
+    The GNU C library gives large blocks back at once, so that XLA's working memory comes as new,
+    zeroed pages in every step; on the CPU that is a good part of a step. The price: the process
+    holds what it needed at most.
+
+    Returns:
+        Whether the C library can be told so.
+    """
+    trim_threshold, mmap_max = -1, -4  # names of mallopt(3), from malloc.h
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):  # another C library; Windows
+        return False
+    return bool(mallopt(trim_threshold, -1)) and bool(mallopt(mmap_max, 0))

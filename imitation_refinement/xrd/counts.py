@@ -40,6 +40,30 @@ def thinned(
     return rng.binomial(whole, strongest / top).astype(np.float64)
 
 
+def halves(
+    counts: np.ndarray, rng: np.random.Generator, *, source: str = "counts"
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns two independent measurements of half the time whose counts add up to these.
+
+    Each photon falls into the first or the second with the same probability: of Poisson counts of
+    mean m both halves are Poisson counts of mean m / 2, and knowing one says nothing of the other.
+
+    Args:
+        counts: as measured, whole numbers, `[n]`.
+        rng: draws them.
+        source: what to name in errors.
+
+    Returns:
+        float64 `[n]` each, whole numbers.
+
+    Raises:
+        UserError: counts are not whole numbers, or negative.
+    """
+    whole = _whole(counts, source)
+    one = rng.binomial(whole, 0.5)
+    return one.astype(np.float64), (whole - one).astype(np.float64)
+
+
 def dispersion(counts: np.ndarray) -> float:
     """Returns the variance of the noise over its mean: 1 for Poisson counts, less if smoothed.
 

@@ -37,6 +37,7 @@ _SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of count
 _SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
 _FLOOR = 3.0  # standard deviations; what rises less above background is noise
 _TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
+_NOTHING = np.zeros(0, np.float32)
 
 
 class Scan(NamedTuple):
@@ -75,6 +76,12 @@ class PlacedScan(NamedTuple):
         scale: intensity per unit of q of pattern value 1. Intensity as measured, at an angle, is
             (pattern + background) * scale * `q_per_radian`, but for the noise.
         signal: empty, or why the scan has no peaks that could be recognised.
+        excess: what rises above the background before anything is taken for noise, in units of the
+            pattern, of either sign, float32 `[L]`; zero where nothing was measured.
+        noise: standard deviation of the excess by counting, in units of the pattern, float32
+            `[L]`.
+        strongest: counts of the strongest point on the grid, where they are whole numbers as a
+            detector gives them; infinite where they are not.
     """
 
     pattern: np.ndarray
@@ -82,6 +89,9 @@ class PlacedScan(NamedTuple):
     background: np.ndarray
     scale: float
     signal: str = ""
+    excess: np.ndarray = _NOTHING
+    noise: np.ndarray = _NOTHING
+    strongest: float = np.inf
 
 
 # --- checking --------------------------------------------------------------------------------
@@ -284,6 +294,9 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         (background / scale).astype(np.float32),
         scale,
         signal,
+        (excess / scale * mask).astype(np.float32),
+        (sigma / scale).astype(np.float32),
+        float(scan.counts[inside].max()) if np.all(scan.counts % 1.0 == 0.0) else np.inf,
     )
 
 

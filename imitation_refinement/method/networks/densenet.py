@@ -13,6 +13,7 @@ transition after the removed block stays, that is 885,220 for 10 classes; 905,91
 transition, 6,149,130 with growth 32.
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,6 +22,12 @@ import jax
 import jax.numpy as jnp
 
 from imitation_refinement.method.networks import layers
+from imitation_refinement.method.networks.dense_block import (
+    LayerMoments,
+    LayerWeights,
+    dense_block,
+)
+from imitation_refinement.method.networks.normalization import Moments, Norm, updated
 
 
 class DenseLayer(nn.Module):
@@ -36,9 +43,9 @@ class DenseLayer(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> tuple[jax.Array, jax.Array]:
         """Returns the new maps [B, *n, growth] and the output of the first convolution."""
         options = {"use_bias": False, "dtype": self.dtype}
-        y = nn.relu(layers.batch_norm(x, train, name="norm1", dtype=self.dtype))
+        y = layers.norm_relu(x, train, name="norm1", dtype=self.dtype)
         inner = layers.conv(self.bottleneck * self.growth, 1, self.ndim, name="conv1", **options)(y)
-        y = nn.relu(layers.batch_norm(inner, train, name="norm2", dtype=self.dtype))
+        y = layers.norm_relu(inner, train, name="norm2", dtype=self.dtype)
         return layers.conv(self.growth, self.kernel, self.ndim, name="conv2", **options)(y), inner
 
 
@@ -92,34 +99,73 @@ class DenseNet(nn.Module):
             name="stem",
             **options,
         )(x)
-        y = nn.relu(layers.batch_norm(stem, train, name="stem_norm", dtype=self.dtype))
+        y = layers.norm_relu(stem, train, name="stem_norm", dtype=self.dtype)
         if self.stem_pool:
-            y = nn.max_pool(y, (3,) * self.ndim, (2,) * self.ndim, ((1, 1),) * self.ndim)
+            y = layers.padded_max_pool(y, 3, 2, (1, 1))
         features = [layers.widened(stem)]
         for i, depth in enumerate(self.blocks):
-            for j in range(depth):
-                layer = DenseLayer(
-                    self.growth,
-                    self.kernel,
-                    self.ndim,
-                    self.bottleneck,
-                    self.dtype,
-                    name=f"block{i}_layer{j}",
-                )
-                new, inner = layer(y, train)
-                if len(features) < 2:
-                    features.append(layers.widened(inner))
-                y = jnp.concatenate([y, new], axis=-1)
-            if i + 1 < len(self.blocks):
-                y = layers.batch_norm(y, train, name=f"transition{i}_norm", dtype=self.dtype)
-                halving = layers.conv(
+            y, inner, moments = self._block(i, depth, y, train)
+            if inner is not None and len(features) < 2:
+                features.append(layers.widened(inner))
+            last = i + 1 == len(self.blocks)
+            name = "norm" if last else f"transition{i}_norm"
+            y = layers.norm_relu(y, train, name=name, dtype=self.dtype, moments=moments)
+            if not last:
+                y = layers.conv(
                     y.shape[-1] // 2, 1, self.ndim, name=f"transition{i}_conv", **options
-                )
-                y = halving(nn.relu(y))
+                )(y)
                 if len(features) < 2:
                     features.append(layers.widened(y))
                 y = layers.halve(y)
-        y = nn.relu(layers.batch_norm(y, train, name="norm", dtype=self.dtype))
         embedding = jnp.mean(layers.widened(y), axis=layers.spatial_axes(y))
         logits = nn.Dense(self.num_classes, name="head")(embedding)
         return layers.ClassifierOutput(logits, embedding, (features[0], features[1]))
+
+    def _block(
+        self, i: int, depth: int, x: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array | None, Moments | None]:
+        """Features after dense block i; its first layer's inner output; the features' moments.
+
+        The last two are None where there is no layer, or moments are not known.
+        """
+        names = [f"block{i}_layer{j}" for j in range(depth)]
+        if names and layers.runs_fused(self.dtype) and not self.is_initializing():
+            return self._fused_block(names, x, train)
+        inners = []
+        for name in names:
+            layer = DenseLayer(
+                self.growth, self.kernel, self.ndim, self.bottleneck, self.dtype, name=name
+            )
+            new, inner = layer(x, train)
+            inners.append(inner)
+            x = jnp.concatenate([x, new], axis=-1)
+        return x, inners[0] if inners else None, None
+
+    def _fused_block(
+        self, names: Sequence[str], x: jax.Array, train: bool
+    ) -> tuple[jax.Array, jax.Array, Moments | None]:
+        """The same by `dense_block`, on the variables of the layers called `names`."""
+        cast = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, self.dtype))
+        running = [
+            LayerMoments(*(Moments(**statistics[norm]) for norm in ("norm1", "norm2")))
+            for statistics in (self.get_variable("batch_stats", name) for name in names)
+        ]
+        weights = tuple(
+            LayerWeights(
+                Norm(**layer["norm1"]),
+                layer["conv1"]["kernel"],
+                Norm(**layer["norm2"]),
+                layer["conv2"]["kernel"],
+            )
+            for layer in (self.get_variable("params", name) for name in names)
+        )
+        block = dense_block(x, cast(weights), None if train else cast(tuple(running)))
+        if train:
+            for name, old, batch in zip(names, running, block.layer_moments, strict=True):
+                new = LayerMoments(*map(updated, old, batch))
+                self.put_variable(
+                    "batch_stats",
+                    name,
+                    {"norm1": new.norm1._asdict(), "norm2": new.norm2._asdict()},
+                )
+        return block.features, block.inner, block.moments

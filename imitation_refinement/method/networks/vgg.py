@@ -82,8 +82,9 @@ class VGG(nn.Module):
                 if len(features) < 2:
                     features.append(layers.widened(y))
                 if self.batch_norm:
-                    y = layers.batch_norm(y, train, name=f"norm{i}_{j}", dtype=self.dtype)
-                y = nn.relu(y)
+                    y = layers.norm_relu(y, train, name=f"norm{i}_{j}", dtype=self.dtype)
+                else:
+                    y = nn.relu(y)
             if self.last_pool or i + 1 < len(self.stages):
                 y = layers.max_pool(y, self.pool_window, self.pool_stride)
         if self.hidden:

@@ -15,7 +15,7 @@ from imitation_refinement.xrd.wavelengths import LONGEST, SHORTEST
 
 MAX_BYTES = 200_000_000  # of one file, unpacked; a powder pattern has some 100 kB
 INSTALL = "from the checkout: .venv/bin/pip install '.[formats]'"
-_EASTERN = ("角度", "強度", "强度", "回折", "衍射", "波長", "波长")
+_EASTERN = ("角度", "強度", "强度", "回折", "衍射", "波長", "波长", "試料", "测试", "样品")
 PRESENT, STRIPPED, UNKNOWN = "present", "stripped", "unknown"
 
 

@@ -1,7 +1,7 @@
 """Columns beside the counts that say how each point was measured: time, monitor, attenuator.
 
-Belongs here: whether such a column was already divided out, and doing it where it was not. Pure
-functions of arrays and names.
+Belongs here: whether such a column was already divided out, and doing it where it was not; and
+whether numbers are the errors of others. Pure functions of arrays and names.
 """
 
 import re
@@ -20,6 +20,7 @@ _KINDS = (
 )  # fmt: skip
 _VARIES, _JUMP = 0.02, 0.1  # shares of the median; less is the stability of a source
 _AROUND = 3  # points on either side of a jump
+_ALIKE, _TOGETHER = 0.05, 0.99  # of the power of counts that errors are; their correlation
 _RISING = 0.9  # share of rising steps from which a time is that of the clock
 
 
@@ -63,3 +64,19 @@ def _jumps(counts: np.ndarray, factor: np.ndarray) -> float:
         low, high = sorted((float(np.median(left)), float(np.median(right))))
         total += np.log(high / low) if low > 0 else 0.0
     return total
+
+
+def unlike_errors(counts: np.ndarray, errors: np.ndarray) -> float:
+    """Returns how much errors differ from a multiple of the root of counts."""
+    ratio = np.abs(errors) / np.sqrt(np.maximum(counts, 1.0))
+    middle = float(np.median(ratio))
+    return float(np.median(np.abs(ratio - middle))) / middle if middle > 0 else np.inf
+
+
+def are_errors(values: np.ndarray, counts: np.ndarray) -> bool:
+    """Returns whether values are the errors of counts: they go as their root, but for a factor."""
+    if not (np.all(values > 0) and np.all(counts > 0) and np.ptp(values) and np.ptp(counts)):
+        return False
+    errors, logs = np.log(values), np.log(counts)
+    power = float(np.std(errors) / np.std(logs))
+    return bool(abs(power - 0.5) < _ALIKE and np.corrcoef(errors, logs)[0, 1] > _TOGETHER)

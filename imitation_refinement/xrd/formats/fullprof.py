@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from imitation_refinement.xrd.formats.columns import Columns, ramp
-from imitation_refinement.xrd.formats.factors import one_scale
+from imitation_refinement.xrd.formats.factors import one_scale, unlike_errors
 from imitation_refinement.xrd.formats.headers import read_header, with_header
 from imitation_refinement.xrd.formats.vendor_text import numbers
 from imitation_refinement.xrd.scans import MIN_POINTS
@@ -133,14 +133,7 @@ def _without_second(values: np.ndarray, widths: Sequence[int]) -> np.ndarray:
     lines = np.split(values, np.cumsum(widths)[:-1])
     if len(lines) > 1 and [len(x) for x in lines[::2]] == [len(x) for x in lines[1::2]]:
         ways.append((np.concatenate(lines[::2]), np.concatenate(lines[1::2])))
-    return min(ways, key=lambda way: _unlike_errors(*way))[0]
-
-
-def _unlike_errors(counts: np.ndarray, errors: np.ndarray) -> float:
-    """Returns how much errors differ from a multiple of the root of counts."""
-    ratio = np.abs(errors) / np.sqrt(np.maximum(counts, 1.0))
-    middle = float(np.median(ratio))
-    return float(np.median(np.abs(ratio - middle))) / middle if middle > 0 else np.inf
+    return min(ways, key=lambda way: unlike_errors(*way))[0]
 
 
 def _d1b(lines: Sequence[str], at: int) -> Columns | None:

@@ -8,6 +8,7 @@ The wavelength of a pattern with both K alpha lines is their mean, weighted by i
 """
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -46,13 +47,17 @@ _QUALIFIERS = {
     "effective", "primary", "neutron", "weighted", *_ANODES,
 }  # fmt: skip
 _KEY = re.compile(
-    r"(?<![a-z])(?:incident|beam|source|used|xray|photon)?(?P<wave>wave[\s_-]*lengths?|wavelen|"
+    r"(?<![a-z])(?:incident|beam|source|used|xray|photon|u)?(?P<wave>wave[\s_-]*lengths?|wavelen|"
     r"wellenlaenge|wellenlänge|longueur d.?onde|longitud de onda|lunghezza d.?onda|"
     r"comprimento de onda|длина волны|波長|波长|lambda|lamda|labda|λ|wl)(?=[^a-z]|alpha|in|nm)"
     r"(?P<number>[123](?![\d.,]))?"
-    r"|(?<![a-z])k[\s_-]*(?:alpha|α|a)[\s_-]*(?P<line>[12])(?![\d.,])"
+    r"|(?<![a-z])k[\s_-]*(?:alpha|α|a)[\s_-]*(?P<line>[12])(?![\d.]|,\d(?!\.))"
     r"|(?<![a-z])(?:incident|beam|source|xray|photon)?(?P<energy>energy|e(?=\s*=))(?![a-z])"
     r"|(?<![a-z])(?P<light>radiation)(?![a-z])"
+)
+_LINE_AFTER = re.compile(r"\s*\(\s*k?[\s_-]*(?:alpha|α|a)[\s_-]*([12])\s*\)")  # `1.5406 (Kα1)`
+_SECOND_AFTER = re.compile(
+    rf"({_NUMBER})\s*(?:angstrom|a|nm|pm)?\s*\(\s*k?[\s_-]*(?:alpha|α|a)[\s_-]*2\s*\)"
 )
 _SECOND = re.compile(rf"^[\s,;/]+({_NUMBER})(?![\w.,]*\w)")
 _BEFORE = re.compile(r"detector|threshold|filter|window|flat|cut|resol|limit|file|table|range|step")
@@ -63,7 +68,9 @@ _RATIO = re.compile(
     rf"k?-?a(?:lpha)?-?2\s*/\s*k?-?a(?:lpha)?-?1\s*(?:ratio)?)[^\d]{{1,20}}?({_NUMBER})"
 )
 _SAYS_ANODE = re.compile(
-    r"\b(Cu|Co|Mo|Cr|Fe|Ag)[\s_-]*K[\s_-]*(?:alpha|α|a)(?:[\s_-]*(1)(?!\d))?(?![\s_-]*2|[a-z])",
+    r"\b(Cu|Co|Mo|Cr|Fe|Ag)[\s_-]*K[\s_-]*(?:alpha|α|a)"
+    r"(?:[\s_-]*(1)(?!\d|[.,]\d|\s*(?:/|\+|,|&|and)\s*K?(?:alpha|α|a)?[\s_-]*2))?"
+    r"(?![\s_-]*2|[a-z])",
     re.I,
 )
 _IS_ANODE = re.compile(
@@ -71,7 +78,9 @@ _IS_ANODE = re.compile(
     r"[\s:=,;\"']+(cu|co|mo|cr|fe|ag)\b"
 )
 _SAYS_STRIPPED = re.compile(
-    r"(?:alpha|α|ka|k_a)[\s_-]*2\W+(?:\w+\W+)?(?:stripped|removed|subtracted)", re.IGNORECASE
+    r"(?:alpha|α|ka|k_a)[\s_-]*2\W+(?:(?!not)\w+\W+)?(?:stripped|stripping|removed|subtracted)"
+    r"(?!\W*(?:no|none|off|false|0)\b)",
+    re.IGNORECASE,
 )
 _SLIT = re.compile(
     r"(?:divergence|div\.?)[\s_-]*slit.{0,20}?[\s:=,;\"']+(?:automatic|auto\b|variable|prog|v\d)"
@@ -83,6 +92,7 @@ _COUNTING = re.compile(
 )
 _SECONDS = {"": 1.0, "s": 1.0, "sec": 1.0, "seconds": 1.0, "ms": 1e-3, "min": 60.0}
 _PYFAI_UNIT = re.compile(r"units?\s*[:=]\s*(2th_(?:deg|rad)|q_(?:nm|a)\^-1|r_m?m|d\*2_\S+|chi_\w+)")
+_SCAN_TYPE = re.compile(r"scan[\s_]?type\s*[:=,]\s*(rocking|omega|phi|chi|psi)")
 _STATES_AXIS = re.compile(
     r"^\W*(?:meas_)?(x[\s_-]*units?|x[\s_-]*axis|x[\s_-]*label|abscissa|unit|axis|scan[\s_]*axis"
     r"(?:_x)?)\s*[:=,\t\"]+\s*(.+)$"
@@ -119,6 +129,7 @@ def read_header(lines: Sequence[str]) -> Header:
     for energies; without a unit angstrom, or what makes a known K alpha line or a length in metres.
     Without a number the anode (`Cu Ka1`, `Anode: Cu`) counts, if only one is named.
     """
+    lines = [unicodedata.normalize("NFKC", line) for line in lines]
     state = STRIPPED if any(_SAYS_STRIPPED.search(line) for line in lines) else UNKNOWN
     texts = [plain(line) for line in lines]
     found = [item for text in texts for item in _statements(text)]
@@ -129,6 +140,8 @@ def read_header(lines: Sequence[str]) -> Header:
         slit = "constant"
     counting = next((said for text in texts if (said := _counting_time(text))), None)
     notes = tuple(dict.fromkeys(note for *_, note in found if note))
+    if any(re.search(r"(?<![a-z])neutrons?(?![a-z])", text) for text in texts):
+        notes += ("neutrons: intensities are not those of X-rays",)
     firsts = [value for which, value, _ in found if which == "1"]
     seconds = [value for which, value, _ in found if which == "2"]
     plains = [value for which, value, _ in found if not which]
@@ -178,6 +191,8 @@ def _statements(text: str) -> list[tuple[str, float, str]]:
         before = re.split(r"[,;](?!\d)", text[: key.start()])[-1]
         if _BEFORE.search(before) or "ratio" in text:
             continue
+        if key["line"] and re.match(r"\s*\)", text[key.end() :]):  # it stands after its number
+            continue
         words = set(re.findall(r"[^\W\d_]+", before))
         if key["energy"] and not words <= _ENERGY_WORDS:
             continue
@@ -191,7 +206,9 @@ def _statements(text: str) -> list[tuple[str, float, str]]:
             continue
         wavelength, note = _angstrom(value, unit, bool(key["energy"]))
         if wavelength is not None and not (key["line"] and re.match(r".*wave", text[key.end() :])):
-            second = None if which else _SECOND.match(rest)
+            line = _LINE_AFTER.match(rest)
+            which = line[1] if line and not which else which
+            second = _SECOND_AFTER.search(rest) if line else None if which else _SECOND.match(rest)
             if second and 1.0005 < number(second[1]) / value < 1.01:  # both lines of a doublet
                 which = "1"
                 found.append(("2", wavelength * number(second[1]) / value, ""))
@@ -282,6 +299,8 @@ def _anode(lines: Sequence[str], texts: Sequence[str]) -> float | None:
 
 def _stated_axis(line: str) -> Axis | None:
     text = plain(line)
+    if found := _SCAN_TYPE.search(text):
+        return Axis(f"another angle than 2 theta ({found[1]})")
     if found := _PYFAI_UNIT.search(text):
         return axis_of(found[1])
     found = _STATES_AXIS.match(text.lstrip("#!;*_ "))

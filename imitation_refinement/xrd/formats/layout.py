@@ -14,7 +14,7 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import names as grammar
 from imitation_refinement.xrd.formats.columns import Columns
-from imitation_refinement.xrd.formats.factors import one_scale
+from imitation_refinement.xrd.formats.factors import are_errors, one_scale
 from imitation_refinement.xrd.formats.names import Axis, axis_of, plain, role_of, scale_of
 
 MATRIX = 20  # columns; a table with so many is a matrix of patterns
@@ -23,6 +23,26 @@ _UNITS = re.compile(
     r"angstrom\^?-1|/angstrom|angstroms?|a|nm|counts?|cts|cps|counts/s|s\^?-1|a\.? ?u\.?|arb\.?|"
     r"arb\. ?units?|%|ms|us|kev|ev|inverse \w+|)\s*[\])]?"
 )
+
+
+_LIST = re.compile(
+    r"(columns?|col|labels?|fields?|names|field names|headers?|format|data|(field )?units)"
+    r"\s*[:=]\s*[\[(]?(?=.*\S)", re.I
+)  # fmt: skip
+_NUMBERED = re.compile(
+    r"(?:(?:\bcol(?:umn)?|\bfield)[\s_]*(\d)|(\d)(?:st|nd|rd|th)\s+column|^[\s#!%;*/]*([xy]))"
+    r"\s*[:=]\s*([^;]+)", re.I
+)  # fmt: skip
+_OTHER_AXIS = re.compile(
+    r"(?<![a-z\d])1/(nm|a|angstrom)(?![a-z])|(?<![a-z])(nm|a|angstrom)\s?(\^|\*\*)?\s?-1(?!\d)|"
+    r"inverse (nm|nano|ang)|(?<![a-z])d[\s_-]?spacings?(?![a-z])|radians|(?<![a-z])tof(?![a-z])|"
+    r"time[\s_-]of[\s_-]flight|momentum transfer|scattering vector|axis is theta"
+)
+_OTHER_SCALE = re.compile(
+    r"(?:intensit\w*|counts|(?<![a-z])y)[\s_-]+(?:axis|scale|values?|is|are|in|[:=\s])*"
+    r"[\s:=]*(?:log10|log|ln)(?![a-z])"
+)
+_KEY = re.compile(r"\*[A-Z]+_[A-Z_\d]+\s")  # `*SCAN_AXIS`, a setting of an instrument
 
 
 def patterns_of(
@@ -85,10 +105,13 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
         lines, counted = [*lines, ""], re.fullmatch("intensity", lines[2].strip(), re.I)
     if counted and width == 2 and axis_of(lines[-3]) is not None:
         return [lines[-3].strip(), lines[-2].strip()]
+    if one_by_one := _numbered_names(lines, width):
+        return one_by_one
     units: list[str] = []
     for line in reversed(lines[-8:]):
         bare = re.sub(r"^[\s#!%;*/]+(L(?=\s))?", "", line).rstrip(" \t\r,;").replace("\0", "")
-        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare)
+        bare = _LIST.sub("", bare).rstrip("])") if _LIST.match(bare) else bare
+        states = re.match(r"[\w .()/-]{2,40}[:=]\s*\S", bare) or _KEY.match(line.strip())
         for fields, separated in _splits(bare):
             if len(fields) != width or not any(fields):
                 continue
@@ -100,6 +123,36 @@ def find_names(head: Sequence[str], width: int, rows: int) -> list[str]:
                     return [f"{a} [{b.strip(' []()')}]" for a, b in zip(fields, units, strict=True)]
                 return fields
     return units if units and axis_of(units[0]) is not None else []
+
+
+def _numbered_names(lines: Sequence[str], width: int) -> list[str]:
+    """Returns names that are told one by one: `Column 1: q (1/nm)`, `1st column: q`, `X: q`."""
+    found: dict[int, str] = {}
+    for line in lines:
+        for item in _NUMBERED.finditer(line):
+            at = int(item[1] or item[2]) if item[1] or item[2] else "xy".index(item[3].lower()) + 1
+            found.setdefault(at, item[4].strip(" ,;"))
+    return [found.get(i, "") for i in range(1, width + 1)] if found.get(1) and found.get(2) else []
+
+
+def check_mentions(head: Sequence[str], names: Sequence[str], source: str) -> None:
+    """Raises UserError if prose speaks of another axis or scale and nothing says of which column.
+
+    Args:
+        head: the lines before the first row.
+        names: of the columns that were found, empty if none.
+        source: what to name in errors.
+    """
+    for number, line in enumerate(head, start=1):
+        text = plain(line)
+        axis = not names and _OTHER_AXIS.search(text)
+        scale = not any(map(scale_of, names)) and _OTHER_SCALE.search(text)
+        if axis or scale:
+            raise UserError(
+                f"{source}: line {number} ({line.strip()[:50]!r}) speaks of another"
+                f" {'axis' if axis else 'scale'} and no name of a column says so; name the columns"
+                " before the first row, such as `q (1/nm), intensity` or `2theta, log10(I)`"
+            )
 
 
 def unknown_names(head: Sequence[str], row: str) -> list[str]:
@@ -121,9 +174,9 @@ def _splits(line: str) -> list[tuple[list[str], bool]]:
         (next(csv.reader([line], skipinitialspace=True)), True),
     ]
     ways += [(re.split(pattern, line), True) for pattern in (r"\s*\|\s*", r"\s{2,}")]
-    ways += [(re.split(r"\s+", line), False)]
+    ways += [(re.findall(r"'([^']*)'", line), True), (re.split(r"\s+", line), False)]
     ways += [(re.findall(r"[^\s\[(]+(?:\s*[\[(][^\])]*[\])])?", line), False)]
-    return [([field.strip().strip("\"'").strip() for field in way], sure) for way, sure in ways]
+    return [([field.strip().strip("\"'<>").strip() for field in way], sure) for way, sure in ways]
 
 
 def _are_names(fields: list[str], separated: bool) -> bool:
@@ -184,7 +237,7 @@ def _named(table: np.ndarray, names: list[str], source: str, stated: Axis | None
         x, converted = over_axis(table[:, axis_at], usable[axis_at], names[axis_at], source)
         there = np.isfinite(x) if len(at) > 1 else np.full(len(x), True)
         for i in chosen:
-            counts, undone = _linear(table[there, i], names[i], source)
+            counts, undone = linear(table[there, i], names[i], source)
             beside = {names[j]: table[there, j] for j in others if j not in chosen}
             counts, scaled = one_scale(counts, beside)
             found.append(
@@ -228,8 +281,12 @@ def _is_a_sample(name: str) -> bool:
     return len(bare) == 1 or len(bare.split()) > 2 or bool(re.search(r"\d", bare))
 
 
-def _linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
-    """Returns intensities on a linear scale, and notes."""
+def linear(counts: np.ndarray, name: str, source: str) -> tuple[np.ndarray, list[str]]:
+    """Returns intensities on a linear scale, and notes.
+
+    Raises:
+        UserError: the name of the column says that it is a function that is not undone.
+    """
     scale = scale_of(name)
     if not scale:
         return counts, []
@@ -301,8 +358,10 @@ def _unnamed(
             for item in pairs
             if (there := np.isfinite(item.x)).any()
         ]
-    item = _one(table[:, first], table[:, first + 1], "", axis, source)
-    notes = list(item.notes)
+    beside = [table[:, first + i] for i in (1, 2)] if width == first + 3 else []
+    swapped = bool(beside) and are_errors(*beside)
+    item = _one(table[:, first], table[:, first + 1 + swapped], "", axis, source)
+    notes = [*item.notes, *["the second column has the errors of the third"] * swapped]
     if first:
         notes.append("the first column counts the rows: ignored")
     if width - first > 2:

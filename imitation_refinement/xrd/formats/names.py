@@ -47,7 +47,8 @@ class Axis(NamedTuple):
 
 
 _TWO_THETA = re.compile(
-    r"(?<![a-z0-9.])2[\s_*.-]*t(h?eta|h(?![a-z]))|two[\s_-]*th|^tth|ttheta|^(theta|th)[\s_]*2$|^2t$"
+    r"(?<![a-z0-9.])2[\s_*.-]*t(h?eta|h(?![a-z]))|two[\s_-]*th|^tth|ttheta|^(theta|th)[\s_]*2$|^2t$|"
+    r"^polar[\s_]?angle"
 )
 _ANGLE = re.compile(  # no more than that it is an angle
     r"^\W*(diffraction |scattering )?(angle|ángulo|angulo|angolo|ângulo|kąt)(?![a-df-z])|"
@@ -63,7 +64,7 @@ _NAMES = (  # the first that matches counts
     ("1/d", re.compile(r"^1\s*/\s*d(?![a-z])")),
     ("two_theta", _TWO_THETA),
     ("another angle than 2 theta", re.compile(
-        r"^(omega|ω|chi|χ|phi|φ|psi|ψ|kappa|κ|eta|η|rocking|azimuth)(?![a-z])")),
+        r"^(omega|ω|chi|χ|phi|φ|psi|ψ|kappa|κ|eta|η|rocking|azimuth(al)?)(?![a-z])")),
     ("theta", re.compile(
         r"^\W*((bragg|diffraction|scattering|angle|angolo|winkel)\W+)*(theta|th)(?![a-z])")),
     ("an angle that may be theta or 2 theta", re.compile(r"^\W*bragg(\W+angle|winkel)")),
@@ -146,7 +147,8 @@ def goniometer_axis(name: str) -> Axis:
     text = plain(name)
     if not text or _GONIOMETER.search(text) or _TWO_THETA.search(text):
         return Axis("two_theta")
-    return axis_of(name) or Axis(f"{name.strip()!r}")
+    axis = axis_of(name) or Axis(f"{name.strip()!r}")
+    return Axis("theta alone, as in a tilt scan") if axis.scale == 2.0 else axis
 
 
 # --- columns of intensity --------------------------------------------------------------------

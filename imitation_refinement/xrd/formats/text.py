@@ -17,9 +17,15 @@ from collections import Counter
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.formats.columns import Columns, decode, of_format
+from imitation_refinement.xrd.formats.columns import Columns, decode, left_out, of_format
 from imitation_refinement.xrd.formats.headers import read_header, with_header
-from imitation_refinement.xrd.formats.layout import MATRIX, find_names, patterns_of, unknown_names
+from imitation_refinement.xrd.formats.layout import (
+    MATRIX,
+    check_mentions,
+    find_names,
+    patterns_of,
+    unknown_names,
+)
 from imitation_refinement.xrd.formats.listed import read_listed
 from imitation_refinement.xrd.formats.pdcif import is_cif, read_pdcif
 from imitation_refinement.xrd.formats.vendor_text import read_vendor_text
@@ -27,6 +33,7 @@ from imitation_refinement.xrd.scans import MIN_POINTS
 
 MAX_LINES = 3_000_000  # a scan has some 10,000
 _MAX_SKIPPED = 0.1  # share of the lines after the first data line that may be unreadable
+_GARBLED = 2  # lines that may be
 _COMMENT = "#!%*;'\"/"
 _HEADER_LINES = 2000  # a header is not longer
 _FOOT_LINES = 30  # likewise what follows the data
@@ -60,10 +67,18 @@ def read_text(data: bytes, source: str) -> list[Columns]:
         if (found := read(lines, source)) is not None:
             return found
     blocks = _spec_scans(lines)
-    if len(blocks) < 2:
+    if not blocks:
         return of_format("text, columns", read_table(lines, source))
-    found = [item._replace(name=f"{name}_{item.name}" if item.name else name)
-             for name, block in blocks for item in read_table(block, source)]  # fmt: skip
+    found = []
+    for name, block in blocks:
+        try:
+            items = read_table(block, source)
+        except UserError as error:
+            if len(blocks) == 1:
+                raise
+            reason = str(error).removeprefix(f"{source}: ")
+            items = [left_out("", reason, by_design=reason.startswith("its axis"))]
+        found += [i._replace(name=f"{name}_{i.name}" if i.name else name) for i in items]
     return of_format("SPEC", found)
 
 
@@ -94,17 +109,31 @@ def read_table(lines: list[str], source: str) -> list[Columns]:
             )
     foot = [line for line in lines[-_FOOT_LINES:] if not _fields(line)]
     header = read_header([*head[:_HEADER_LINES], *foot])
+    if header.axis is None or names:
+        check_mentions(head[-_HEADER_LINES:], names, source)
     found = patterns_of(table, names, source, header.axis, labels)
     return [with_header(item, header, tuple(notes), source) for item in found]
 
 
 def _spec_scans(lines: list[str]) -> list[tuple[str, list[str]]]:
-    """Returns (name, lines) of each scan of a SPEC file; nothing for other files."""
+    """Returns (name, lines) of each scan of a SPEC file; nothing for other files.
+
+    Spectra of a multichannel analyzer (`@A`), which may go on over several lines, are left out, and
+    the name is empty if there is one scan.
+    """
     marked = [i for i, line in enumerate(lines) if line.startswith("#S ")]
     starts = [i for i in marked if re.match(r"#S \d+", lines[i])]
+    if not starts:
+        return []
+    inside, kept = False, []
+    for line in lines:
+        inside = inside or line.startswith("@")
+        kept.append("" if inside else line)
+        inside = inside and line.rstrip().endswith("\\")
+    head, several = kept[: starts[0]], len(starts) > 1
     return [
-        (f"scan{lines[a].split()[1]}", lines[a:b])
-        for a, b in itertools.pairwise([*starts, len(lines)])
+        (f"scan{kept[a].split()[1]}" if several else "", [*head, *kept[a:b]])
+        for a, b in itertools.pairwise([*starts, len(kept)])
     ]
 
 
@@ -155,6 +184,12 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
         return np.zeros((0, 2)), [], []
     width = widths.most_common(1)[0][0]
     first = next(at for at, values in fields.items() if len(values) == width)
+    remarked = {
+        at: leading
+        for at, values in fields.items()
+        if not values and at > first and (leading := _before_words(lines[at - 1], width))
+    }
+    fields |= remarked
     longer = [at for at, values in fields.items() if at > first and len(values) > width]
     if longer and sum(widths.values()) >= MIN_POINTS:
         comma = "," in lines[longer[0] - 1] and not re.search(r"[;\t]", lines[longer[0] - 1])
@@ -178,6 +213,8 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
             f" {skipped[0]}); export the scan as text with two columns"
         )
     notes = []
+    if remarked:
+        notes.append(f"words after the numbers of {len(remarked)} lines left out")
     if skipped:
         notes.append(f"{len(skipped)} unreadable lines skipped (first: line {skipped[0]})")
     text = [fields[at] + [""] * (width - len(fields[at])) for at in rows]
@@ -191,22 +228,26 @@ def _slow_rows(lines: list[str], source: str) -> tuple[np.ndarray, list[str], li
 def _check_skipped(
     lines: list[str], fields: dict[int, list[str]], rows: list[int], source: str
 ) -> None:
-    """Raises UserError if a line between rows is a row that could not be read: `29.1;1 234`.
+    """Raises UserError if lines between rows are rows that could not be read: `29.1;1 234`.
 
-    A number that stands for itself, or before a word such as `---`, is a point without a count.
+    They are often those of the highest counts. A number that stands for itself, or before a word
+    such as `---`, is a point without a count; one or two garbled lines are an accident.
     """
     known, first, last = set(rows), rows[0], rows[-1]
+    lost = []
     for at in fields:
         text = lines[at - 1].strip()
         parts = re.split(r"[\s,;]+", text.strip(" ,;"))
         if at in known or not first < at < last or not _is_number(parts[0]):
             continue
-        digits = any(re.match(r"[-+]?[\d.]*\d(?!.*#)", part) for part in parts[1:])
-        if digits or (len(parts) == 1 and len(text) >= len(lines[first - 1].strip())):
-            raise UserError(
-                f"{source}: line {at} ({text[:40]!r}) begins like a row and cannot be read as one;"
-                " write plain numbers, separated, without thousands"
-            )
+        touching = len(parts) == 1 and len(text) >= len(lines[first - 1].strip())
+        if touching or any(re.match(r"[-+]?[\d.]*\d(?!.*#)", part) for part in parts[1:]):
+            lost += [at] * (_GARBLED + 1 if touching else 1)
+    if len(lost) > _GARBLED:
+        raise UserError(
+            f"{source}: line {lost[0]} ({lines[lost[0] - 1].strip()[:40]!r}) begins like a row and"
+            " cannot be read as one; write plain numbers, separated, without thousands"
+        )
 
 
 def _fields(line: str) -> list[str]:
@@ -240,6 +281,16 @@ def _fields(line: str) -> list[str]:
 def _closed_up(text: str) -> str:
     """Returns a number without the blanks between its thousands."""
     return text.replace(" ", "") if re.fullmatch(r"[-+]?\d{1,3}( \d{3})+([.,]\d+)?", text) else text
+
+
+def _before_words(line: str, width: int) -> list[str]:
+    """Returns the numbers of a row that words follow, such as a remark; empty if it is not so."""
+    parts = re.split(r"[;,\t]|\s+", line.strip())
+    parts = [part for part in parts if part]
+    at = next((i for i, part in enumerate(parts) if not _is_number(part)), len(parts))
+    if at != width or at == len(parts) or re.match(r"[-+.\d(]", parts[at]):
+        return []
+    return _fields(line[: line.index(parts[at])])
 
 
 def _unquoted(text: str) -> str:

@@ -223,14 +223,30 @@ def _uxd(lines: Sequence[str], source: str) -> list[Columns]:
 
 def _udf(lines: Sequence[str], source: str) -> list[Columns]:
     """Philips `.udf`: `Key,value,/`; after `RawScan` the counts up to a slash."""
-    at = next(i for i, line in enumerate(lines) if line.strip().upper().startswith("RAWSCAN"))
-    keys = pairs(lines[:at])
+    found = []
+    head: list[str] = []
+    rows: list[str] | None = None
+    for line in [*lines, "/"]:
+        if rows is None:
+            rows = [] if line.strip().upper().startswith("RAWSCAN") else None
+            head += [line] if rows is None else []
+            continue
+        counts, end, _ = line.partition("/")
+        rows.append(counts)
+        if end:
+            found.append(_udf_scan(head, rows, source))
+            rows, head = None, []
+    return named(found, "scan")
+
+
+def _udf_scan(head: list[str], rows: list[str], source: str) -> Columns:
+    keys = pairs(head)
     angles = numbers([keys.get("dataanglerange", "")])
     if angles.size < 2 or "scanstepsize" not in keys:
         raise ValueError("no DataAngleRange and ScanStepSize")
-    counts = numbers("\n".join(lines[at + 1 :]).partition("/")[0].splitlines())
+    counts = numbers(rows)
     step = float(numbers([keys["scanstepsize"]])[0])
     x = listed(counts, float(angles[0]), float(angles[1]), step)
     x, notes = over_axis(x, goniometer_axis(keys.get("scanaxis", "")), "ScanAxis", source)
-    header = read_header(lines[:at])._replace(axis=None)
-    return [with_header(Columns(x, counts), header, tuple(notes), source)]
+    header = read_header(head)._replace(axis=None)
+    return with_header(Columns(x, counts), header, tuple(notes), source)

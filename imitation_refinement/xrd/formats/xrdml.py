@@ -83,9 +83,11 @@ def _all(element: ElementTree.Element, name: str) -> Iterator[ElementTree.Elemen
 
 
 def _number(element: ElementTree.Element, name: str) -> float | None:
-    text = next((item.text for item in _all(element, name)), None)
+    item = next(_all(element, name), None)
     try:
-        return None if text is None else float(text)
+        if item is None or item.text is None:
+            return None
+        return float(item.text) * (10.0 if item.get("unit") == "nm" else 1.0)
     except ValueError:
         return None
 
@@ -134,6 +136,8 @@ def _points(
     for positions in _all(points, "positions"):
         if positions.get("axis") != "2Theta":
             continue
+        if positions.get("unit", "deg") != "deg":
+            raise ValueError(f"2 theta in {positions.get('unit')}, not in degrees")
         if (angles := _list(positions, "listPositions")) is not None:
             if len(angles) != len(counts):
                 raise ValueError(f"{len(angles)} angles for {len(counts)} intensities")

@@ -1,0 +1,175 @@
+"""The cell of a sample: the lengths and angles that a candidate's crystal system leaves free.
+
+Belongs here: least squares of line positions. Matching changes a cell by one scale; here its axes
+change apart. q^2 = (2 pi)^2 h G h^T is linear in the reciprocal metric G, and what symmetry leaves
+free of G is what the rotations of the structure's setting keep.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from imitation_refinement.phases.prototypes import GRID, log_axis
+from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
+from imitation_refinement.xrd.symmetry import lattice_vectors
+
+_COPPER = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0  # angstrom, for which `evidence` fits displacements
+_MOST = 200_000  # reflections of a cell; the largest cells are left as they are
+_SAME = 1e-4  # relative difference of q of a line of the library and its reflection
+_ALONE = 5  # points of the grid within which no line is a fifth as strong
+_REACH = 4  # points of the grid within which a line is looked for
+_HEIGHT = 0.03  # of the strongest line's root, from which on a line counts
+_POINT = 3e-4  # standard deviation of ln q of a strong line
+_STRAIN, _DISPLACEMENT = 0.01, 4e-4  # deviations expected of ln q by each component, and of h / R
+_ROUNDS = 4
+
+
+class CellFit(NamedTuple):
+    """A cell fitted to a scan.
+
+    Attributes:
+        cell: a, b, c in angstrom, alpha, beta, gamma in degrees, float64 `[6]`.
+        deviation: of each, standard, float64 `[6]`.
+        displacement: h / R of the sample.
+        lines: how many were used.
+    """
+
+    cell: np.ndarray
+    deviation: np.ndarray
+    displacement: float
+    lines: int
+
+
+def fit_cell(
+    cell: np.ndarray,
+    rotations: np.ndarray,
+    q: np.ndarray,
+    height: np.ndarray,
+    root: np.ndarray,
+    *,
+    shift: float,
+    displacement: float,
+) -> CellFit | None:
+    """Fits the free components of a cell to the places of a scan's peaks.
+
+    Linear least squares with weak Gaussian priors and Cauchy weights, which forgive a foreign peak.
+    A line takes part if it stands alone, its reflections move together, and a peak is near it.
+
+    Args:
+        cell: of the library, see `CellFit`.
+        rotations: of its space group, in its basis, `[k, 3, 3]`.
+        q: lines of the library, 1/angstrom, `[m]`.
+        height: of these, `[m]`.
+        root: of `scan_roots` with fold 1, on `GRID`, `[L]`.
+        shift: of ln q from the library to the scan, found before.
+        displacement: h / R, found before.
+
+    Returns:
+        None where fewer lines than two more than what is free can be used, or what fits is no cell.
+    """
+    metric = np.linalg.inv(lattice_vectors(cell) @ lattice_vectors(cell).T)
+    free = invariant_metrics(rotations)
+    q, height = np.asarray(q, np.float64), np.sqrt(np.asarray(height, np.float64) / np.asarray(q))
+    slope = _slopes(metric, free, q)
+    axis = log_axis(GRID, 1)
+    found, strength = _found(root, axis, q * np.exp(shift), height, displacement)
+    used = np.isfinite(found) & np.isfinite(slope).all(axis=1)
+    if used.sum() < len(free) + 2:
+        return None
+    lever = np.log(displaced(q, 1e-4, _COPPER) / q) / 1e-4
+    design = np.concatenate([slope, lever[:, None]], axis=1)[used]
+    scale = np.append(_STRAIN / np.abs(slope[used]).max(axis=0), _DISPLACEMENT)
+    observed, spread = found[used] - np.log(q[used]), _POINT / np.sqrt(strength[used])
+    weight, solved = 1.0 / spread**2, np.zeros(len(scale))
+    for _ in range(_ROUNDS):
+        normal = (design * weight[:, None]).T @ design + np.diag(1.0 / scale**2)
+        solved = np.linalg.solve(normal, design.T @ (weight * observed))
+        off = (observed - design @ solved) / spread
+        weight = 1.0 / (1.0 + off**2) / spread**2
+    changed = metric + np.tensordot(solved[:-1], free, axes=1)
+    if np.linalg.eigvalsh(changed)[0] < 0.5 * np.linalg.eigvalsh(metric)[0]:
+        return None
+    # First-order propagation through the six numbers of the cell.
+    steps = 1e-3 * scale[:-1]
+    slopes = np.array(
+        [
+            (_cell(changed + step * one) - _cell(changed - step * one)) / (2.0 * step)
+            for step, one in zip(steps, free, strict=True)
+        ]
+    )
+    variance = np.einsum("pi,pq,qi->i", slopes, np.linalg.inv(normal)[:-1, :-1], slopes)
+    return CellFit(_cell(changed), np.sqrt(variance), float(solved[-1]), int(used.sum()))
+
+
+def invariant_metrics(rotations: np.ndarray) -> np.ndarray:
+    """Returns a basis of the symmetric matrices G with R G R^T = G for all rotations, `[p, 3, 3]`.
+
+    p is 1 for cubic groups, 2 for tetragonal, trigonal and hexagonal ones, 3, 4 and 6 for
+    orthorhombic, monoclinic and triclinic ones.
+    """
+    rotations = np.asarray(rotations, np.float64)
+    units = np.zeros((6, 3, 3))
+    for unit, (i, j) in zip(units, ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), strict=True):
+        unit[i, j] = unit[j, i] = 1.0
+    kept = np.einsum("kab,ubc,kdc->uad", rotations, units, rotations) / len(rotations)
+    _, sizes, rows = np.linalg.svd(kept.reshape(6, 9))
+    basis: np.ndarray = rows[: int((sizes > 1e-6).sum())].reshape(-1, 3, 3)
+    return basis
+
+
+def _slopes(metric: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """d(ln q) of each line by each free component, NaN where reflections of one line differ."""
+    slope = np.full((len(q), len(free)), np.nan)
+    lengths = np.sqrt(np.diag(np.linalg.inv(metric)))
+    most = np.floor(lengths * q.max() / (2.0 * np.pi) * 1.001).astype(int)
+    if np.prod(2 * most + 1) > 2 * _MOST:
+        return slope
+    every = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1)
+    hkl = every.reshape(-1, 3)[: len(every.reshape(-1, 3)) // 2].astype(np.float64)  # no -h, no 0
+    square = np.einsum("hi,ij,hj->h", hkl, metric, hkl)
+    order = np.argsort(square)
+    log_q = 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
+    first = np.searchsorted(log_q, np.log(q) - _SAME)
+    last = np.searchsorted(log_q, np.log(q) + _SAME)
+    lines = np.flatnonzero(last > first)
+    count = (last - first)[lines]
+    begin = np.cumsum(count) - count
+    own = order[np.arange(count.sum()) + np.repeat(first[lines] - begin, count)]
+    each = 0.5 * np.einsum("hi,pij,hj->hp", hkl[own], free, hkl[own]) / square[own, None]
+    if len(lines):
+        least, most = (f.reduceat(each, begin, axis=0) for f in (np.minimum, np.maximum))
+        together = (most - least).max(axis=1) < 0.05 * np.abs(most + least).max(axis=1)
+        slope[lines[together]] = 0.5 * (least + most)[together]
+    return slope
+
+
+def _found(
+    root: np.ndarray, axis: np.ndarray, q: np.ndarray, height: np.ndarray, displacement: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ln q of the peak near each line, NaN where there is none; its height over the largest."""
+    step = axis[1] - axis[0]
+    place = (np.log(displaced(q, displacement, _COPPER)) - axis[0]) / step
+    near = np.abs(place[:, None] - place) < _ALONE
+    crowded = (near & (height > 0.2 * height[:, None]) & ~np.eye(len(q), dtype=bool)).any(axis=1)
+    begin = np.rint(place).astype(int) - _REACH - 1
+    inside = (begin >= 0) & (begin + 2 * _REACH + 3 <= len(root))
+    lines = np.flatnonzero(inside & ~crowded & (height > _HEIGHT * height.max()))
+    around = root[begin[lines, None] + np.arange(2 * _REACH + 3)].astype(np.float64)
+    top = 1 + around[:, 1:-1].argmax(axis=1)
+    before, peak, after = around[np.arange(len(lines)), top + np.array([[-1], [0], [1]])]
+    bend = 2.0 * peak - before - after
+    seen = (peak > 0.0) & (before <= peak) & (after <= peak) & (bend > 0.0)
+    at = (begin[lines] + top)[seen] + 0.5 * (after - before)[seen] / bend[seen]
+    found, strength = np.full(len(q), np.nan), np.ones(len(q))
+    found[lines[seen]] = axis[0] + step * at
+    strength[lines[seen]] = peak[seen] / root.max()
+    return found, strength
+
+
+def _cell(metric: np.ndarray) -> np.ndarray:
+    """a, b, c, alpha, beta, gamma of a reciprocal metric."""
+    direct = np.linalg.inv(metric)
+    lengths = np.sqrt(np.diag(direct))
+    pairs = ((1, 2), (0, 2), (0, 1))
+    cosines = [direct[i, j] / (lengths[i] * lengths[j]) for i, j in pairs]
+    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))])

@@ -1,0 +1,133 @@
+"""Training the refiner of phases: pairs in batches, the loop, the averaged parameters.
+
+Belongs here: the recipe, and how pairs become the batches of `refining.phase_step`. Loop and
+checkpoints are `runtime.loop`'s: a run that was stopped goes on bit for bit.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from imitation_refinement.method import networks, optimizers
+from imitation_refinement.method.refiner import init_refiner
+from imitation_refinement.phases.pairs import Pairs
+from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
+from imitation_refinement.phases.refining import CHANNELS, Objective, phase_step, shown
+from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import batch_stream, uniform_indices
+from imitation_refinement.runtime.loop import train
+from imitation_refinement.runtime.workdir import WorkDir
+
+Tree = Any
+STAGE = "refiner"
+
+
+def recipe() -> ConfigDict:
+    """Returns how the refiner of phases is trained."""
+    return ConfigDict(
+        {
+            "network": "unet_62k", "dtype": "float32", "steps": 1000, "batch_size": 16,
+            "optimizer": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50,
+            "clip_norm": 1.0, "ema_decay": 0.99,
+        }
+        | Objective()._asdict()
+    )  # fmt: skip
+
+
+def batch_example(
+    pairs: Pairs, prototypes: Prototypes, phase: np.ndarray, index: int
+) -> dict[str, np.ndarray]:
+    """Returns one pair as rows of a batch of `refining.phase_loss`.
+
+    Args:
+        pairs: n of them.
+        prototypes: N of them.
+        phase: number of the phase of each, int `[N]`.
+        index: which pair.
+    """
+    pattern, excess, noise, mask, truth, entry, shift, _ = (column[index] for column in pairs)
+    return {
+        "x": shown(pattern[None], excess[None], noise[None], mask[None])[0],
+        "mask": mask.astype(np.float32),
+        "truth": truth.astype(np.float32),
+        "bank": draw_shifted(prototypes, entry, shift),
+        "phase": phase[entry].astype(np.int32),
+    }
+
+
+def train_phase_refiner(
+    pairs: Pairs,
+    prototypes: Prototypes,
+    phase: np.ndarray,
+    section: ConfigDict,
+    run: ConfigDict,
+    workdir: WorkDir,
+    seed: int,
+) -> Tree:
+    """Returns the averaged parameters after all steps, from the last checkpoint if there is one.
+
+    Args:
+        pairs: n of them.
+        prototypes: N of them.
+        phase: number of the phase of each, int `[N]`.
+        section: see `recipe`.
+        run: a config's `run` section.
+        workdir: where checkpoints and metrics go.
+        seed: of the beginning and of the batches.
+
+    Raises:
+        UserError, Interrupted: see `runtime.loop.train`.
+    """
+    network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
+    indices = uniform_indices(len(pairs.mask), section.batch_size, section.steps, seed)
+
+    def batches(start_step: int) -> Any:
+        local = batch_stream(
+            indices,
+            lambda index, _: batch_example(pairs, prototypes, phase, index),
+            batch_size=section.batch_size,
+            seed=seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=run.threads,
+        )
+        return map(devices.to_devices, local)
+
+    shape = (prototypes.grid.length, CHANNELS)
+    state = train(
+        STAGE,
+        jax.jit(
+            partial(init_refiner, network, optimizer, shape, seed),
+            out_shardings=devices.replicated(),
+        ),
+        _program(FrozenConfigDict(section)),
+        batches,
+        called="config.refiner",
+        section=section,
+        run=run,
+        workdir=workdir,
+    )
+    return state.ema_params
+
+
+@lru_cache(maxsize=2)
+def _program(section: FrozenConfigDict) -> Callable[..., Any]:
+    """The compiled step; it donates the state."""
+    whole = devices.replicated()
+    return jax.jit(
+        partial(
+            phase_step,
+            network=networks.build_refiner(section),
+            optimizer=optimizers.build_optimizer(section),
+            objective=Objective(**{name: section[name] for name in Objective._fields}),
+            ema_decay=section.ema_decay,
+        ),
+        in_shardings=(whole, devices.by_example()),
+        out_shardings=whole,
+        donate_argnums=0,
+    )

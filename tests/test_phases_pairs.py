@@ -1,0 +1,119 @@
+"""Pairs of simulated scans: their truth, their rivals, and what is kept on disk."""
+
+import numpy as np
+import pytest
+
+from imitation_refinement.phases import pairs as module
+from imitation_refinement.phases.fitting import Atoms, simulated_measurement
+from imitation_refinement.phases.library import COMPUTED, MEASURED
+from imitation_refinement.phases.pairs import RIVALS, held_out, load_pairs, make_pair, planned
+from imitation_refinement.phases.prototypes import build_prototypes
+from imitation_refinement.phases.simulated import Laboratory
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.diffraction import reflections
+from imitation_refinement.xrd.grid import Grid
+
+GRID = Grid(0.65, 5.65, 2000)
+CUBIC = CRYSTAL_SYSTEMS.index("cubic")
+LONG = Laboratory(
+    counts=(1e6, 1.001e6), background=(0.001, 0.002), impure=0.0, smoothed=0.0, subtracted=0.0
+)
+EDGES = 4.0 + 0.08 * np.arange(24)
+
+
+def rock_salt(edge=5.64):
+    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
+    positions = np.concatenate([corners, corners + [0.5, 0.5, 0.5]]) % 1.0
+    return Atoms(edge * np.eye(3), np.array([11] * 4 + [17] * 4), positions)
+
+
+@pytest.fixture(scope="module")
+def prototypes():
+    """Rock salts with edges in small steps: neighbours are rivals."""
+    found = [
+        reflections(atoms.lattice, atoms.positions, atoms.numbers, q_min=0.3, q_max=6.6,
+                    wavelength=1.5418, b_iso=0.5)
+        for atoms in map(rock_salt, EDGES)
+    ]  # fmt: skip
+    lines = [np.unique(np.round(one.q, 6), return_inverse=True) for one in found]
+    offsets = np.concatenate([[0], np.cumsum([len(q) for q, _ in lines])])
+    height = [np.bincount(where, one.intensity) for (_, where), one in zip(lines, found)]  # noqa: B905
+    return build_prototypes(
+        np.concatenate([q for q, _ in lines]), np.sqrt(np.concatenate(height)), offsets,
+        np.full(len(EDGES), MEASURED), GRID,
+    )  # fmt: skip
+
+
+class Made:
+    """What a plan and pairs need of a library."""
+
+    formula = np.array([f"{a}{b}{n}" for a in "BCFHIKNOPSUVWY" for b in "ClBr" for n in (1, 2)])
+    space_group = np.full(len(formula), 225)
+    computed = np.where(np.arange(len(formula)) % 3 == 0, COMPUTED, MEASURED)
+    crystal_system = np.full(len(formula), CUBIC)
+
+
+def test_expected_peaks_are_the_scan_without_noise_and_background(prototypes):
+    measured = simulated_measurement(
+        rock_salt(), CUBIC, MEASURED, prototypes, 3, 0, LONG._replace(background=(1e-5, 1.1e-5))
+    )
+    assert measured.raw
+    apart = measured.scan.counts - measured.expected
+    # What differs are counting errors, and a background of at most 3e-5 of the strongest peak.
+    assert np.abs(apart).max() < 6.0 * np.sqrt(measured.expected.max()) + 35.0
+    assert measured.expected.max() == pytest.approx(1e6, rel=2e-3)
+
+
+def test_the_truth_of_a_long_scan_is_its_pattern_and_that_of_a_short_one_has_no_noise(
+    prototypes, monkeypatch
+):
+    monkeypatch.setattr(module, "QUICK", (LONG,))
+    pair = make_pair(rock_salt(), CUBIC, MEASURED, prototypes, 20, 0, 0)
+    apart = np.abs(pair.pattern.astype(float) - pair.truth.astype(float)).sum()
+    assert apart < 0.06 * pair.truth.astype(float).sum()
+    monkeypatch.setattr(module, "QUICK", (LONG._replace(counts=(40.0, 40.1)),))
+    quick = make_pair(rock_salt(), CUBIC, MEASURED, prototypes, 20, 0, 0)
+    # The same sample in another unit: that of the scan, whose largest value noise has raised.
+    truth, short = pair.truth.astype(float), quick.truth.astype(float)
+    cosine = (truth * short).sum() / np.sqrt((truth**2).sum() * (short**2).sum())
+    assert cosine > 0.999
+    assert 0.4 < short.max() < 1.3
+    assert not quick.truth[~quick.mask].any()
+
+
+def test_the_own_structure_comes_first_and_the_rivals_are_its_neighbours(prototypes, monkeypatch):
+    monkeypatch.setattr(module, "QUICK", (LONG,))
+    pair = make_pair(rock_salt(EDGES[12]), CUBIC, MEASURED, prototypes, 12, 0, 0)
+    assert pair.entry[0] == 12
+    assert len(set(pair.entry.tolist())) == RIVALS + 1
+    assert {11, 13} <= set(pair.entry.tolist())
+    assert abs(pair.shift[0]) < 0.01
+    # Edges differ by 1.6 %: the smaller neighbour's lines lie at larger q than the scan's.
+    assert pair.shift[pair.entry.tolist().index(11)] < pair.shift[0]
+
+
+def test_formulas_that_are_held_out_are_in_no_pair_for_training():
+    library = Made()
+    held = held_out(library)
+    assert 0 < held.sum() < len(held) / 2
+    for own in (True, False):
+        plan = planned(library, 60, 0, own)
+        assert np.all(held[plan] == own)
+        np.testing.assert_array_equal(plan, planned(library, 60, 0, own))
+    computed = library.computed[planned(library, 60, 0, False)] == COMPUTED
+    assert computed.mean() == 0.25
+
+
+def test_pairs_on_disk_are_made_once(prototypes, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "PART", 4)
+    monkeypatch.setattr(module, "atoms_of", lambda library, entry: rock_salt(EDGES[entry % 24]))
+    monkeypatch.setattr(module, "planned", lambda *_: np.arange(8))
+    whole = load_pairs(tmp_path, Made(), prototypes, 8, seed=0, held=False)
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2 and len(whole.mask) <= 8
+    files[1].unlink()  # as if it was stopped
+    begun = files[0].stat().st_mtime_ns
+    again = load_pairs(tmp_path, Made(), prototypes, 8, seed=0, held=False)
+    for one, other in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert files[0].stat().st_mtime_ns == begun

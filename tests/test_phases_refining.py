@@ -1,0 +1,162 @@
+"""The refiner of phases: its embedding and losses against slow forms, and its training."""
+
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from imitation_refinement.method import losses
+from imitation_refinement.method.networks import UNet
+from imitation_refinement.phases.pairs import Pairs
+from imitation_refinement.phases.prototypes import build_prototypes, draw_roots, scan_roots, unit
+from imitation_refinement.phases.refiner_training import (
+    batch_example,
+    recipe,
+    train_phase_refiner,
+)
+from imitation_refinement.phases.refining import (
+    Objective,
+    phase_loss,
+    refined,
+    root_embedding,
+    shown,
+    structure_distances,
+)
+from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.xrd.grid import Grid
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+GRID = Grid(0.65, 5.65, 160)
+NETWORK = UNet(features=(4, 4))
+
+
+def library(count=12, seed=0):
+    rng = np.random.default_rng(seed)
+    q = np.sort(rng.uniform(0.8, 5.5, (count, 6)), axis=1).ravel().astype(np.float32)
+    return build_prototypes(
+        q, rng.uniform(0.3, 1.0, q.size), 6 * np.arange(count + 1), np.zeros(count), GRID
+    )
+
+
+def made_pairs(prototypes, count=12, seed=0):
+    """Patterns of the prototypes with noise; the rivals of each are the two that follow."""
+    rng = np.random.default_rng(seed)
+    roots = draw_roots(
+        prototypes.q, prototypes.height, prototypes.offsets, np.arange(count), GRID, fold=1
+    )
+    truth = roots**2 / (roots**2).max(axis=1, keepdims=True)
+    noise = np.full_like(truth, 0.1)
+    excess = truth + noise * rng.standard_normal(truth.shape)
+    mask = np.ones(truth.shape, bool)
+    mask[:, :20] = False
+    entry = (np.arange(count)[:, None] + np.arange(3)) % count
+    pattern = np.where(excess > 0.3, excess, 0.0)
+    return Pairs(
+        pattern * mask, excess * mask, noise, mask, truth * mask, entry, np.zeros(entry.shape),
+        np.full(count, 100.0),
+    )  # fmt: skip
+
+
+def stacked(pairs, prototypes, phase, rows):
+    examples = [batch_example(pairs, prototypes, phase, row) for row in rows]
+    return {name: jnp.asarray(np.stack([one[name] for one in examples])) for name in examples[0]}
+
+
+def test_the_embedding_is_the_root_pattern_that_is_matched():
+    pairs = made_pairs(library())
+    expected, measured = scan_roots(pairs.pattern, pairs.mask)
+    found = root_embedding(
+        jnp.asarray(pairs.pattern, jnp.float32), jnp.asarray(measured, jnp.float32)
+    )
+    # Equal but for the lift under the root.
+    assert np.sum(np.asarray(found) * expected, axis=1).min() > 0.999
+    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1.0, atol=1e-5)
+    assert not np.asarray(found)[~measured].any()
+
+
+def test_an_empty_pattern_has_a_finite_gradient():
+    gradient = jax.grad(lambda x: jnp.sum(root_embedding(x, jnp.ones((1, 80)))))(
+        jnp.zeros((1, 160))
+    )
+    assert np.isfinite(gradient).all()
+
+
+def test_distances_are_those_of_eq_2_with_prototypes_of_norm_1_on_each_scans_range():
+    rng = np.random.default_rng(1)
+    mask = (rng.random((3, 20)) < 0.7).astype(np.float32)
+    z, bank = unit(rng.random((3, 20)) * mask), rng.random((5, 20)).astype(np.float32)
+    found = structure_distances(jnp.asarray(z, jnp.float32), bank, mask, 7.0)
+    for i in range(3):
+        own = jnp.asarray(unit(bank * mask[i]), jnp.float32)
+        row = losses.prototype_distances(jnp.asarray(z[i : i + 1], jnp.float32), own, 7.0)
+        np.testing.assert_allclose(found[i : i + 1], row, rtol=1e-4, atol=1e-5)
+
+
+def test_an_untrained_refiner_returns_the_pattern_and_its_loss_is_that_of_the_pattern():
+    prototypes = library()
+    pairs, objective = made_pairs(prototypes), Objective(recognition=2.0, pair=30.0, scale=5.0)
+    phase = np.arange(12)
+    phase[2] = phase[0]  # the second rival of scan 0, and its own when it is scan 2
+    batch = stacked(pairs, prototypes, phase, [0, 1, 2])
+    x = shown(pairs.pattern, pairs.excess, pairs.noise, pairs.mask)
+    params = NETWORK.init(jax.random.key(0), jnp.asarray(x[:1]))["params"]
+    np.testing.assert_allclose(
+        refined(params, x, pairs.mask, NETWORK), pairs.pattern, rtol=1e-6, atol=1e-7
+    )
+    loss, terms = phase_loss(params, batch, network=NETWORK, objective=objective)
+
+    # Slowly: -ln softmax over the bank of all scans without other entries of the scan's phase.
+    roots, masks = scan_roots(pairs.pattern, pairs.mask)
+    entries = pairs.entry[:3].ravel()
+    drawn = draw_roots(prototypes.q, prototypes.height, prototypes.offsets, entries, GRID)
+    values = []
+    for i in range(3):
+        own = 3 * i
+        kept = (phase[entries] != phase[entries[own]]) | (np.arange(9) == own)
+        cosine = unit(drawn * masks[i]) @ roots[i]
+        logits = 5.0 * (2.0 * cosine - 2.0)
+        values.append(np.log(np.exp(logits[kept]).sum()) - logits[own])
+    assert float(terms["proto"]) == pytest.approx(np.mean(values), rel=0.02)  # the lift again
+    apart = losses.pair_distance(
+        *(jnp.asarray(p[:3], jnp.float32) for p in (pairs.pattern, pairs.truth))
+    )
+    assert float(terms["pair"]) == pytest.approx(float(jnp.mean(apart)) / 160, rel=1e-5)
+    assert float(terms["change"]) == 0.0
+    expected = 2.0 * float(terms["proto"]) + 30.0 * float(terms["pair"])
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_labels_the_loss_is_an_entropy_over_all_prototypes():
+    prototypes = library()
+    batch = stacked(made_pairs(prototypes), prototypes, np.zeros(12, int), [0, 4])
+    params = NETWORK.init(jax.random.key(0), batch["x"])["params"]
+    objective = Objective(targeted=False, recognition=1.0, pair=0.0)
+    _, terms = phase_loss(params, batch, network=NETWORK, objective=objective)
+    assert 0.0 < terms["proto"] < np.log(6)
+    changed = batch | {"phase": batch["phase"].at[0, 0].set(7)}  # nobody looks at labels
+    again = phase_loss(params, changed, network=NETWORK, objective=objective)[1]
+    assert again["proto"] == terms["proto"]
+
+
+def test_training_lowers_the_loss_and_goes_on_bit_for_bit(tmp_path):
+    prototypes = library()
+    pairs, phase = made_pairs(prototypes), np.arange(12)
+    section, run = recipe(), ConfigDict({"threads": 0, "log_every": 10, "checkpoint_every": 10})
+    section.update(network="unet_34k", steps=30, batch_size=4, schedule="constant")
+
+    def trained():
+        workdir = WorkDir(tmp_path)
+        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+            params = train_phase_refiner(pairs, prototypes, phase, section, run, workdir, 0)
+        workdir.close()
+        return params
+
+    whole = trained()
+    first, *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert last["loss"] < 0.9 * first["loss"]
+    shutil.rmtree(tmp_path / "refiner" / "30")  # as if it was stopped after step 20
+    jax.tree.map(np.testing.assert_array_equal, whole, trained())
