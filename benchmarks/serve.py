@@ -25,6 +25,7 @@ from imitation_refinement.model.find import load_model
 from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.runtime.files import user_cache
 from imitation_refinement.serve.app import Site
+from imitation_refinement.serve.reader import Reader
 from imitation_refinement.serve.run import warm_up
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -66,8 +67,10 @@ class Page:
 def served() -> Iterator[int]:
     """Serves the page; gives its port."""
     model, phases = load_model(), load_phases(["shipped"], user_cache("phases"))
-    warm_up(model, phases)
-    server = uvicorn.Server(uvicorn.Config(Site(model, phases).app(), port=0, log_level="error"))
+    reader = Reader()
+    warm_up(model, phases, reader)
+    site = Site(model, phases, reader=reader)
+    server = uvicorn.Server(uvicorn.Config(site.app(), port=0, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
