@@ -176,6 +176,7 @@ def test_own_structures_are_those_of_two_libraries(phases, tmp_path):
     own, left = structures.read_structures(files)
     found = structures.joined(phases, own)
     assert left == [] and found.library.sources == expected.library.sources
+    assert found.refiner is phases.refiner is not None
     for name in ("q", "height", "offsets", "kind", "coarse"):
         one, other = (getattr(each.prototypes, name) for each in (found, expected))
         np.testing.assert_array_equal(one, other)
