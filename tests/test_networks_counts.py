@@ -37,10 +37,7 @@ def inputs():
 
 @pytest.mark.parametrize("fused", [False, True])
 def test_a_step_does_the_arithmetic_of_three_forward_passes(inputs, fused, monkeypatch):
-    """One forward pass, one gradient by inputs, one by kernels; the rest is elementwise.
-
-    Two layers a block: of more, some share a loop, whose body this analysis counts once.
-    """
+    """One forward pass, one gradient by inputs, one by kernels; the rest is elementwise."""
     step, _, batch = inputs
     network = NETWORK.clone(blocks=(2, 2))
     monkeypatch.setattr(layers, "runs_fused", lambda dtype: fused)
