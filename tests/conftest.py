@@ -9,7 +9,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same
 
 import jax
 import pytest
+from absl import flags
+from absl.testing import flagsaver
 from program import Program
+
+from imitation_refinement import cli
+from imitation_refinement.config import parse_flags
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # no broadcasting by a forgotten axis
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes
@@ -87,6 +92,20 @@ def reference(program, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("reference") / "run"
     program(workdir)
     return workdir
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch):
+    """Runs the command line in this process, in an empty folder; returns its exit status."""
+    monkeypatch.chdir(tmp_path)
+
+    def main(*words: str) -> int:
+        with flagsaver.flagsaver():
+            flags.FLAGS.unparse_flags()
+            return cli.main(parse_flags(["main.py", *words]))
+
+    yield main
+    flags.FLAGS(["main.py"])  # what comes after finds them parsed, as before
 
 
 @pytest.fixture

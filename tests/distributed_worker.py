@@ -144,11 +144,17 @@ def run_until_stopped(folder: Path) -> None:
             time.sleep(0.05)
 
 
+def say_who(folder: Path) -> None:
+    """Writes which process this is, and of what."""
+    atomic_write_text(folder / f"process {jax.process_index()}", devices.describe())
+
+
 def main(mode: str, folder: str, process_id: str, coordinator: str = "", count: str = "1") -> None:
     """Joins the run, if there is one to join, and does what `mode` says."""
     if coordinator:
         devices.initialize_distributed(coordinator, int(count), int(process_id))
-    {"steps": run_steps, "stop": run_until_stopped}[mode](Path(folder))
+    work = {"steps": run_steps, "stop": run_until_stopped, "who": say_who}[mode]
+    work(Path(folder))
     devices.sync("end")
 
 

@@ -38,6 +38,27 @@ def test_no_other_temperature_is_likelier():
         assert least <= negative_log_likelihood(logits, labels, float(other)) + 1e-9
 
 
+def test_temperature_by_hand():
+    # sigmoid(1 / T) = 3/4 where 3 of 4 are right, so T = 1 / ln 3; all right: the lowest there is.
+    logits = np.array([[1.0, 0.0]] * 4)
+    assert fit_temperature(logits, [0, 0, 1, 0]) == pytest.approx(1 / np.log(3), rel=1e-6)
+    assert fit_temperature(logits, [0, 0, 0, 0]) == pytest.approx(0.05, rel=1e-4)
+    assert fit_temperature(logits, [1, 1, 1, 1]) == pytest.approx(20.0, rel=1e-4)
+
+
+def test_single_precision_is_taken_as_double():
+    narrow = np.array([[3.0, 1.0, -2.0], [0.1, 0.5, 0.7]], np.float32)
+    wide = narrow.astype(np.float64)
+    assert softmax_at(narrow, 3.0).dtype == np.float64
+    np.testing.assert_array_equal(softmax_at(narrow, 3.0), softmax_at(wide, 3.0))
+    assert negative_log_likelihood(narrow, [0, 1], 3.0) == negative_log_likelihood(wide, [0, 1], 3)
+    # exp(-3) / (1 + exp(-3) + exp(-2)) and the like, in nats
+    expected = np.log(1 + np.exp(-2) + np.exp(-5)) + np.log(1 + np.exp(-0.4) + np.exp(0.2))
+    assert negative_log_likelihood(narrow, [0, 1], 1.0) == pytest.approx(expected / 2, rel=1e-6)
+    # A probability of 1e-30 squared is nothing in single precision.
+    np.testing.assert_allclose(temper(np.float32([[1.0, 1e-30]]), 0.5)[0, 1], 1e-60, rtol=1e-4)
+
+
 def test_temperature_scales_with_the_logits():
     logits, labels = drawn(1.7, count=500)
     found = fit_temperature(3.0 * logits, labels)
@@ -45,7 +66,7 @@ def test_temperature_scales_with_the_logits():
 
 
 def test_temperature_needs_examples():
-    with pytest.raises(ValueError, match="got none"):
+    with pytest.raises(ValueError, match="^fit_temperature: expected labelled examples, got none$"):
         fit_temperature(np.zeros((0, 3)), np.zeros(0, int))
 
 
@@ -81,11 +102,22 @@ def test_reliability_by_hand():
     np.testing.assert_array_equal(table.size, [0, 0, 2, 2])
     np.testing.assert_allclose(table.confidence, [np.nan, np.nan, 0.65, 0.95])
     np.testing.assert_allclose(table.accuracy, [np.nan, np.nan, 0.5, 1.0])
+    table = reliability(BY_HAND[:2], LABELS[:2], bins=4)
+    np.testing.assert_array_equal(table.size, [0, 0, 2, 0])
+    np.testing.assert_allclose(table.accuracy, [np.nan, np.nan, 0.5, np.nan])
+    # A bin holds its upper end: 0.5 is of the second of four.
+    np.testing.assert_array_equal(reliability([[0.5, 0.5]], [0], bins=4).size, [0, 1, 0, 0])
+    assert len(reliability(BY_HAND, LABELS).size) == 15
+    np.testing.assert_array_equal(reliability([[1 + 1e-12, 0]], [0], bins=4).size, [0, 0, 0, 1])
+    guess = reliability(np.full((1, 20), 0.05), [0])  # below 1/15
+    np.testing.assert_array_equal(guess.size, [1] + [0] * 14)
 
 
 def test_calibration_error_by_hand():
     # (2 |0.5 - 0.65| + 2 |1 - 0.95|) / 4
     assert expected_calibration_error(BY_HAND, LABELS, bins=4) == pytest.approx(0.1)
+    # Of fifteen bins each of the four has one: (0.4 + 0.7 + 0.1 + 0) / 4.
+    assert expected_calibration_error(BY_HAND, LABELS) == pytest.approx(0.3)
 
 
 def test_calibration_error_of_true_probabilities_is_small_and_of_overconfident_ones_is_not():
@@ -103,12 +135,19 @@ def test_resampled_calibration_error_is_that_of_the_examples_drawn():
         rows = np.repeat(np.arange(60), times[groups].astype(int))
         expected = expected_calibration_error(probabilities[rows], labels[rows])
         assert value == pytest.approx(expected, abs=1e-12)
+    # From the last to the first: right, right and wrong in one group, right in the other.
+    draws = resample_groups([0, 0, 0, 1], resamples=3)
+    draws = draws._replace(times=np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
+    found = resampled_calibration_error(draws, BY_HAND[::-1], LABELS[::-1], bins=4)
+    # Right less sure, by bin: -0.7 and 0 + 0.1 in the one, 0.4 in the other group.
+    np.testing.assert_allclose(found, [(0.7 + 0.1) / 3, 0.4, (0.3 + 0.1) / 4])
 
 
 def test_risk_and_coverage_by_hand():
     coverage, risk = risk_coverage(np.array([0.8, 0.5, 0.9, 0.8]), np.array([0, 0, 1, 1]))
     np.testing.assert_allclose(coverage, [0.25, 0.75, 1.0])  # the two of 0.8 come together
     np.testing.assert_allclose(risk, [0.0, 1 / 3, 0.5])
+    assert [part.tolist() for part in risk_coverage([0.7], [False])] == [[1.0], [1.0]]
 
 
 def test_risk_and_coverage_of_nothing():
@@ -121,11 +160,24 @@ def test_confidence_level_by_hand():
     # Right among those from 0.9, 0.8, 0.7, 0.6, 0.5 on: 1, 1, 2/3, 3/4, 3/5.
     assert confidence_level(confidence, correct, accuracy=0.75, fewest=1) == 0.6
     assert confidence_level(confidence, correct, accuracy=0.8, fewest=1) == 0.8
+    assert confidence_level(confidence, correct, accuracy=0.8, fewest=2) == 0.8
     assert confidence_level(confidence, correct, accuracy=0.8, fewest=3) is None
+    assert confidence_level([0.5, 0.5, 0.9], [1, 1, 1], accuracy=1.0, fewest=3) == 0.5
+    assert confidence_level([0.5, 0.5, 0.9], [1, 0, 1], accuracy=0.7, fewest=1) == 0.9
     assert confidence_level(confidence, 1 - correct, accuracy=0.5, fewest=1) is None
 
 
-@pytest.mark.parametrize("labels", [np.zeros(3, int), np.zeros((2, 1), int)])
-def test_labels_that_do_not_fit_are_refused(labels):
-    with pytest.raises(ValueError, match=r"probabilities \[n, K\] and labels \[n\]"):
-        expected_calibration_error(np.full((2, 2), 0.5), labels)
+@pytest.mark.parametrize(
+    ("shape", "labels", "got"),
+    [
+        ((2, 2), np.zeros(3, int), r"\(2, 2\) and \(3,\)"),
+        ((2, 2), np.zeros((2, 1), int), r"\(2, 2\) and \(2, 1\)"),
+        ((2,), np.zeros(2, int), r"\(2,\) and \(2,\)"),
+        ((0, 2), np.zeros(0, int), r"\(0, 2\) and \(0,\)"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(shape, labels, got):
+    expected = r"^expected probabilities \[n, K\] and labels \[n\], n > 0, got "
+    for function in (expected_calibration_error, brier_terms):
+        with pytest.raises(ValueError, match=f"{expected}{got}$"):
+            function(np.full(shape, 0.5), labels)

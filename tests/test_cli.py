@@ -8,13 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from program import ROOT, SMOKE
 from tiny_model import tiny_model
 
-from imitation_refinement import cli
-from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.model import find, portable
 
@@ -24,20 +20,6 @@ def model_file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.npz"
     portable.save_model(tiny_model(), path)
     return path
-
-
-@pytest.fixture
-def call(tmp_path, monkeypatch):
-    """Runs the command line in this process, in an empty folder; returns its exit status."""
-    monkeypatch.chdir(tmp_path)
-
-    def main(*words: str) -> int:
-        with flagsaver.flagsaver():
-            flags.FLAGS.unparse_flags()
-            return cli.main(parse_flags(["main.py", *words]))
-
-    yield main
-    flags.FLAGS(["main.py"])  # what comes after finds them parsed, as before
 
 
 def start(folder: Path, *words: str) -> tuple[int, str]:

@@ -21,13 +21,16 @@ from imitation_refinement.runtime.loop import abstract
 WORKER = Path(__file__).parent / "distributed_worker.py"
 
 
-def start(*arguments: object, device_count: int, script: Path = WORKER) -> subprocess.Popen:
+def start(
+    *arguments: object, device_count: int, script: Path = WORKER, **variables: str
+) -> subprocess.Popen:
     """Starts a Python program that sees this many CPU devices."""
     environment = {
         **os.environ,
         "PYTHONPATH": str(WORKER.parents[1]),
         "JAX_PLATFORMS": "cpu",
         "XLA_FLAGS": f"--xla_force_host_platform_device_count={device_count}",
+        **variables,
     }
     return subprocess.Popen(
         [sys.executable, str(script), *map(str, arguments)],
@@ -35,10 +38,11 @@ def start(*arguments: object, device_count: int, script: Path = WORKER) -> subpr
     )  # fmt: skip
 
 
-def start_two(mode: str, folder: Path) -> list[subprocess.Popen]:
-    """Starts two processes of four devices each that make up one run."""
+def start_several(mode: str, folder: Path, count: int = 2) -> list[subprocess.Popen]:
+    """Starts processes that make up one run of eight devices."""
     coordinator = f"127.0.0.1:{portpicker.pick_unused_port()}"
-    return [start(mode, folder, i, coordinator, 2, device_count=4) for i in (0, 1)]
+    devices = 8 // count
+    return [start(mode, folder, i, coordinator, count, device_count=devices) for i in range(count)]
 
 
 def finish(*processes: subprocess.Popen) -> list[str]:
@@ -81,16 +85,17 @@ def test_eight_devices_give_the_numbers_of_one(one_device, tmp_path):
 
 
 @pytest.mark.slow
-def test_two_processes_give_the_numbers_of_one_device(one_device, tmp_path):
-    finish(*start_two("steps", tmp_path))
-    assert (tmp_path / "devices.txt").read_text() == "2 processes, 8 cpu devices"
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_processes_give_the_numbers_of_one_device(one_device, tmp_path, count):
+    finish(*start_several("steps", tmp_path, count))
+    assert (tmp_path / "devices.txt").read_text() == f"{count} processes, 8 cpu devices"
     assert_same_numbers(read_npz(tmp_path / "numbers.npz"), one_device)
-    # What two processes saved, one process with one device restores to the bit.
+    # What they saved, one process with one device restores to the bit.
     numbers = read_npz(tmp_path / "numbers.npz")
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         like = abstract(partial(worker.classifier_program_of_worker().initialize, 0))
         items, saved = checkpoints.restore(3, {"state": like})
-    assert saved == {"processes": 2}
+    assert saved == {"processes": count}
     leaves = jax.tree_util.tree_leaves_with_path(items["state"])
     assert len(leaves) > 20
     for path, leaf in leaves:
@@ -100,7 +105,7 @@ def test_two_processes_give_the_numbers_of_one_device(one_device, tmp_path):
 
 @pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_saved_step(tmp_path):
-    processes = start_two("stop", tmp_path)
+    processes = start_several("stop", tmp_path)
     while not (tmp_path / "running 1").exists() and processes[1].poll() is None:
         time.sleep(0.05)
     processes[1].send_signal(signal.SIGTERM)
@@ -111,6 +116,18 @@ def test_sigterm_to_one_of_two_processes_stops_both_at_the_same_saved_step(tmp_p
         items, _ = checkpoints.restore(None, {"count": np.float32(0)})
         assert checkpoints.latest_step() == first
     assert items["count"] == first
+
+
+def test_processes_find_each_other_by_what_slurm_sets(tmp_path):
+    job = 2**20 + portpicker.pick_unused_port()  # JAX takes the port from the number of the job
+    finish(*(
+        start("who", tmp_path, number, "auto", 2, device_count=2, SLURM_JOB_ID=str(job),
+              SLURM_STEP_NODELIST="localhost", SLURM_STEP_NUM_TASKS="2", SLURM_NTASKS="2",
+              SLURM_PROCID=str(number), SLURM_LOCALID=str(number))
+        for number in range(2)
+    ))  # fmt: skip
+    told = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert told == {f"process {number}": "2 processes, 4 cpu devices" for number in range(2)}
 
 
 def test_arrays_come_back_from_devices_as_they_went(tmp_path):

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -44,7 +46,17 @@ def test_conversions_are_inverse():
 
 def test_what_cannot_be_reached_is_refused():
     assert two_theta_from_q(4 * np.pi / 2.0, 2.0) == pytest.approx(180.0)
-    with pytest.raises(ValueError, match="cannot be reached at 2.5"):
+    # The limit is 4 pi / 2.5.
+    message = "^q up to 5.900 1/angstrom cannot be reached at 2.5 angstrom: the limit is 5.027$"
+    with pytest.raises(ValueError, match=message):
         grid_q(Grid(axis="two_theta", wavelength=2.5))
-    with pytest.raises(ValueError, match="axis 'theta' is none of"):
+    with pytest.raises(ValueError, match="^axis 'theta' is none of geometric_q, q, two_theta$"):
         grid_q(Grid(axis="theta"))
+
+
+def test_single_precision_is_taken_as_double():
+    for convert in (partial(two_theta_from_q, wavelength=1.6),
+                    partial(q_from_two_theta, wavelength=1.6), d_from_q):  # fmt: skip
+        found = convert(np.float32([0.7, 1.3]))
+        assert found.dtype == np.float64
+        np.testing.assert_array_equal(found, convert(np.float32([0.7, 1.3]).astype(float)))

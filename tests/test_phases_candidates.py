@@ -74,7 +74,11 @@ def test_the_form_for_gradients_gives_the_same_numbers():
     x = ((features - posterior.mean) / posterior.scale).astype(np.float32)
     names = [name for name in Posterior._fields if name not in ("mean", "scale")]
     params = {name: jnp.asarray(getattr(posterior, name), jnp.float32) for name in names}
-    logits, vote = _logits(params, jnp.asarray(x))
+    # Two more that are not there change nothing.
+    padded = np.pad(x, ((0, 0), (0, 2), (0, 0)))
+    present = np.arange(8) < 6 * np.ones((4, 1))
+    logits, vote = _logits(params, jnp.asarray(padded), jnp.asarray(present), jnp)
+    logits, vote = np.delete(logits, [6, 7], axis=1), vote[:, :6]
     found = probabilities(features, posterior)
     odds = np.exp(np.asarray(logits) - np.asarray(logits).max(axis=1, keepdims=True))
     np.testing.assert_allclose(found.none, odds[:, -1] / odds.sum(axis=1), rtol=1e-4)
@@ -220,16 +224,125 @@ def test_the_rule_of_the_verdict(probability, signal, verdict, reason):
     assert answer.not_in_library == pytest.approx(1.0 - sum(probability))
 
 
+def told(*matches, level=0.9, absent=0.5, signal=None, groups=(14, 12, 225)):
+    """The answers to scans of three structures, two monoclinic and one cubic."""
+    prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
+    stacked = Match(*(np.concatenate(each) for each in zip(*matches, strict=True)))
+    return answers(
+        stacked, prototypes, list(groups), [1, 1, 6], ["Si", "Ge", "C"],
+        Calibration(None, level, absent), signal,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("probability", "verdict", "reason"),
+    [
+        (
+            [0.5, 0.0, 0.4], "ambiguous",
+            "cubic (0.40) is nearly as likely as monoclinic (0.50)",
+        ),
+        (
+            [0.7, 0.0, 0.1], "ambiguous",
+            "the library's monoclinic phases together have probability 0.700, below 0.900; none of "
+            "the library's 0.20",
+        ),
+        (
+            [0.3, 0.1, 0.0], "not in the library",
+            "with probability 0.60 its phase is none of the library's",
+        ),
+        # Half as likely is not nearly as likely; one half is enough for none of the library's.
+        (
+            [0.5, 0.0, 0.25], "ambiguous",
+            "the library's monoclinic phases together have probability 0.500, below 0.900; none of "
+            "the library's 0.25",
+        ),
+        (
+            [0.5, 0.0, 0.0], "not in the library",
+            "with probability 0.50 its phase is none of the library's",
+        ),
+    ],
+)  # fmt: skip
+def test_reasons_in_full(probability, verdict, reason):
+    [answer] = told(made_match(probability))
+    assert (answer.verdict, answer.reason) == (verdict, reason)
+
+
+def test_levels_are_reached_by_what_equals_them():
+    half = made_match([0.5, 0.0, 0.0])
+    assert told(half, level=0.5)[0].verdict == "confident"
+    assert told(half, absent=0.5)[0].verdict == "not in the library"
+    assert told(half, absent=0.51)[0].verdict == "ambiguous"
+    assert told(made_match([0.2, 0.0, 0.0]), level=0.2)[0].verdict == "confident"  # goes first
+
+
+def test_each_scan_has_its_own_answer():
+    matches = [made_match([0.95, 0.0, 0.0]), made_match([0.0, 0.1, 0.8]), made_match([0.1, 0, 0])]
+    first, second, third = told(*matches, signal=[True, True, False])
+    assert [one.verdict for one in (first, second, third)] == [
+        "confident", "ambiguous", "not recognised",
+    ]  # fmt: skip
+    assert [len(one.candidates) for one in (first, second, third)] == [1, 2, 1]
+    np.testing.assert_allclose([one.not_in_library for one in (first, second)], [0.05, 0.1])
+    # None's part goes by the vote, a twentieth of it evenly over the two systems and three groups.
+    np.testing.assert_allclose(first.systems[[1, 6]], [0.95 + 0.05 * 0.975, 0.05 * 0.025])
+    assert [number for number, _ in first.space_groups] == [14, 12, 225]
+    blind = 0.05 * 0.05 / 3
+    np.testing.assert_allclose(
+        [share for _, share in first.space_groups], [0.95 + 0.05 * 0.95 + blind, blind, blind]
+    )
+    assert [number for number, _ in second.space_groups] == [225, 12, 14]
+    assert [one.verdict for one in told(*matches)] == [
+        "confident", "ambiguous", "not in the library",
+    ]  # fmt: skip
+    assert told(made_match([1.0, 0.0, 0.0]))[0].space_groups == ((14, 1.0),)  # none has nothing
+    groups = (1, 230, 0)  # the first, the last, and none stated
+    found = told(made_match([0.3, 0.3, 0.3]), groups=groups)[0]
+    assert {number for number, _ in found.space_groups} == set(groups)
+
+
+def test_forty_prototypes_are_merged_and_no_more():
+    count = 42
+    prototypes = structures(*([1.0 + 0.1 * i, 5.6 - 0.02 * i] for i in range(count)))
+    match = made_match(np.arange(count, 0.0, -1.0) / 1000)
+    groups, systems = np.arange(1, count + 1), np.zeros(count, int)
+    found = merged(match, 0, prototypes, groups, systems, ["Si"] * count)
+    assert [one.entry for one in found] == list(range(40))
+
+
+def test_a_candidate_knows_its_place_and_what_supports_its_symmetry():
+    lines = [1.5, 2.0, 2.7, 3.3, 4.1]
+    prototypes = structures(lines, lines, lines)
+    groups, systems = np.array([9, 15, 227]), np.array([1, 1, 6])
+    match = made_match([0.5, 0.05, 0.0499], entry=[2, 0, 1])
+    [found] = merged(match, 0, prototypes, groups, systems, ["CuO"] * 3)
+    assert found == (2, (2, 0, 1), (2, 0, 1), 0, 227, 6, pytest.approx(0.5999))
+    # A tenth as probable supports its symmetry, less does not.
+    match = made_match([0.0, 0.5, 0.0625, 0.04], entry=[0, 0, 1, 2])
+    [found] = merged(match, 0, prototypes, groups, systems, ["CuO"] * 3)
+    assert (found.entry, found.place, found.space_group, found.system) == (0, 1, 15, 1)
+    # Twins of other formulas are members, and no more.
+    match = made_match([0.5, 0.3, 0.1])
+    [found] = merged(match, 0, prototypes, groups, systems, ["CuO", "Cu2O", "Cu2O2"])
+    assert (found.members, found.twins, found.space_group) == ((0, 1, 2), (0, 2), 227)
+
+
 def test_the_confident_level_by_hand():
-    confidence = np.linspace(1.0, 0.01, 100)
-    correct = np.ones(100, bool)
-    correct[[40, 70]] = False
-    absent = np.zeros(100, bool)
-    # 97 % of the first n: after the error at 41 from 34 answers on, after the second at 71 from 67.
-    assert confident_level(confidence, correct, absent) == pytest.approx(confidence[99])
-    absent[[20, 50, 60]] = True  # the second of three would make 67 %
-    assert confident_level(confidence, correct, absent) == pytest.approx(confidence[19])
-    assert confident_level(confidence, ~np.ones(100, bool), absent) > 1.0
+    confidence = np.linspace(1.0, 0.005, 200)
+    correct, absent = np.ones(200, bool), np.zeros(200, bool)
+    one, two = np.zeros(200, int), np.arange(200) % 2
+    correct[[40, 70, 140, 141, 142, 143]] = False
+    # 6 errors are 3 % of all 200; one more is too many until there are 234.
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[199])
+    correct[144] = False
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[141])
+    # Of 100 unknown ones 1 may be confident: the bound p of (1 - p)^100 + 100 p (1 - p)^99 = 0.05
+    # is 4.7 %; for two it is 6.2 %.
+    correct[:] = True
+    absent[[20, 50, *range(102, 200)]] = True
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[49])
+    # Of 50 in each of two scopes none may: (1 - p)^50 = 0.05 at 5.8 %.
+    assert confident_level(confidence, correct, absent, two) > 1.0
+    assert confident_level(confidence, ~correct, absent, one) > 1.0
 
 
 # --- Formulas ------------------------------------------------------------------------------------

@@ -1,15 +1,20 @@
 """What the program refuses, and how: one line that names the culprit and the mend."""
 
 import shutil
+import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
-from program import ROOT, contents, stages, trained
+from presets import preset
+from program import ROOT, SMOKE, contents, stages, trained
 
+from imitation_refinement.applications import run_application
+from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import read_npz
+from imitation_refinement.runtime.workdir import WorkDir
 
 
 def one_line(output: str) -> str:
@@ -53,46 +58,74 @@ REFUSED: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         "config.classifier.batch_size = 15 does not divide over 2 devices",
     ),
     "batch smaller than the classes": (
-        lambda folder: ["--config.judges.other_seed.batch_size=6", "--mode=judge"],
-        "config.judges.other_seed.batch_size = 6: must be at least 7",
+        lambda folder: ["--config.judges.other_network.batch_size=6", "--mode=judge"],
+        "config.judges.other_network.batch_size = 6: must be at least 7",
     ),
 }  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def refused(program, reference, tmp_path_factory) -> dict[str, str]:
-    """What the program prints in each case of REFUSED, two at a time."""
-    folder = tmp_path_factory.mktemp("refused")
-    (folder / "file").write_text("")
-
-    def refuse(number: int) -> str:
-        flags, _ = list(REFUSED.values())[number]
-        workdir = folder / str(number)
-        return program(workdir, *flags(folder), fails=1, devices=2)
-
-    with ThreadPoolExecutor(2) as pool:
-        return dict(zip(REFUSED, pool.map(refuse, range(len(REFUSED))), strict=True))
+# What is not known before the process has its devices, or ends it.
+IN_PROCESSES = ("mistyped field", "mistyped flag", "batch that does not divide")
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_mistakes_give_one_line_that_names_them(refused, case):
-    assert REFUSED[case][1] in one_line(refused[case])
+@pytest.mark.parametrize("case", IN_PROCESSES)
+def test_mistakes_give_one_line_that_names_them(program, tmp_path, case):
+    flags, message = REFUSED[case]
+    output = program(tmp_path / "run", *flags(tmp_path), fails=1, devices=2)
+    assert message in one_line(output)
+
+
+@pytest.mark.parametrize("case", [case for case in REFUSED if case not in IN_PROCESSES])
+def test_other_mistakes_give_the_line_as_an_error(call, program, tmp_path, monkeypatch, case):
+    (tmp_path / "file").write_text("")
+    flags, message = REFUSED[case]
+    words = [SMOKE, f"--workdir={tmp_path}/run", f"--config.run.cache_dir={program.data}"]
+    words += flags(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["main.py", *words])  # where ml_collections looks
+    assert message in error_of(call, *words)
 
 
 def test_without_config_one_line_says_so(program, tmp_path):
     assert "--config is missing" in one_line(program(tmp_path / "run", config="", fails=1))
 
 
-def test_another_config_is_refused_with_the_first_field_that_differs(program, reference):
+# ---- The same errors as exceptions, without a process for each ----
+
+
+@pytest.fixture(scope="module")
+def here(program, quick_compilation):
+    """Runs `:smoke` in this process, on the data of `program`."""
+
+    def run(workdir: Path, mode: str = "all", **changes: object) -> None:
+        config = preset("smoke")
+        config.run.cache_dir = str(program.data)
+        config.update_from_flattened_dict(changes)
+        opened = WorkDir(workdir)
+        try:
+            run_application(config, opened, mode)
+        finally:
+            opened.close()
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        yield run
+
+
+def error_of(run: Callable, *arguments: object, **options: object) -> str:
+    with pytest.raises(UserError) as caught:
+        run(*arguments, **options)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_another_config_is_refused_with_the_first_field_that_differs(here, reference):
     before = contents(reference)
-    steps = "--config.judges.other_seed.steps=9"
-    flags = ["--config.seed=1", "--config.refiner.norm=2.0", steps]
-    error = one_line(program(reference, *flags, fails=1))
+    changes = {"seed": 1, "refiner.norm": 2.0, "judges.other_seed.steps": 9}
+    error = error_of(here, reference, **changes)
     assert "holds a run with config.judges.other_seed.steps = 8, this one has 9" in error
     assert contents(reference) == before
 
 
-def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(program, copy, reference):
+def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(here, copy, reference, caplog):
     saved = copy / "classifier" / "trained" / "8"
     data = max((saved / "classifier").rglob("d/*"), key=lambda path: path.stat().st_size)
     whole = data.read_bytes()
@@ -100,24 +133,25 @@ def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(program, cop
     flipped[len(whole) // 2] ^= 1
     for broken in (bytes(flipped), whole[: len(whole) // 2]):
         data.write_bytes(broken)
-        error = one_line(program(copy, "--mode=classifier", fails=1))
+        error = error_of(here, copy, "classifier")
         assert f"{saved}: damaged checkpoint" in error
         assert f"delete {saved} to go on" in error
     shutil.rmtree(saved)
-    output = program(copy, "--mode=classifier")
-    assert not trained(output)  # the state of the last step is whole; the prototypes were lost
-    assert "exact prototypes" in output
+    caplog.set_level("INFO")
+    here(copy, "classifier")
+    assert not trained(caplog.text)  # the state of the last step is whole; the prototypes were lost
+    assert "exact prototypes" in caplog.text
     for name in ("metrics.jsonl", "stages/classifier.json"):
         assert (copy / name).read_bytes() == (reference / name).read_bytes()
 
 
 def test_a_damaged_refiner_is_named_and_trained_again_from_the_step_before(
-    program, copy, reference
+    program, here, copy, reference
 ):
     last = copy / "refiner" / "fold_1" / "8"
     data = max((last / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
-    error = one_line(program(copy, "--mode=refiner", fails=1))
+    error = error_of(here, copy, "refiner")
     assert f"{last}: damaged checkpoint" in error
     assert "to go on from step 4" in error
     shutil.rmtree(last)
@@ -128,31 +162,30 @@ def test_a_damaged_refiner_is_named_and_trained_again_from_the_step_before(
     np.testing.assert_array_equal(arrays["refined"], expected["refined"])
 
 
-def test_damaged_arrays_of_the_evaluation_are_named(program, copy):
+def test_damaged_arrays_of_the_evaluation_are_named(here, copy):
     path = copy / "evaluation" / "arrays.npz"
     path.write_bytes(path.read_bytes()[:-1000])
-    assert f"{path}: damaged" in one_line(program(copy, fails=1))
+    assert f"{path}: damaged" in error_of(here, copy)
 
 
-def test_a_damaged_data_cache_is_named(program, reference, tmp_path):
+def test_a_damaged_data_cache_is_named(program, here, reference, tmp_path):
     data = Path(shutil.copytree(program.data, tmp_path / "data"))
     (path,) = data.glob("ideal-*/root_intensity.npy")
     whole = bytearray(path.read_bytes())
     whole[len(whole) // 2] ^= 1
     path.write_bytes(whole)
-    flags = [f"--config.run.cache_dir={data}", "--mode=data"]
-    error = one_line(program(tmp_path / "run", *flags, fails=1))
+    error = error_of(here, tmp_path / "run", "data", **{"run.cache_dir": str(data)})
     assert f"{path} is damaged" in error
     assert f"delete the folder {path.parent}" in error
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(program, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(here, tmp_path):
     workdir = tmp_path / "run"
-    flags = [
-        "--mode=classifier", "--config.classifier.learning_rate=1e30",
-        "--config.classifier.network=vgg_slim", "--config.run.checkpoint_every=1",
-    ]  # fmt: skip
-    error = one_line(program(workdir, *flags, fails=1))
+    changes = {
+        "classifier.learning_rate": 1e30, "classifier.network": "vgg_slim",
+        "run.checkpoint_every": 1,
+    }  # fmt: skip
+    error = error_of(here, workdir, "classifier", **changes)
     words = error.split()
     step = int(words[words.index("step") + 1].rstrip(";"))
     assert any(f"{term} is {value} at" in error for term in ("loss", "cross_entropy", "prototype")

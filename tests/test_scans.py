@@ -11,7 +11,13 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.cells import cell_means, cell_noise
 from imitation_refinement.xrd.formats import read_scan
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
-from imitation_refinement.xrd.scans import clean_scan, on_grid, q_per_radian, write_refined
+from imitation_refinement.xrd.scans import (
+    Scan,
+    clean_scan,
+    on_grid,
+    q_per_radian,
+    write_refined,
+)
 from imitation_refinement.xrd.wavelengths import WAVELENGTHS, parse_wavelength
 
 # --- wavelength ------------------------------------------------------------------------------
@@ -141,6 +147,40 @@ def test_what_was_not_measured_is_zero_and_masked():
     assert np.count_nonzero(placed.pattern) > 100
 
 
+@pytest.mark.parametrize(
+    ("stretch", "lost", "count"),
+    [
+        ((40.0, 40.06), (39.98, 40.08), 10),  # from the last point before to the first after it
+        ((10.0, 20.02), (20.0, 20.02), 2),
+        ((69.96, 80.0), (69.94, 69.98), 4),
+        ((10.0, 15.0), (0.0, 0.0), 0),
+        ((80.0, 85.0), (0.0, 0.0), 0),
+    ],
+)
+def test_what_the_detector_left_out_is_masked_up_to_the_next_points(stretch, lost, count):
+    two_theta = np.round(np.arange(20.0, 70.0, 0.02), 2)
+    two_theta = two_theta[(two_theta < 40.0) | (two_theta > 40.06)]
+    counts = 100.0 + 50.0 * np.cos(two_theta) ** 20
+    scan = Scan(two_theta, counts, 1.54184, "short", unmeasured=(stretch,))
+    ends = q_from_two_theta(np.array([20.005, 69.975]), 1.54184)
+    cells = 20.005 + 0.01 * np.arange(4998)
+    placed = on_grid(scan, Grid(*ends, len(cells), "two_theta", 1.54184))
+    np.testing.assert_array_equal(placed.mask, (cells < lost[0]) | (cells > lost[1]))
+    assert np.count_nonzero(~placed.mask) == count
+    assert not placed.pattern[~placed.mask].any() and not placed.background[~placed.mask].any()
+
+
+def test_several_stretches_are_masked_and_the_holes_stay():
+    scan = peak_scan(20.0, 70.0, gap=(40.0, 45.0))
+    hole = on_grid(scan, Grid()).mask
+    both = on_grid(scan._replace(unmeasured=((30.0, 31.0), (50.0, 51.0))), Grid()).mask
+    angle = two_theta_from_q(grid_q(Grid()), 1.54184)
+    inside = np.zeros(len(angle), bool)
+    for first, last in ((30.0, 31.0), (50.0, 51.0)):
+        inside |= (angle > first - 0.02) & (angle < last + 0.02)
+    np.testing.assert_array_equal(both, hole & ~inside)
+
+
 def test_counting_time_does_not_matter():
     scan = peak_scan(15.0, 90.0)
     pattern = on_grid(scan, Grid()).pattern
@@ -160,6 +200,22 @@ def test_noise_between_the_peaks_is_zero():
 def test_wrong_range_is_refused_with_the_ranges_named():
     with pytest.raises(UserError, match="peaks: covers q from 0.36 to 1.06.*1.10 to 5.90"):
         on_grid(peak_scan(5.0, 15.0), Grid())
+    # 4 pi / 1.54184 times the sines of 1 and 5.5 degrees.
+    narrow = Scan(np.arange(2.0, 12.0), np.ones(10), 1.54184, "narrow")
+    with pytest.raises(UserError) as caught:
+        on_grid(narrow, Grid(length=30))
+    assert str(caught.value) == (
+        "narrow: covers q from 0.14 to 0.78 1/angstrom and the model needs 1.10 to 5.90; check the "
+        "wavelength (1.54184 angstrom) or measure a wider range"
+    )
+
+
+def test_a_tenth_of_the_grid_is_enough():
+    first, last = two_theta_from_q(np.array([1.0, 1.2]), 1.54184)
+    scan = Scan(np.linspace(first, last, 40), np.full(40, 9.0), 1.54184, "narrow")
+    assert on_grid(scan, Grid(length=10)).mask.tolist() == [True] + [False] * 9
+    with pytest.raises(UserError, match="narrow: covers q from 1.00 to 1.20"):
+        on_grid(scan, Grid(length=11))
 
 
 def test_pattern_background_and_scale_give_the_counts_back():
@@ -192,6 +248,29 @@ def test_scan_without_peaks_comes_back_with_the_reason():
     angle = two_theta_from_q(grid_q(Grid())[placed.mask], 1.54184)
     expected = (400.0 + 300.0 * np.exp(-angle / 30.0)) / q_per_radian(angle, 1.54184)
     assert np.median(inside / expected) == pytest.approx(0.95, abs=0.06)
+
+
+@pytest.mark.parametrize(("at", "reason"), [(10.0, "nothing"), (120.0, "nothing"), (40.0, "")])
+def test_peaks_beyond_the_grid_are_no_signal(at, reason):
+    angles = np.arange(5.0, 130.0, 0.02)
+    expected = 200.0 + 20_000.0 * np.exp(-0.5 * ((angles - at) / 0.15) ** 2)
+    counts = np.random.default_rng(6).poisson(expected).astype(float)
+    placed = on_grid(clean_scan(angles, counts, 1.54184, "one peak"), Grid())
+    assert placed.signal.startswith(reason) and bool(placed.signal) == bool(reason)
+
+
+def test_no_background_is_made_of_nothing():
+    angles = np.arange(15.0, 90.0, 0.02)
+    peaks = sum(np.exp(-0.5 * ((angles - at) / 0.15) ** 2) for at in range(20, 90, 7))
+    placed = on_grid(Scan(angles, np.where(peaks > 1e-3, 5000 * peaks, 0), 1.54184, "a"), Grid())
+    away = np.ones(2000, bool)
+    for at in range(20, 90, 7):
+        away &= abs(two_theta_from_q(grid_q(Grid()), 1.54184) - at) > 2.0
+    assert np.count_nonzero(away & placed.mask) > 500
+    np.testing.assert_allclose(placed.background[away], 0.0, atol=1e-6)
+    nothing = on_grid(Scan(angles, np.zeros(len(angles)), 1.54184, "zeros"), Grid())
+    assert nothing.scale == 1.0 and nothing.signal
+    assert not nothing.pattern.any() and not nothing.background.any()
 
 
 @pytest.mark.parametrize("factor", [1e-25, 1e25])

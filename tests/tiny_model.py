@@ -19,7 +19,7 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid
 
 LENGTH = 256
-CLASSIFIER = ClassifierSpec("densenet_slim", "float32", "sqeuclidean", 0.0)
+CLASSIFIER = ClassifierSpec("vgg_slim", "float32", "sqeuclidean", 0.0)
 REFINER = RefinerSpec("unet_34k", "float32")
 
 

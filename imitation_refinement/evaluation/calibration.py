@@ -60,7 +60,6 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     found = scipy.optimize.minimize_scalar(
         lambda log_t: negative_log_likelihood(logits, labels, float(np.exp(log_t))),
         bounds=tuple(np.log(TEMPERATURES)),
-        method="bounded",
         options={"xatol": 1e-6},
     )
     return float(np.exp(found.x))
@@ -124,7 +123,7 @@ def resampled_calibration_error(
     confidence, correct, place = _binned(probabilities, labels, bins)
     gaps = np.zeros((draws.times.shape[1], bins))  # by group and bin: sum of correct - confidence
     np.add.at(gaps, (draws.group, place), correct - confidence)
-    total = draws.times @ np.bincount(draws.group, minlength=draws.times.shape[1])
+    total = draws.times @ np.bincount(draws.group)
     return np.abs(draws.times @ gaps).sum(axis=1) / total
 
 
@@ -143,7 +142,7 @@ def risk_coverage(confidence: ArrayLike, correct: ArrayLike) -> tuple[Array, Arr
         risk: share of these that is wrong, float64 `[m]`.
     """
     confidence, correct = np.asarray(confidence, np.float64), np.asarray(correct, np.float64)
-    order = np.argsort(-confidence, kind="stable")
+    order = np.argsort(-confidence)
     answered = np.arange(1, len(order) + 1)
     wrong = np.cumsum(1.0 - correct[order])
     last = np.append(np.diff(confidence[order]) != 0, True)[: len(order)]
@@ -177,7 +176,8 @@ def _binned(
     """Confidence, whether right (0 or 1) and bin of each example, `[n]` each."""
     confidence = probabilities.max(axis=1)
     correct = (probabilities.argmax(axis=1) == labels).astype(np.float64)
-    place = np.clip(np.ceil(confidence * bins).astype(np.intp) - 1, 0, bins - 1)
+    # Rounding may leave a confidence just above 1.
+    place = np.minimum(np.ceil(confidence * bins).astype(np.intp), bins) - 1
     return confidence, correct, place
 
 

@@ -32,7 +32,7 @@ MAX_LAG = 25  # grid points; the shift that ncc forgives
 def max_normalized(patterns: ArrayLike) -> Array:
     """Patterns [n, L] divided by their own maximum, float64 [n, L]; all-zero ones stay zero."""
     patterns = np.asarray(patterns, np.float64)
-    top = patterns.max(axis=-1, keepdims=True)
+    top = patterns.max(axis=1, keepdims=True)
     return patterns / np.where(top > 0, top, 1.0)
 
 

@@ -55,14 +55,8 @@ def find_peaks(pattern: ArrayLike, threshold: float = THRESHOLD) -> NDArray[np.i
 def has_counterpart(
     positions: ArrayLike, others: ArrayLike, tolerance: int = TOLERANCE
 ) -> NDArray[np.bool_]:
-    """Whether each of positions [m] has one of others (ascending) within tolerance, bool [m]."""
-    positions, others = np.asarray(positions, np.intp), np.asarray(others, np.intp)
-    if not others.size:
-        return np.zeros(positions.shape, bool)
-    after = np.clip(np.searchsorted(others, positions), 0, len(others) - 1)
-    before = np.clip(after - 1, 0, len(others) - 1)
-    nearest = np.minimum(abs(others[after] - positions), abs(others[before] - positions))
-    return nearest <= tolerance
+    """Whether each of positions [m] has one of others [k] within tolerance, bool [m]."""
+    return np.any(abs(np.subtract.outer(positions, others)) <= tolerance, axis=1)
 
 
 def invented_and_lost(
@@ -80,7 +74,7 @@ def invented_and_lost(
     `missed_*` also counts lines that the raw pattern never showed. As rates: invented and
     spurious_refined over refined, spurious_raw over raw, missed, lost and recovered over truth.
     """
-    raw, refined, truth = (np.asarray(a, np.float64) for a in (raw, refined, truth))
+    raw, refined, truth = (np.asarray(a) for a in (raw, refined, truth))
     if raw.ndim != 2 or not raw.shape == refined.shape == truth.shape:
         raise ValueError(
             f"expected three arrays of the same [n, L], got {raw.shape}, {refined.shape} "

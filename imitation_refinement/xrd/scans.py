@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import uniform_filter1d
+from scipy.ndimage import median_filter, uniform_filter1d
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import atomic_file
@@ -304,7 +303,7 @@ def _measured(q: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Returns which cell centers lie between two neighbouring points of the scan, bool `[L]`."""
     step = np.diff(q)
     padded = np.pad(step, _NEAR, mode="edge")
-    around = np.median(sliding_window_view(padded, _NEAR), axis=1)
+    around = median_filter(padded, _NEAR)[_NEAR // 2 : -(_NEAR // 2)]
     usual = np.maximum(around[: len(step)], around[_NEAR + 1 :])  # before it, after it
     right = np.searchsorted(q, cells, side="left")
     inside = (right > 0) & (right < len(q))
