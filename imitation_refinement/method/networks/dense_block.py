@@ -77,9 +77,9 @@ def _forward(x, layers, running):
     inners, used = [], []
     for j, layer in enumerate(layers):
         seen = features[..., : start + growth * j]
-        first = running[j].norm1 if running else known
+        first = running[j].norm1 if known is None else known
         inner = _matmul(normalize(seen, layer.norm1, first), layer.conv1)
-        second = running[j].norm2 if running else moments(inner)
+        second = running[j].norm2 if known is None else moments(inner)
         hidden = normalize(inner, layer.norm2, second)
         new = convolution.convolve(hidden, layer.conv2, *_same(layer.conv2))
         features = jax.lax.dynamic_update_slice_in_dim(features, new, seen.shape[-1], -1)
