@@ -300,6 +300,16 @@ def test_each_scan_has_its_own_answer():
     assert {number for number, _ in found.space_groups} == set(groups)
 
 
+def test_other_formulas_of_the_same_space_group_are_other_candidates():
+    prototypes = structures([1.0, 2.0], [1.5, 3.0])
+    match = made_match([0.5, 0.3])
+    found = merged(match, 0, prototypes, np.array([14, 14]), np.zeros(2, int), ["CuO", "Cu2O"])
+    assert [one.members for one in found] == [(0,), (1,)]
+    # Where every prototype is impossible there is no candidate.
+    match = made_match([0.0, 0.0], vote=[0.5, 0.5])
+    assert merged(match, 0, prototypes, np.array([14, 14]), np.zeros(2, int), ["CuO"] * 2) == ()
+
+
 def test_forty_prototypes_are_merged_and_no_more():
     count = 42
     prototypes = structures(*([1.0 + 0.1 * i, 5.6 - 0.02 * i] for i in range(count)))
