@@ -108,10 +108,11 @@ def theirs(job: str, batch_size: int) -> dict[str, Any]:
 
     given, (trained, frozen) = example(job, batch_size), networks(job)
     torch.set_float32_matmul_precision("high")
-    layer = Weights(given["variables"], trained.ndim, trained=True, device="cuda")
-    fixed = Weights(given["frozen"], frozen.ndim, False, "cuda") if frozen else None
-    # With a second axis of one point cuDNN may take channels last.
+    options = {"device": "cuda", "channels_last": True}
+    layer = Weights(given["variables"], trained.ndim, trained=True, **options)
+    fixed = Weights(given["frozen"], frozen.ndim, trained=False, **options) if frozen else None
     x = torch.tensor(given["x"], device="cuda").movedim(-1, 1)
+    x = (x[:, :, None] if x.ndim == 3 else x).to(memory_format=torch.channels_last)
     label = torch.tensor(given["label"], device="cuda").long()
     optimizer = torch.optim.Adam(layer.trained(), RATE, fused=True)
 

@@ -13,17 +13,31 @@ AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d}
 
 
 class Weights:
-    """Layers that read their weights by the names that linen gives them."""
+    """Layers that read their weights by the names that linen gives them.
 
-    def __init__(self, variables: dict, ndim: int, trained: bool) -> None:
-        self.ndim, self.train = ndim, trained
+    With `channels_last` a pattern is an image of one row, `[B, C, 1, n]`: PyTorch has that layout
+    for images alone.
+    """
+
+    def __init__(
+        self,
+        variables: dict,
+        ndim: int,
+        trained: bool,
+        device: str = "cpu",
+        channels_last: bool = False,
+    ) -> None:
+        self.row = channels_last and ndim == 1
+        self.ndim, self.train = 2 if channels_last else ndim, trained
         self.tensors: dict[str, torch.Tensor] = {}
         for kind, tree in variables.items():
             for path, leaf in flat(tree):
-                tensor = torch.tensor(np.asarray(leaf))
+                tensor = torch.tensor(np.asarray(leaf), device=device)
                 if path.endswith("kernel"):
                     order = (-1, -2, *range(tensor.ndim - 2))
                     tensor = tensor.permute(order).contiguous()
+                    if self.row and tensor.ndim == 3:
+                        tensor = tensor[:, :, None]
                 tensor.requires_grad_(trained and kind == "params")
                 self.tensors[path] = tensor
 
@@ -35,7 +49,25 @@ class Weights:
         """Convolution with zeros on both sides."""
         kernel = self.tensors[f"{name}/kernel"]
         bias = self.tensors.get(f"{name}/bias")
-        return CONV[self.ndim](x, kernel, bias, stride=stride, padding=kernel.shape[-1] // 2)
+        stride, padding = self._along(stride, 1), self._along(kernel.shape[-1] // 2, 0)
+        return CONV[self.ndim](x, kernel, bias, stride=stride, padding=padding)
+
+    def max_pool(self, x: torch.Tensor, window: int, stride: int, padding: int = 0) -> torch.Tensor:
+        """Maximum over windows."""
+        options = self._along(window, 1), self._along(stride, 1), self._along(padding, 0)
+        return MAX_POOL[self.ndim](x, *options)
+
+    def halve(self, x: torch.Tensor) -> torch.Tensor:
+        """Mean of pairs of points."""
+        return AVG_POOL[self.ndim](x, self._along(2, 1))
+
+    def double(self, x: torch.Tensor) -> torch.Tensor:
+        """Every point twice."""
+        return F.interpolate(x, scale_factor=self._along(2.0, 1.0), mode="nearest")
+
+    def _along(self, value, other):
+        """Per axis: `value`, and `other` along the one row of a pattern."""
+        return (other, value) if self.row else (value,) * self.ndim
 
     def norm_relu(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """ReLU of batch norm; of the batch in training."""
@@ -63,7 +95,7 @@ def densenet(net, layer: Weights, x: torch.Tensor) -> torch.Tensor:
     """Logits of DenseNet, as torchvision writes it."""
     y = layer.norm_relu(layer.conv(x, "stem", net.stem_stride), "stem_norm")
     if net.stem_pool:
-        y = MAX_POOL[net.ndim](y, 3, 2, padding=1)
+        y = layer.max_pool(y, 3, 2, 1)
     for i, depth in enumerate(net.blocks):
         collected = [y]
         for j in range(depth):
@@ -76,7 +108,7 @@ def densenet(net, layer: Weights, x: torch.Tensor) -> torch.Tensor:
         last = i + 1 == len(net.blocks)
         y = layer.norm_relu(y, "norm" if last else f"transition{i}_norm")
         if not last:
-            y = AVG_POOL[net.ndim](layer.conv(y, f"transition{i}_conv"), 2)
+            y = layer.halve(layer.conv(y, f"transition{i}_conv"))
     return layer.dense(y.flatten(2).mean(2), "head")
 
 
@@ -88,7 +120,7 @@ def vgg(net, layer: Weights, x: torch.Tensor) -> torch.Tensor:
             y = layer.conv(y, f"conv{i}_{j}", net.stem_stride if i == j == 0 else 1)
             y = layer.norm_relu(y, f"norm{i}_{j}") if net.batch_norm else F.relu(y)
         if net.last_pool or i + 1 < len(net.stages):
-            y = MAX_POOL[net.ndim](y, net.pool_window, net.pool_stride, padding=padding)
+            y = layer.max_pool(y, net.pool_window, net.pool_stride, padding)
     y = y.movedim(1, -1).flatten(1) if net.hidden else y.flatten(2).mean(2)
     for i in range(len(net.hidden)):
         y = F.dropout(F.relu(layer.dense(y, f"hidden{i}")), net.dropout, layer.train)
@@ -100,11 +132,11 @@ def unet(net, layer: Weights, x: torch.Tensor) -> torch.Tensor:
     skips, y = [], x
     for level in range(len(net.features)):
         if level > 0:
-            y = MAX_POOL[net.ndim](y, 2)
+            y = layer.max_pool(y, 2, 2)
         y = F.relu(layer.conv(y, f"down{level}_0"))
         skips.append(y)
     for level in range(len(net.features) - 2, -1, -1):
-        y = F.relu(layer.conv(F.interpolate(y, scale_factor=2.0, mode="nearest"), f"up{level}"))
+        y = F.relu(layer.conv(layer.double(y), f"up{level}"))
         if level > 0 or net.outer_skip:
             y = torch.cat([y, skips[level]], 1)
     return F.relu(x + layer.conv(y, "out"))

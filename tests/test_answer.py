@@ -147,6 +147,9 @@ def test_without_truth_and_without_intervals():
     assert "ℓ1 distance has no relative change (raw is at zero) and the KL divergence" in unknown
     zero = said(l1=estimate(0.0), kl=estimate(-0.004))["sentences"][1]
     assert "ℓ1 distance rose by 0 % and the KL divergence fell by 0 %." in zero
+    assert "ℓ1 distance fell by 75 %" in said(l1=estimate(-0.75))["sentences"][1]
+    same = said(other=judge(GAIN, 0.0))["sentences"][2]
+    assert same.endswith("; its change is 0.0 points below the frozen classifier's.")
     blind = said(reader=judge(estimate(None), 0.0, reader=True))["sentences"][2]
     assert "gains 0.0 points, from" in blind
 

@@ -167,6 +167,7 @@ def test_names_of_columns_in_prose(tmp_path, head):
         "# axis q nm^-1", "q(1/nm)=x, I=y", "# data: q [nm^-1] vs intensity",
         "# Q-values in inverse nm", "Data in d-spacing (A)", "# angular unit: radians",
         "# Intensity is log10", "# Y scale: log10", "x-axis is theta", "# measured by TOF",
+        "# energy keV / counts", "# energy (keV)\n# counts", "# theta (not 2theta)",
     ],
 )  # fmt: skip
 def test_prose_on_another_axis_that_names_no_column_is_refused(tmp_path, head):

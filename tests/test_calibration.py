@@ -109,6 +109,8 @@ def test_reliability_by_hand():
     np.testing.assert_array_equal(reliability([[0.5, 0.5]], [0], bins=4).size, [0, 1, 0, 0])
     assert len(reliability(BY_HAND, LABELS).size) == 15
     np.testing.assert_array_equal(reliability([[1 + 1e-12, 0]], [0], bins=4).size, [0, 0, 0, 1])
+    # The nearest single to 0.2 lies above it; 15 times it is 3 in single precision.
+    assert np.flatnonzero(reliability(np.full((1, 5), 0.2, np.float32), [0]).size) == [3]
     guess = reliability(np.full((1, 20), 0.05), [0])  # below 1/15
     np.testing.assert_array_equal(guess.size, [1] + [0] * 14)
 

@@ -49,6 +49,14 @@ def test_flat_and_empty_patterns():
     assert find_peaks(np.array([0, 1, 1, 1, 0.0])).tolist() == [2]
 
 
+def test_a_pattern_of_small_numbers_and_none_at_all():
+    assert find_peaks([0, 0.5, 0, 0.015, 0]).tolist() == [1, 3]  # 2 % of a half
+    assert find_peaks([]).size == 0
+    assert find_peaks([-1, 0, -1]).size == 0  # nothing is there
+    with pytest.raises(ValueError, match=r"^expected one pattern \[L\], got shape \(2, 3\)$"):
+        find_peaks(np.zeros((2, 3)))
+
+
 def test_counterpart_agrees_with_brute_force():
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -121,5 +129,12 @@ def test_each_row_is_counted_alone():
     assert found.invented.tolist() == [0, 0, 1]
     for counts in invented_and_lost(stack[:0], stack[:0], stack[:0]):
         assert counts.shape == (0,) and counts.dtype == np.int64
-    with pytest.raises(ValueError, match="same"):
+    message = (
+        r"^expected three arrays of the same \[n, L\], got \(3, 600\), \(2, 600\) and \(3, 600\)$"
+    )
+    with pytest.raises(ValueError, match=message):
         invented_and_lost(stack, stack[:2], stack)
+    with pytest.raises(ValueError, match="^expected three arrays of the same"):
+        invented_and_lost(stack, stack, stack[:2])
+    with pytest.raises(ValueError, match="^expected three arrays of the same"):
+        invented_and_lost(stack[0], stack[0], stack[0])

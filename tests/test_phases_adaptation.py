@@ -80,6 +80,7 @@ def test_the_loss_by_hand():
 
 def test_adapting_predicts_halves_better_that_it_has_not_seen_and_is_seeded(monkeypatch):
     monkeypatch.setattr(adaptation, "STEPS", 30)
+    monkeypatch.setattr(adaptation, "BATCH", 4)
     monkeypatch.setattr(adaptation, "RATE", 3e-3)
     scans = [scan(60.0, seed) for seed in range(6)]
     start = NETWORK.init(jax.random.key(0), jnp.zeros((1, 400, 3)))["params"]

@@ -74,7 +74,11 @@ def test_the_form_for_gradients_gives_the_same_numbers():
     x = ((features - posterior.mean) / posterior.scale).astype(np.float32)
     names = [name for name in Posterior._fields if name not in ("mean", "scale")]
     params = {name: jnp.asarray(getattr(posterior, name), jnp.float32) for name in names}
-    logits, vote = _logits(params, jnp.asarray(x))
+    # Two more that are not there change nothing.
+    padded = np.pad(x, ((0, 0), (0, 2), (0, 0)))
+    present = np.arange(8) < 6 * np.ones((4, 1))
+    logits, vote = _logits(params, jnp.asarray(padded), jnp.asarray(present), jnp)
+    logits, vote = np.delete(logits, [6, 7], axis=1), vote[:, :6]
     found = probabilities(features, posterior)
     odds = np.exp(np.asarray(logits) - np.asarray(logits).max(axis=1, keepdims=True))
     np.testing.assert_allclose(found.none, odds[:, -1] / odds.sum(axis=1), rtol=1e-4)
@@ -296,6 +300,16 @@ def test_each_scan_has_its_own_answer():
     assert {number for number, _ in found.space_groups} == set(groups)
 
 
+def test_other_formulas_of_the_same_space_group_are_other_candidates():
+    prototypes = structures([1.0, 2.0], [1.5, 3.0])
+    match = made_match([0.5, 0.3])
+    found = merged(match, 0, prototypes, np.array([14, 14]), np.zeros(2, int), ["CuO", "Cu2O"])
+    assert [one.members for one in found] == [(0,), (1,)]
+    # Where every prototype is impossible there is no candidate.
+    match = made_match([0.0, 0.0], vote=[0.5, 0.5])
+    assert merged(match, 0, prototypes, np.array([14, 14]), np.zeros(2, int), ["CuO"] * 2) == ()
+
+
 def test_forty_prototypes_are_merged_and_no_more():
     count = 42
     prototypes = structures(*([1.0 + 0.1 * i, 5.6 - 0.02 * i] for i in range(count)))
@@ -323,15 +337,22 @@ def test_a_candidate_knows_its_place_and_what_supports_its_symmetry():
 
 
 def test_the_confident_level_by_hand():
-    confidence = np.linspace(1.0, 0.01, 100)
-    correct = np.ones(100, bool)
-    correct[[40, 70]] = False
-    absent = np.zeros(100, bool)
-    # 97 % of the first n: after the error at 41 from 34 answers on, after the second at 71 from 67.
-    assert confident_level(confidence, correct, absent) == pytest.approx(confidence[99])
-    absent[[20, 50, 60]] = True  # the second of three would make 67 %
-    assert confident_level(confidence, correct, absent) == pytest.approx(confidence[19])
-    assert confident_level(confidence, ~np.ones(100, bool), absent) > 1.0
+    confidence = np.linspace(1.0, 0.005, 200)
+    correct, absent = np.ones(200, bool), np.zeros(200, bool)
+    one, two = np.zeros(200, int), np.arange(200) % 2
+    correct[[40, 70, 140, 141, 142, 143]] = False
+    # 6 errors are 3 % of all 200; one more is too many until there are 234.
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[199])
+    correct[144] = False
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[141])
+    # Of 100 unknown ones 1 may be confident: the bound p of (1 - p)^100 + 100 p (1 - p)^99 = 0.05
+    # is 4.7 %; for two it is 6.2 %.
+    correct[:] = True
+    absent[[20, 50, *range(102, 200)]] = True
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[49])
+    # Of 50 in each of two scopes none may: (1 - p)^50 = 0.05 at 5.8 %.
+    assert confident_level(confidence, correct, absent, two) > 1.0
+    assert confident_level(confidence, ~correct, absent, one) > 1.0
 
 
 # --- Formulas ------------------------------------------------------------------------------------

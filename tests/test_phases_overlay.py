@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from imitation_refinement.phases.candidates import Calibration, Candidate
-from imitation_refinement.phases.evidence import _warped
+from imitation_refinement.phases.evidence import DISPLACEMENTS, _displaced
 from imitation_refinement.phases.identify import Named, Phases
 from imitation_refinement.phases.overlay import moved_lines, overlays
 from imitation_refinement.phases.prototypes import GRID, build_prototypes, log_axis
@@ -42,7 +42,8 @@ def test_lines_of_a_displaced_sample_are_where_the_match_found_them(h):
     # The match takes a displacement out of the scan: there they are at their own places again.
     axis = log_axis(GRID, 1)
     scan = peaks_at(q, HEIGHTS, np.exp(axis)).astype(np.float32)
-    back, _ = _warped(scan, np.ones(len(axis), bool), axis, h)
+    read = _displaced(scan, np.ones(len(axis), bool), GRID, 1, 0)
+    back = read[0, DISPLACEMENTS.index(h)]
     for line in LINES:
         near = np.abs(np.exp(axis) - line) < 0.05
         center = np.average(np.exp(axis)[near], weights=back[near])

@@ -130,6 +130,20 @@ def test_an_untrained_refiner_returns_the_pattern_and_its_loss_is_that_of_the_pa
     assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_change_of_the_pattern_costs_alpha_per_point():
+    prototypes = library()
+    batch = stacked(made_pairs(prototypes), prototypes, np.arange(12), [0, 4])
+    params = NETWORK.init(jax.random.key(0), batch["x"])["params"]
+    params["out"]["bias"] = jnp.full(3, 0.25)  # every point of the refined pattern is raised
+    (free, terms), (loss, _) = (
+        phase_loss(params, batch, network=NETWORK, objective=Objective(regularization=alpha))
+        for alpha in (0.0, 8.0)
+    )
+    # But for those that were not measured, 20 of 160.
+    assert float(terms["change"]) == pytest.approx(0.25 * 140 / 160, rel=1e-5)
+    assert float(loss - free) == pytest.approx(8.0 * 0.25 * 140 / 160, rel=1e-4)
+
+
 def test_without_labels_the_loss_is_an_entropy_over_all_prototypes():
     prototypes = library()
     batch = stacked(made_pairs(prototypes), prototypes, np.zeros(12, int), [0, 4])

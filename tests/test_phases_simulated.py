@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from imitation_refinement.phases.fitting import ABSENT, ITSELF, OTHER, Atoms, make_examples
+from imitation_refinement.phases.fitting import (
+    ABSENT,
+    ITSELF,
+    KNOWN,
+    OTHER,
+    PART,
+    WHOLE,
+    Atoms,
+    make_examples,
+)
 from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.phases.simulated import (
     Laboratory,
@@ -141,7 +150,7 @@ def test_examples_leave_out_what_they_say():
     system = np.full(len(lists), CUBIC)
     found = make_examples(
         np.array([0, 2] * 6), lambda entry: rock_salt((5.64, 5.65, 4.21)[entry]), prototypes,
-        phase, system, phase,
+        phase, system, phase, lambda entry: np.arange(len(lists)) % 3 == entry % 3,
     )  # fmt: skip
     assert set(found.situation.tolist()) == {OTHER, ABSENT, ITSELF}
     of_first, of_third = found.formula == 0, found.formula == 1
@@ -153,4 +162,9 @@ def test_examples_leave_out_what_they_say():
         [2] * np.count_nonzero((found.situation == ITSELF) & of_first),
     )
     assert found.features.shape[:2] == found.right.shape
-    assert np.isfinite(found.features).all()
+    there = np.isfinite(found.features).all(axis=2)
+    assert (there == np.isfinite(found.features).any(axis=2)).all()  # a candidate or none
+    assert not found.right[~there].any() and (found.system[~there] == -1).all()
+    assert set(found.scope.tolist()) == {WHOLE, PART, KNOWN}
+    whole, known = (there[found.scope == scope].sum(axis=1) for scope in (WHOLE, KNOWN))
+    assert (whole == 60).all() and (known <= 1 + len(lists) // 3).all() and (known > 0).all()

@@ -250,6 +250,29 @@ def test_scan_without_peaks_comes_back_with_the_reason():
     assert np.median(inside / expected) == pytest.approx(0.95, abs=0.06)
 
 
+@pytest.mark.parametrize(("at", "reason"), [(10.0, "nothing"), (120.0, "nothing"), (40.0, "")])
+def test_peaks_beyond_the_grid_are_no_signal(at, reason):
+    angles = np.arange(5.0, 130.0, 0.02)
+    expected = 200.0 + 20_000.0 * np.exp(-0.5 * ((angles - at) / 0.15) ** 2)
+    counts = np.random.default_rng(6).poisson(expected).astype(float)
+    placed = on_grid(clean_scan(angles, counts, 1.54184, "one peak"), Grid())
+    assert placed.signal.startswith(reason) and bool(placed.signal) == bool(reason)
+
+
+def test_no_background_is_made_of_nothing():
+    angles = np.arange(15.0, 90.0, 0.02)
+    peaks = sum(np.exp(-0.5 * ((angles - at) / 0.15) ** 2) for at in range(20, 90, 7))
+    placed = on_grid(Scan(angles, np.where(peaks > 1e-3, 5000 * peaks, 0), 1.54184, "a"), Grid())
+    away = np.ones(2000, bool)
+    for at in range(20, 90, 7):
+        away &= abs(two_theta_from_q(grid_q(Grid()), 1.54184) - at) > 2.0
+    assert np.count_nonzero(away & placed.mask) > 500
+    np.testing.assert_allclose(placed.background[away], 0.0, atol=1e-6)
+    nothing = on_grid(Scan(angles, np.zeros(len(angles)), 1.54184, "zeros"), Grid())
+    assert nothing.scale == 1.0 and nothing.signal
+    assert not nothing.pattern.any() and not nothing.background.any()
+
+
 @pytest.mark.parametrize("factor", [1e-25, 1e25])
 def test_the_unit_of_counts_does_not_matter(factor):
     scan = peak_scan(15.0, 90.0)

@@ -24,7 +24,8 @@ from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.phases import identify
 from imitation_refinement.phases.identify import load_phases, parse_elements
 from imitation_refinement.phases.prototypes import GRID
-from imitation_refinement.serve import structures
+from imitation_refinement.serve import run, structures
+from imitation_refinement.serve.reader import Reader
 from imitation_refinement.xrd.formats import read_records
 
 FORMULAS = {"corundum": "Al2O3", "rutile": "TiO2", "tenorite": "CuO", "zincite": "ZnO"}
@@ -176,6 +177,7 @@ def test_own_structures_are_those_of_two_libraries(phases, tmp_path):
     own, left = structures.read_structures(files)
     found = structures.joined(phases, own)
     assert left == [] and found.library.sources == expected.library.sources
+    assert found.refiner is phases.refiner is not None
     for name in ("q", "height", "offsets", "kind", "coarse"):
         one, other = (getattr(each.prototypes, name) for each in (found, expected))
         np.testing.assert_array_equal(one, other)
@@ -257,6 +259,15 @@ def test_a_hundred_at_once_are_all_right(port):
         (f"{i}-{name}.xy", pytest.approx(92.96 - 0.04 * i), FORMULAS[name] if i < 24 else None)
         for i, name in enumerate(names)
     ]
+
+
+def test_what_is_done_once_is_done_before_the_first_visitor(phases):
+    reader = Reader()
+    try:
+        run.warm_up(FakeModel(GRID), phases, reader)
+        assert reader._process.is_alive() and "_compositions" in vars(phases)
+    finally:
+        reader.close()
 
 
 def test_examples_are_those_of_the_checkout(client):

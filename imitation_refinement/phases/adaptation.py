@@ -7,8 +7,8 @@ is least, in expectation, at the pattern that endless counting would have shown 
 Lehtinen et al. 2018, arXiv:1803.04189).
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -135,7 +135,20 @@ def adapted(
             "--adapt: none of the scans holds raw counts with peaks, of which one half could be"
             " predicted from the other; leave it out"
         )
-    optimizer = optax.adam(optax.schedules.cosine_decay_schedule(RATE, STEPS))
+    optimizer, step = _program(network, RATE, STEPS)
+    params = jax.tree.map(jnp.array, params)
+    state = optimizer.init(params)
+    for number in range(STEPS):
+        params, state = step(params, state, _batch(usable, grid, seed, number))
+    return jax.tree.map(np.asarray, params)
+
+
+@lru_cache(maxsize=2)
+def _program(
+    network: nn.Module, rate: float, steps: int
+) -> tuple[optax.GradientTransformation, Callable[..., tuple[Tree, Tree]]]:
+    """The optimizer and its compiled step, which donates parameters and state."""
+    optimizer = optax.adam(optax.schedules.cosine_decay_schedule(rate, steps))
 
     @partial(jax.jit, donate_argnums=(0, 1))
     def step(params: Tree, state: Tree, batch: Halves) -> tuple[Tree, Tree]:
@@ -143,11 +156,7 @@ def adapted(
         updates, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, updates), state
 
-    params = jax.tree.map(jnp.array, params)
-    state = optimizer.init(params)
-    for number in range(STEPS):
-        params, state = step(params, state, _batch(usable, grid, seed, number))
-    return jax.tree.map(np.asarray, params)
+    return optimizer, step
 
 
 def _batch(scans: Sequence[Scan], grid: Grid, seed: int, number: int) -> Halves:

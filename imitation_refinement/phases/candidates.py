@@ -212,8 +212,10 @@ def merged(
     """
     probability = np.exp(match.log_probability[row])
     kept = np.flatnonzero(probability > 0.0)[:MERGED]  # likeliest first
+    if not kept.size:
+        return ()
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
-    alike = twins(prototypes, entry, shift) if len(kept) else np.zeros((0, 0), np.float32)
+    alike = twins(prototypes, entry, shift)
     same_name = _equal([reduced(str(formula[i])) for i in entry])
     same_elements = _equal([elements(str(formula[i])) for i in entry])
     group = space_group[entry]

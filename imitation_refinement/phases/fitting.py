@@ -7,10 +7,11 @@ the structure itself, or not at all. Formulas are split: levels are chosen on fo
 examples fitted nothing.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.stats import beta
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.candidates import Calibration
@@ -20,10 +21,10 @@ from imitation_refinement.phases.prototypes import (
     MEASURED,
     OLDER_COMPUTED,
     Prototypes,
-    draw_roots,
     scan_roots,
 )
 from imitation_refinement.phases.scores import best_of, coarse_choice
+from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.simulated import (
     Laboratory,
     Measurement,
@@ -34,14 +35,18 @@ from imitation_refinement.xrd.diffraction import reflections
 from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
 OTHER, ABSENT, ITSELF = range(3)  # what the library has of a scan's phase
+WHOLE, PART, KNOWN = range(3)  # all of it, some of its phases, those of the scan's elements
 WEIGHTS = (1.0, 0.8, 0.4)  # of examples of these
 ABSENT_SHARE, ITSELF_SHARE = 0.4, 0.15  # of the scans that also make such an example
+LOST_SHARE = 0.4  # of the examples of part of the library, or of known elements, without the phase
+SMALLEST = 5.0  # halvings of the library, at most, in examples of part of it
 CANDIDATES = 60
 ACCURACY = 0.97  # of the crystal systems of answers that are called confident
-UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are
+UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are, in each scope
 FOLDS = 5  # of the formulas; the first chooses the levels
 _Q = (0.3, 6.6)  # 1/angstrom, of simulated reflections
 _FAINT = 1e-5  # of the strongest reflection
+_TOGETHER = 32  # examples weighed at once
 
 # Two kinds of laboratories in turns: any, and careful ones.
 LABORATORIES = (
@@ -65,11 +70,12 @@ class Examples(NamedTuple):
     """n examples of K candidates each.
 
     Attributes:
-        features: float32 `[n, K, F]`.
+        features: float32 `[n, K, F]`, NaN where there are fewer candidates.
         right: candidates of the scan's phase, bool `[n, K]`.
         system: of each candidate, int `[n, K]`.
         true_system: of the scan, int `[n]`.
         situation: OTHER, ABSENT or ITSELF, int `[n]`.
+        scope: WHOLE, PART or KNOWN, int `[n]`.
         formula: number of the scan's formula, int `[n]`.
     """
 
@@ -78,6 +84,7 @@ class Examples(NamedTuple):
     system: np.ndarray
     true_system: np.ndarray
     situation: np.ndarray
+    scope: np.ndarray
     formula: np.ndarray
 
 
@@ -149,48 +156,40 @@ def simulated_measurement(
     )  # fmt: skip
 
 
-def examples_of(
-    pattern: np.ndarray,
-    mask: np.ndarray,
-    entry: int,
-    prototypes: Prototypes,
-    phase: np.ndarray,
-    rng: np.random.Generator,
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Yields (situation, candidates int `[K]`, features `[K, F]`) of a simulated scan.
+def drawn_libraries(
+    entry: int, phase: np.ndarray, within: np.ndarray, rng: np.random.Generator
+) -> list[tuple[int, int, np.ndarray]]:
+    """Draws libraries as users of a sample of a structure may have them.
 
     Args:
-        pattern: of `on_grid`, `[L]`.
-        mask: bool `[L]`.
-        entry: the structure that it is of.
-        prototypes: N of them.
-        phase: number of the phase (formula and space group) of each, int `[N]`.
-        rng: draws which situations.
+        entry: the structure.
+        phase: number of the phase (formula and space group) of each of N, int `[N]`.
+        within: which have no elements but the sample's, bool `[N]`.
+        rng: source of the draws.
+
+    Returns:
+        (situation, scope, which of N are in it, bool `[N]`) of each.
     """
-    own = phase == phase[entry]
-    without = {
-        OTHER: np.arange(len(phase)) == entry,
-        ABSENT: own,
-        ITSELF: np.zeros(len(phase), bool),
-    }
-    situations = [OTHER] if own.sum() > 1 else [ITSELF]
-    if own.sum() > 1 and rng.random() < ITSELF_SHARE:
-        situations.append(ITSELF)
+    own, itself = phase == phase[entry], np.arange(len(phase)) == entry
+    usual = OTHER if own.sum() > 1 else ITSELF
+    without = {OTHER: itself, ABSENT: own, ITSELF: np.zeros(len(phase), bool)}
+    plan = [(usual, WHOLE)]
+    if usual == OTHER and rng.random() < ITSELF_SHARE:
+        plan.append((ITSELF, WHOLE))
     if rng.random() < ABSENT_SHARE:
-        situations.append(ABSENT)
-    root, measured = scan_roots(pattern[None], mask[None])
-    fine, fine_measured = scan_roots(pattern[None], mask[None], 1)
-    for situation in situations:
-        chosen = coarse_choice(root, measured, prototypes, allowed=~without[situation])[0]
-        chosen = chosen[~without[situation][chosen]]
-        drawn = draw_roots(
-            prototypes.q, prototypes.height, prototypes.offsets, chosen, prototypes.grid
-        )
-        order = best_of(root[0], measured[0], prototypes, chosen, drawn, CANDIDATES)
-        evidence = weigh(
-            fine[0], fine_measured[0], root[0], measured[0], prototypes, chosen[order], drawn[order]
-        )
-        yield situation, chosen[order], evidence.features
+        plan.append((ABSENT, WHOLE))
+    plan += [(ABSENT if rng.random() < LOST_SHARE else usual, scope) for scope in (PART, KNOWN)]
+    drawn = []
+    for situation, scope in plan:
+        kept = ~without[situation]
+        if scope == PART:
+            share = 0.5 ** rng.uniform(0.0, SMALLEST)
+            kept &= own | (rng.random(phase.max() + 1) < share)[phase]
+        elif scope == KNOWN:
+            kept &= within
+        if kept.any():
+            drawn.append((situation if (kept & own).any() else ABSENT, scope, kept))
+    return drawn
 
 
 def make_examples(
@@ -200,6 +199,7 @@ def make_examples(
     phase: np.ndarray,
     system: np.ndarray,
     formula: np.ndarray,
+    within: Callable[[int], np.ndarray],
     *,
     first: int = 0,
     seed: int = 0,
@@ -215,77 +215,125 @@ def make_examples(
         phase: number of the phase of each prototype, int `[N]`.
         system: crystal system of each, int `[N]`.
         formula: number of the formula of each, int `[N]`.
+        within: which prototypes have no elements but those of an entry, bool `[N]`.
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
-    rows: list[tuple[Any, ...]] = []
-    for number, entry in enumerate(entries.tolist(), first):
+
+    def simulated(place: int) -> PlacedScan | None:
+        entry = int(entries[place])
         try:
-            placed = simulated_placed(
+            found = simulated_placed(
                 atoms_of(entry), int(system[entry]), int(prototypes.kind[entry]), prototypes,
-                number, seed,
+                first + place, seed,
             )  # fmt: skip
         except (UserError, ValueError):
-            continue
-        if placed.signal:
-            continue
-        rng = np.random.default_rng([seed, number, 1])
-        found = examples_of(placed.pattern, placed.mask, entry, prototypes, phase, rng)
-        for situation, candidates, features in found:
+            return None
+        return None if found.signal else found
+
+    scans = side_by_side(simulated, range(len(entries)))
+    plan = []
+    for place, scan in enumerate(scans):
+        if scan is not None:
+            entry = int(entries[place])
+            rng = np.random.default_rng([seed, first + place, 1])
+            libraries = drawn_libraries(entry, phase, within(entry), rng)
+            plan += [(scan, entry, *library) for library in libraries]
+    rows = []
+    for start in range(0, len(plan), _TOGETHER):
+        part = plan[start : start + _TOGETHER]
+        allowed = np.stack([kept for *_, kept in part])
+        weighed = _weighed([scan for scan, *_ in part], prototypes, allowed)
+        for (_, entry, situation, scope, _), (found, features) in zip(part, weighed, strict=True):
+            few = CANDIDATES - len(found)
             rows.append(
                 (
-                    features,
-                    phase[candidates] == phase[entry],
-                    system[candidates],
+                    np.pad(features, ((0, few), (0, 0)), constant_values=np.nan),
+                    np.pad(phase[found] == phase[entry], (0, few)),
+                    np.pad(system[found], (0, few), constant_values=-1),
                     system[entry],
                     situation,
+                    scope,
                     formula[entry],
                 )
             )
     return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
 
 
+def _weighed(
+    scans: Sequence[PlacedScan], prototypes: Prototypes, allowed: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The best of the allowed prototypes of each scan, int `[k]`, and their figures `[k, F]`."""
+    patterns, masks = np.stack([s.pattern for s in scans]), np.stack([s.mask for s in scans])
+    roots, measured = scan_roots(patterns, masks)
+    fine, fine_measured = scan_roots(patterns, masks, 1)
+    chosen = coarse_choice(roots, measured, prototypes, allowed=allowed)
+
+    def weighed(i: int) -> tuple[np.ndarray, np.ndarray]:
+        possible = chosen[i][allowed[i, chosen[i]]]
+        drawn = prototypes.roots(possible)
+        order = best_of(roots[i], measured[i], prototypes, possible, drawn, CANDIDATES)
+        evidence = weigh(
+            fine[i], fine_measured[i], roots[i], measured[i], prototypes, possible[order],
+            drawn[order],
+        )  # fmt: skip
+        return possible[order], evidence.features
+
+    return side_by_side(weighed, range(len(scans)))
+
+
 def fit_calibration(examples: Examples, *, seed: int = 0, **options: Any) -> Calibration:
-    """Fits the posterior on four fifths of the formulas and the levels on the rest.
+    """Fits the posterior on four fifths of the formulas and the level on the rest.
 
     Args:
         examples: of `make_examples`.
         seed: see `fit_posterior`.
         **options: of `fit_posterior`.
     """
-    held = examples.formula % FOLDS == 0
+    held = np.asarray(examples.formula % FOLDS == 0)
     alike = examples.system == examples.true_system[:, None]
     weight = np.asarray(WEIGHTS, np.float32)[examples.situation]
     posterior = fit_posterior(
         examples.features[~held], examples.right[~held], alike[~held], weight[~held], seed=seed,
         **options,
     )  # fmt: skip
-    found = probabilities(examples.features[held], posterior)
-    classes = np.arange(7)
-    one_hot = examples.system[held][:, :, None] == classes
-    inside = (np.exp(found.log)[:, :, None] * one_hot).sum(axis=1)
+    inside = np.zeros((int(held.sum()), 7))
+    for row, i in enumerate(np.flatnonzero(held)):
+        there = examples.system[i] >= 0
+        found = probabilities(examples.features[i][None, there], posterior)
+        np.add.at(inside[row], examples.system[i, there], np.exp(found.log[0]))
     level = confident_level(
         inside.max(axis=1),
         inside.argmax(axis=1) == examples.true_system[held],
         examples.situation[held] == ABSENT,
+        examples.scope[held],
     )
     return Calibration(posterior, level)
 
 
-def confident_level(confidence: np.ndarray, correct: np.ndarray, absent: np.ndarray) -> float:
+def confident_level(
+    confidence: np.ndarray, correct: np.ndarray, absent: np.ndarray, scope: np.ndarray
+) -> float:
     """Returns the lowest level at which enough of the confident answers are right.
 
     At this level 97 % of the systems are right, and of the phases that are not in the library at
-    most 5 % are called confident. Above 1 where there is none: nothing is confident then.
+    most 5 % are called confident: in each scope the upper Clopper-Pearson bound (one-sided, 95 %;
+    C. J. Clopper, E. S. Pearson, Biometrika 26, 404, 1934) of their share. Above 1 where there is
+    none: nothing is confident then.
 
     Args:
         confidence: of each answer, `[n]`.
         correct: whether its crystal system is right, bool `[n]`.
         absent: whether its phase is not in the library, bool `[n]`.
+        scope: what part of the library it is from, int `[n]`.
     """
     order = np.argsort(-confidence, kind="stable")
-    answered = np.arange(1, len(order) + 1)
-    accuracy = np.cumsum(correct[order]) / answered
-    unknown = np.cumsum(absent[order]) / max(int(absent.sum()), 1)
-    fits = np.flatnonzero((accuracy >= ACCURACY) & (unknown <= UNKNOWN_CONFIDENT))
-    return float(confidence[order][fits[-1]]) if fits.size else 1.01
+    fits = np.cumsum(correct[order]) >= ACCURACY * np.arange(1, len(order) + 1)
+    for own in np.unique(scope):
+        unknown = absent & (scope == own)
+        confident, count = np.cumsum(unknown[order]), int(unknown.sum())
+        if count:
+            share = beta.ppf(0.95, confident + 1, np.maximum(count - confident, 1e-9))
+            fits &= share <= UNKNOWN_CONFIDENT
+    last = np.flatnonzero(fits)
+    return float(confidence[order][last[-1]]) if last.size else 1.01

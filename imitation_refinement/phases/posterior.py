@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from scipy.special import log_softmax, logsumexp, softmax
+from scipy.special import log_softmax, softmax
 
 Params = dict[str, jax.Array]
 
 HIDDEN, HIDDEN_NONE = 32, 16
 BLIND = 0.05  # share of the vote that is spread over the seven systems
 _LEADERS = 3  # prototypes whose figures say whether it is none
+_NEVER = -1e9
 
 
 class Posterior(NamedTuple):
@@ -73,24 +74,9 @@ def probabilities(features: np.ndarray, posterior: Posterior) -> Probabilities:
         posterior: the weights.
     """
     x = (np.asarray(features, np.float64) - posterior.mean) / posterior.scale
-    p = posterior
-    hidden = np.tanh(x @ p.hidden + p.hidden_bias)
-    score = x @ p.linear + hidden @ p.out
-    vote = x @ p.vote_linear + hidden @ p.vote_out
-    best = np.argsort(-score, axis=1, kind="stable")[:, _places(x.shape[1])]
-    top = np.take_along_axis(score, best, axis=1)
-    leaders = np.take_along_axis(x, best[:, :, None], axis=1).reshape(len(x), -1)
-    gaps = np.minimum(top[:, :1] - top[:, 1:], 10.0)
-    crowd = logsumexp(score, axis=1, keepdims=True) - top[:, :1]
-    z = np.concatenate([leaders, 0.3 * gaps, crowd], axis=1)
-    none = np.tanh(z @ p.none_hidden + p.none_bias) @ p.none_out + p.none_offset + top[:, 0]
-    logs = log_softmax(np.concatenate([score, none[:, None]], axis=1), axis=1)
-    return Probabilities(score, logs[:, :-1], np.exp(logs[:, -1]), softmax(vote, axis=1))
-
-
-def _places(count: int) -> list[int]:
-    """Ranks of the leaders; the last again where there are fewer."""
-    return [min(place, count - 1) for place in range(_LEADERS)]
+    logits, vote = _logits(posterior._asdict(), x, np.ones(x.shape[:2], bool), np)
+    logs = log_softmax(logits, axis=1)
+    return Probabilities(logits[:, :-1], logs[:, :-1], np.exp(logs[:, -1]), softmax(vote, axis=1))
 
 
 def fit_posterior(
@@ -108,7 +94,7 @@ def fit_posterior(
     """Fits the weights so that the right prototypes, or none, are likeliest (Adam, cosine decay).
 
     Args:
-        features: `[n, K, F]`.
+        features: `[n, K, F]`; NaN where a scan has fewer prototypes.
         right: prototypes of the scan's phase, bool `[n, K]`; a row without one is none's.
         alike: prototypes of the scan's crystal system, bool `[n, K]`. The vote is fitted to what
             those of other phases say of it.
@@ -119,9 +105,10 @@ def fit_posterior(
         decay: of squared weights.
         seed: of the beginning and of the batches.
     """
-    flat = np.asarray(features, np.float64).reshape(-1, features.shape[2])
-    mean, scale = flat.mean(axis=0), flat.std(axis=0) + 1e-6
-    x = ((features - mean) / scale).astype(np.float32)
+    present = ~np.isnan(features[:, :, 0])
+    known = np.asarray(features[present], np.float64)
+    mean, scale = known.mean(axis=0), known.std(axis=0) + 1e-6
+    x = np.where(present[:, :, None], (features - mean) / scale, 0.0).astype(np.float32)
     target = np.concatenate([right, ~right.any(axis=1, keepdims=True)], axis=1)
     alike32, weight32 = alike.astype(np.float32), np.asarray(weight, np.float32)
     params = _initial(x.shape[2], seed)
@@ -129,9 +116,9 @@ def fit_posterior(
     state = tx.init(params)
 
     @jax.jit
-    def step(params: Params, state: Any, x: Any, target: Any, alike: Any, w: Any) -> Any:
+    def step(params: Params, state: Any, x: Any, here: Any, target: Any, alike: Any, w: Any) -> Any:
         def loss(params: Params) -> jax.Array:
-            logits, vote = _logits(params, x)
+            logits, vote = _logits(params, x, here, jnp)
             logs = jax.nn.log_softmax(logits, axis=1)
             found = jax.nn.logsumexp(jnp.where(target, logs, -1e9), axis=1)
             others = jax.nn.softmax(jnp.where(target[:, :-1], -1e9, vote), axis=1)
@@ -145,7 +132,8 @@ def fit_posterior(
     rng = np.random.default_rng(seed)
     for _ in range(steps):
         rows = rng.choice(len(x), min(batch_size, len(x)), replace=False)
-        params, state = step(params, state, x[rows], target[rows], alike32[rows], weight32[rows])
+        batch = x[rows], present[rows], target[rows], alike32[rows], weight32[rows]
+        params, state = step(params, state, *batch)
     return Posterior(mean, scale, **{name: np.asarray(value) for name, value in params.items()})
 
 
@@ -169,17 +157,26 @@ def _initial(figures: int, seed: int) -> Params:
     }
 
 
-def _logits(params: Params, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """`probabilities` before they are normalised, for gradients."""
-    hidden = jnp.tanh(x @ params["hidden"] + params["hidden_bias"][None, None])
-    score = x @ params["linear"] + hidden @ params["out"]
-    vote = x @ params["vote_linear"] + hidden @ params["vote_out"]
-    best = jnp.argsort(-score, axis=1)[:, np.array(_places(x.shape[1]), np.int32)]
-    top = jnp.take_along_axis(score, best, axis=1)
-    leaders = jnp.take_along_axis(x, best[:, :, None], axis=1).reshape(len(x), -1)
-    gaps = jnp.minimum(top[:, :1] - top[:, 1:], 10.0)
-    crowd = jax.nn.logsumexp(score, axis=1, keepdims=True) - top[:, :1]
-    z = jnp.concatenate([leaders, 0.3 * gaps, crowd], axis=1)
-    none = jnp.tanh(z @ params["none_hidden"] + params["none_bias"][None]) @ params["none_out"]
-    none = none + params["none_offset"] + top[:, 0]
-    return jnp.concatenate([score, none[:, None]], axis=1), vote
+def _logits(p: Any, x: Any, present: Any, xp: Any) -> tuple[Any, Any]:
+    """Scores of each prototype and of none `[n, K + 1]`, and of the vote `[n, K]`.
+
+    Args:
+        p: the weights, by the names of `Posterior`.
+        x: figures of mean 0 and deviation 1, `[n, K, F]`.
+        present: which of the K there are, bool `[n, K]`, one at least.
+        xp: NumPy, or JAX's for gradients.
+    """
+    hidden = xp.tanh(x @ p["hidden"] + p["hidden_bias"][None, None])
+    score = xp.where(present, x @ p["linear"] + hidden @ p["out"], _NEVER)
+    vote = xp.where(present, x @ p["vote_linear"] + hidden @ p["vote_out"], _NEVER)
+    last = present.sum(axis=1, keepdims=True) - 1  # again where there are fewer
+    places = xp.minimum(xp.arange(_LEADERS)[None], last)
+    best = xp.take_along_axis(xp.argsort(-score, axis=1), places, axis=1)
+    top = xp.take_along_axis(score, best, axis=1)
+    leaders = xp.take_along_axis(x, best[:, :, None], axis=1).reshape(len(x), -1)
+    gaps = xp.minimum(top[:, :1] - top[:, 1:], 10.0)
+    crowd = xp.log(xp.exp(score - top[:, :1]).sum(axis=1, keepdims=True))
+    z = xp.concatenate([leaders, 0.3 * gaps, crowd], axis=1)
+    none = xp.tanh(z @ p["none_hidden"] + p["none_bias"][None]) @ p["none_out"]
+    none = none + p["none_offset"] + top[:, 0]
+    return xp.concatenate([score, none[:, None]], axis=1), vote

@@ -13,12 +13,13 @@ from urllib.parse import quote
 from absl import logging
 
 from imitation_refinement.commands.inputs import Input
+from imitation_refinement.commands.scan_results import Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
-from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.identify import Phases, parse_elements
 from imitation_refinement.serve import answers, safety
 from imitation_refinement.serve.desk import EXAMPLES
-from imitation_refinement.xrd.formats import read_records
+from imitation_refinement.serve.reader import Reader
 
 INSTALL = "from the checkout: .venv/bin/pip install -e '.[app]'"
 PORT = 8765
@@ -71,8 +72,9 @@ def serve(
     shown = "127.0.0.1" if host in _EVERYWHERE else host
     shown = f"[{shown}]" if ":" in shown else shown
     hosts = () if host in _EVERYWHERE else tuple(dict.fromkeys((shown, *safety.LOOPBACK)))
-    warm_up(model, phases)
-    site = Site(model, phases, options, hosts, token)
+    reader = Reader()
+    warm_up(model, phases, reader)
+    site = Site(model, phases, options, hosts, token, reader=reader)
     config = uvicorn.Config(
         site.app(), log_level="warning", access_log=False, server_header=False,
         limit_concurrency=_CONNECTIONS, timeout_graceful_shutdown=3,
@@ -85,12 +87,16 @@ def serve(
     return 0
 
 
-def warm_up(model: Model, phases: Phases | None) -> None:
-    """Answers an example, so that the first visitor does not wait for programs to be compiled."""
+def warm_up(model: Model, phases: Phases | None, reader: Reader) -> None:
+    """Answers an example, so that the first visitor does not wait for what is done once."""
     folder = resources.files("imitation_refinement.serve") / EXAMPLES
-    one = Input(Path("rutile.xy"), data=(folder / "rutile.xy").read_bytes())
-    (record,) = read_records(one.path, None, data=one.data)
-    answers.told(answers.refined(model, phases, one, record), model, phases)
+    data = (folder / "rutile.xy").read_bytes()
+    one = Input(Path("rutile.xy"), data=data)
+    (record,) = reader.read("rutile.xy", data, None)
+    result = answers.refined(model, phases, one, record)
+    if phases is not None and isinstance(result, Refined):
+        result = answers.ranked(result, phases, parse_elements("-Xe"))
+    answers.told(result, model, phases)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -18,6 +19,7 @@ from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.identify import Phases
 from imitation_refinement.phases.library import Library, concatenate
 from imitation_refinement.phases.prototypes import GRID, build_prototypes
+from imitation_refinement.phases.refiner_file import load_refiner
 
 FOLDER = "cifs"  # what the folder of own structures is called, and their source
 MOST = 500  # files
@@ -65,10 +67,10 @@ def joined(phases: Phases | None, own: Library) -> Phases:
     """
     drawn = build_prototypes(own.q, own.amplitude, own.offsets, own.computed, GRID)
     if phases is None:
-        return Phases(own, drawn, load_calibration())
+        return Phases(own, drawn, load_calibration(), load_refiner())
     library = concatenate([phases.library, own])
     coarse = np.concatenate([phases.prototypes.coarse, drawn.coarse])
     prototypes = build_prototypes(
         library.q, library.amplitude, library.offsets, library.computed, GRID, coarse=coarse
     )
-    return Phases(library, prototypes, phases.calibration)
+    return replace(phases, library=library, prototypes=prototypes)

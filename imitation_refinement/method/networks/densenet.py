@@ -146,10 +146,11 @@ class DenseNet(nn.Module):
     ) -> tuple[jax.Array, jax.Array, Moments | None]:
         """The same by `dense_block`, on the variables of the layers called `names`."""
         cast = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, self.dtype))
+        statistics: list[Any] = [self.get_variable("batch_stats", name) for name in names]
         running = [
-            LayerMoments(*(Moments(**statistics[norm]) for norm in ("norm1", "norm2")))
-            for statistics in (self.get_variable("batch_stats", name) for name in names)
+            LayerMoments(Moments(**one["norm1"]), Moments(**one["norm2"])) for one in statistics
         ]
+        layers: list[Any] = [self.get_variable("params", name) for name in names]
         weights = tuple(
             LayerWeights(
                 Norm(**layer["norm1"]),
@@ -157,7 +158,7 @@ class DenseNet(nn.Module):
                 Norm(**layer["norm2"]),
                 layer["conv2"]["kernel"],
             )
-            for layer in (self.get_variable("params", name) for name in names)
+            for layer in layers
         )
         block = dense_block(x, cast(weights), None if train else cast(tuple(running)))
         if train:

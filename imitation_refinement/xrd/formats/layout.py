@@ -36,7 +36,8 @@ _NUMBERED = re.compile(
 _OTHER_AXIS = re.compile(
     r"(?<![a-z\d])1/(nm|a|angstrom)(?![a-z])|(?<![a-z])(nm|a|angstrom)\s?(\^|\*\*)?\s?-1(?!\d)|"
     r"inverse (nm|nano|ang)|(?<![a-z])d[\s_-]?spacings?(?![a-z])|radians|(?<![a-z])tof(?![a-z])|"
-    r"time[\s_-]of[\s_-]flight|momentum transfer|scattering vector|axis is theta"
+    r"time[\s_-]of[\s_-]flight|momentum transfer|scattering vector|axis is theta|"
+    r"^\W*(photon |x-ray )?energy\W{1,3}k?ev(?![a-z])(?!\W*\d)|not (2|two)[\s_*-]*theta"
 )
 _OTHER_SCALE = re.compile(
     r"(?:intensit\w*|counts|(?<![a-z])y)[\s_-]+(?:axis|scale|values?|is|are|in|[:=\s])*"
