@@ -1,10 +1,12 @@
 """The sketch of the coarse patterns, the rows that are kept, and work in threads."""
 
+import os
+
 import numpy as np
 import pytest
 
 from imitation_refinement.phases.kept import KeptRows
-from imitation_refinement.phases.side_by_side import side_by_side
+from imitation_refinement.phases.side_by_side import processors, side_by_side
 from imitation_refinement.phases.sketch import PARTS, likely, sketch_of
 
 POINTS = 50
@@ -86,4 +88,16 @@ def test_rows_that_are_kept_are_those_that_were_drawn(room):
 
 
 def test_results_come_in_the_order_of_the_items():
+    assert side_by_side(lambda x: x * x, range(20)) == [x * x for x in range(20)]
+
+
+def test_threads_are_those_that_were_given(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert processors() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {1, 5}, raising=False)
+    assert processors() == 2
+    monkeypatch.delattr(os, "sched_getaffinity")
+    monkeypatch.setattr(os, "cpu_count", lambda: 7)
+    assert processors() == 7
     assert side_by_side(lambda x: x * x, range(20)) == [x * x for x in range(20)]

@@ -165,7 +165,8 @@ def with_rows(files: Iterable[Input], size: int = ROWS) -> Iterator[Input]:
     """
     for one in files:
         count = 0
-        if not one.trouble and not one.rows and is_stack(one.path):
+        in_memory = one.data is not None
+        if not one.trouble and not one.rows and not in_memory and is_stack(one.path):
             try:
                 count = count_rows(one.path)
             except UserError as error:

@@ -16,9 +16,21 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-    """Returns what `work` makes of each item, in their order; one thread for each processor."""
-    with _controller().limit(limits=1), ThreadPoolExecutor(os.cpu_count()) as threads:
+    """Returns what `work` makes of each item, in their order; in `processors()` threads."""
+    with _controller().limit(limits=1), ThreadPoolExecutor(processors()) as threads:
         return list(threads.map(work, items))
+
+
+def processors() -> int:
+    """Returns how many threads may compute: OMP_NUM_THREADS, else the processors that we may use.
+
+    Dask gives each worker OMP_NUM_THREADS=1, batch systems a part of the machine.
+    """
+    said = os.environ.get("OMP_NUM_THREADS", "")
+    if said.isdecimal() and int(said):
+        return int(said)
+    ours = getattr(os, "sched_getaffinity", None)  # not on all platforms
+    return len(ours(0)) if ours else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
