@@ -97,6 +97,17 @@ def test_ncc_forgives_a_shift_up_to_its_lag_and_any_scale():
     assert metrics.ncc(flat, y) == metrics.ncc(y, flat) == metrics.ncc(flat, flat) == [0.0]
 
 
+def test_ncc_of_a_constant_pattern_among_others_and_of_itself():
+    x, _ = random_pair(300, 40)
+    some = np.concatenate([np.full((1, 40), 0.1), x[:1]])
+    assert metrics.ncc(some, x[:2]).tolist()[0] == metrics.ncc(x[:2], some).tolist()[0] == 0.0
+    assert metrics.ncc(some, x[:2])[1] != 0 != metrics.ncc(x[:2], some)[1]
+    # The mean of three tenths is not a tenth in double precision: what is left is no shape.
+    assert metrics.ncc(np.full((1, 3), 0.1), [[1.0, 0.0, 0.0]], max_lag=1).tolist() == [0.0]
+    # Rounding never leads beyond the ends.
+    assert metrics.ncc(x, x).max() == 1.0 and metrics.ncc(x, -x, max_lag=0).min() == -1.0
+
+
 def test_ncc_of_opposite_patterns_and_the_largest_lag():
     # Mean-free (-1, 1)/2 and (1, -1)/2: -1/2 over 1/2 at lag 0, 1/4 over 1/2 at lag 1.
     assert metrics.ncc([[0.0, 1.0]], [[1.0, 0.0]], max_lag=0) == pytest.approx([-1])
