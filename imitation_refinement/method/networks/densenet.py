@@ -14,7 +14,7 @@ transition, 6,149,130 with growth 32.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -146,9 +146,10 @@ class DenseNet(nn.Module):
     ) -> tuple[jax.Array, jax.Array, Moments | None]:
         """The same by `dense_block`, on the variables of the layers called `names`."""
         cast = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, self.dtype))
+        read: Callable[[str, str], Any] = self.get_variable
         running = [
             LayerMoments(*(Moments(**statistics[norm]) for norm in ("norm1", "norm2")))
-            for statistics in (self.get_variable("batch_stats", name) for name in names)
+            for statistics in (read("batch_stats", name) for name in names)
         ]
         weights = tuple(
             LayerWeights(
@@ -157,7 +158,7 @@ class DenseNet(nn.Module):
                 Norm(**layer["norm2"]),
                 layer["conv2"]["kernel"],
             )
-            for layer in (self.get_variable("params", name) for name in names)
+            for layer in (read("params", name) for name in names)
         )
         block = dense_block(x, cast(weights), None if train else cast(tuple(running)))
         if train:
