@@ -35,11 +35,7 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: P
 
 
 def input_gradient(
-    g: jax.Array,
-    kernel: jax.Array,
-    x: jax.Array | jax.ShapeDtypeStruct,
-    strides: Sequence[int],
-    padding: Pairs,
+    g: jax.Array, kernel: jax.Array, x: jax.Array, strides: Sequence[int], padding: Pairs
 ) -> jax.Array:
     """Gradient of `convolve` by its input, whose shape and dtype are those of `x`."""
     (dx,) = jax.linear_transpose(lambda x: convolve(x, kernel, strides, padding), x)(g)

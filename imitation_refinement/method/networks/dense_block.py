@@ -7,7 +7,7 @@ once; 1x1 convolutions are matrix products; the backward pass computes normalise
 instead of keeping them, and sums what all readers of a feature give back before it goes on.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -73,7 +73,7 @@ def _forward(x, layers, running):
     start, growth = x.shape[-1], layers[0].conv2.shape[-1]
     features = jnp.zeros((*x.shape[:-1], start + growth * len(layers)), x.dtype)
     features = jax.lax.dynamic_update_slice_in_dim(features, x, 0, -1)
-    known = moments(x) if running is None else None
+    known: Any = moments(x) if running is None else None  # then every layer has its own
     inners, used = [], []
     for j, layer in enumerate(layers):
         seen = features[..., : start + growth * j]
