@@ -137,7 +137,7 @@ def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(here, copy, 
         assert f"{saved}: damaged checkpoint" in error
         assert f"delete {saved} to go on" in error
     shutil.rmtree(saved)
-    caplog.set_level("INFO")
+    caplog.set_level("INFO", logger="absl")
     here(copy, "classifier")
     assert not trained(caplog.text)  # the state of the last step is whole; the prototypes were lost
     assert "exact prototypes" in caplog.text
