@@ -74,3 +74,12 @@ def test_a_pattern_without_its_lines_gives_no_cell():
     found = fit_cell(cell, operations(523)[:, :, :3], q, height, np.zeros(2000), shift=0.0,
                      displacement=0.0)  # fmt: skip
     assert found is None
+
+
+def test_axes_that_no_line_depends_on_give_no_cell():
+    cell = np.array([1.0, 1.0, 12.0, 90.0, 90.0, 90.0])  # only 00l lie on the grid
+    q = 2.0 * np.pi / 12.0 * np.arange(2, 11)
+    height = np.linspace(1.0, 0.5, len(q))
+    root = scan_roots(ideal_pattern(q, height, GRID)[None], np.ones((1, 2000), bool), 1)[0][0]
+    found = fit_cell(cell, operations(292)[:, :, :3], q, height, root, shift=0.0, displacement=0.0)
+    assert found is None

@@ -22,6 +22,7 @@ _HEIGHT = 0.03  # of the strongest line's root, from which on a line counts
 _POINT = 3e-4  # standard deviation of ln q of a strong line
 _STRAIN, _DISPLACEMENT = 0.01, 4e-4  # deviations expected of ln q by each component, and of h / R
 _ROUNDS = 4
+_UNSEEN = 1e-6  # of the largest slope, below which a component has no effect on a line
 
 
 class CellFit(NamedTuple):
@@ -65,7 +66,8 @@ def fit_cell(
         displacement: h / R, found before.
 
     Returns:
-        None where fewer lines than two more than what is free can be used, or what fits is no cell.
+        None where fewer lines than two more than what is free can be used, none of them depends on
+        one of what is free, or what fits is no cell.
     """
     metric = np.linalg.inv(lattice_vectors(cell) @ lattice_vectors(cell).T)
     free = invariant_metrics(rotations)
@@ -76,9 +78,12 @@ def fit_cell(
     used = np.isfinite(found) & np.isfinite(slope).all(axis=1)
     if used.sum() < len(free) + 2:
         return None
+    steepest = np.abs(slope[used]).max(axis=0)
+    if steepest.min() < _UNSEEN * steepest.max():
+        return None
     lever = np.log(displaced(q, 1e-4, _COPPER) / q) / 1e-4
     design = np.concatenate([slope, lever[:, None]], axis=1)[used]
-    scale = np.append(_STRAIN / np.abs(slope[used]).max(axis=0), _DISPLACEMENT)
+    scale = np.append(_STRAIN / steepest, _DISPLACEMENT)
     observed, spread = found[used] - np.log(q[used]), _POINT / np.sqrt(strength[used])
     weight, solved = 1.0 / spread**2, np.zeros(len(scale))
     for _ in range(_ROUNDS):
