@@ -25,9 +25,8 @@ import torch.nn.functional as F
 from absl import app, flags
 
 from imitation_refinement.method.networks import layers as shared_layers
-from imitation_refinement.method.networks.dense_block import LayerWeights, dense_block
+from imitation_refinement.method.networks.dense_block import dense_block, layer_weights
 from imitation_refinement.method.networks.densenet import DenseLayer
-from imitation_refinement.method.networks.normalization import Norm
 from imitation_refinement.runtime import devices
 
 _BATCH = flags.DEFINE_integer("batch", 16, "Examples.")
@@ -57,15 +56,7 @@ def plain(params: dict, x: jax.Array) -> jax.Array:
 
 
 def fused(params: dict, x: jax.Array) -> jax.Array:
-    weights = tuple(
-        LayerWeights(
-            Norm(**layer["norm1"]),
-            layer["conv1"]["kernel"],
-            Norm(**layer["norm2"]),
-            layer["conv2"]["kernel"],
-        )
-        for layer in (params[str(j)] for j in range(_LAYERS.value))
-    )
+    weights = tuple(layer_weights(params[str(j)]) for j in range(_LAYERS.value))
     return dense_block(x, weights, None).features
 
 

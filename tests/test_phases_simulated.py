@@ -17,7 +17,7 @@ from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.phases.simulated import (
     Laboratory,
     peaks,
-    simulate_scan,
+    simulate_measurement,
     strained,
     textured,
 )
@@ -101,9 +101,9 @@ def test_texture_is_along_one_direction():
 def test_a_quiet_laboratory_measures_the_lines_where_they_are():
     atoms = rock_salt()
     found = lines_of(atoms)
-    scan = simulate_scan(
+    scan = simulate_measurement(
         atoms.lattice, found.hkl, found.q, found.intensity, np.random.default_rng(1), QUIET
-    )
+    ).scan
     q, intensity = merge_lines(found.q, found.intensity)
     strongest = q[intensity.argmax()]  # (200): 2 pi / 2.82
     assert strongest == pytest.approx(2 * np.pi / 2.82)
@@ -120,10 +120,10 @@ def test_scans_of_any_laboratory_can_be_placed_and_are_reproducible():
     impurity = np.array([1.4, 2.9]), np.array([1.0, 0.5])
     for seed in range(30):
         first, second = (
-            simulate_scan(
+            simulate_measurement(
                 atoms.lattice, found.hkl, found.q, found.intensity, np.random.default_rng(seed),
                 impurity=impurity,
-            )
+            ).scan
             for _ in range(2)
         )  # fmt: skip
         np.testing.assert_array_equal(first.counts, second.counts)

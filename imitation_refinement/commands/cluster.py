@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from absl import logging
 
 from imitation_refinement.errors import UserError
+from imitation_refinement.phases.side_by_side import available
 
 Task = TypeVar("Task")
 LOCAL = "local"
@@ -66,7 +67,7 @@ def _local_cluster() -> Any:
 
     flags = f"{os.environ.get('XLA_FLAGS', '')} {_ONE_THREAD}".strip()
     return distributed.LocalCluster(
-        n_workers=len(os.sched_getaffinity(0)), threads_per_worker=1, processes=True,
+        n_workers=available(), threads_per_worker=1, processes=True,
         dashboard_address=None, memory_limit=0, env={"XLA_FLAGS": flags},
     )  # fmt: skip
 

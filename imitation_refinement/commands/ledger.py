@@ -35,6 +35,11 @@ def in_a_line(path: Path, error: Exception) -> str:
     return f"{path}: {type(error).__name__} ({said}); please report this file"
 
 
+def kind_of(sentence: str) -> str:
+    """Returns what sentences that differ in their numbers alone have in common."""
+    return re.sub(r"\d+(\.\d+)?", "#", sentence)
+
+
 class Notes:
     """Collects notes; those that differ in their numbers alone are kept once, with a count."""
 
@@ -45,7 +50,7 @@ class Notes:
     def add(self, notes: Sequence[str]) -> None:
         """Takes sentences, in any order."""
         for note in notes:
-            kind = re.sub(r"\d+(\.\d+)?", "#", note)
+            kind = kind_of(note)
             first, count, same = self._kinds.get(kind, (note, 0, True))
             self._kinds[kind] = (first, count + 1, same and note == first)
 

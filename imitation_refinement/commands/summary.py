@@ -5,12 +5,12 @@ shown of it is `summary_page`'s.
 """
 
 import heapq
-import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+from imitation_refinement.commands.ledger import kind_of
 from imitation_refinement.commands.scan_results import FAILED, NOT_RECOGNISED
 from imitation_refinement.commands.tables import LEFT_OUT
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
@@ -35,7 +35,7 @@ class Kinds:
 
     def add(self, sentence: str, path: str) -> None:
         """Takes a sentence about an input."""
-        kind = re.sub(r"\d+(\.\d+)?", "#", sentence.replace(path, ""))
+        kind = kind_of(sentence.replace(path, ""))
         if kind not in self._first:
             kind = kind if len(self._first) < _KINDS else "others"
             self._first.setdefault(kind, sentence)

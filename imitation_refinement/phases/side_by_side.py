@@ -22,13 +22,18 @@ def side_by_side(work: Callable[[Item], Result], items: Iterable[Item]) -> list[
 
 
 def processors() -> int:
-    """Returns how many threads may compute: OMP_NUM_THREADS, else the processors that we may use.
+    """Returns how many threads may compute: OMP_NUM_THREADS, else `available()`.
 
     Dask gives each worker OMP_NUM_THREADS=1, batch systems a part of the machine.
     """
     said = os.environ.get("OMP_NUM_THREADS", "")
     if said.isdecimal() and int(said):
         return int(said)
+    return available()
+
+
+def available() -> int:
+    """Returns how many processors this process may use."""
     ours = getattr(os, "sched_getaffinity", None)  # not on all platforms
     return len(ours(0)) if ours else os.cpu_count() or 1
 

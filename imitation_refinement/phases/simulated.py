@@ -165,22 +165,6 @@ def peaks(
     return np.bincount(point, values, len(two_theta))
 
 
-def simulate_scan(
-    lattice: np.ndarray,
-    hkl: np.ndarray,
-    q: np.ndarray,
-    intensity: np.ndarray,
-    rng: np.random.Generator,
-    laboratory: Laboratory = Laboratory(),  # noqa: B008 (immutable)
-    impurity: tuple[np.ndarray, np.ndarray] | None = None,
-) -> Scan:
-    """Draws a scan of a sample of one phase, perhaps with a little of another.
-
-    Args: see `simulate_measurement`, whose scan this is.
-    """
-    return simulate_measurement(lattice, hkl, q, intensity, rng, laboratory, impurity).scan
-
-
 class Measurement(NamedTuple):
     """A simulated scan and what an endless one without background would have shown.
 

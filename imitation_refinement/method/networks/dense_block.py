@@ -7,6 +7,7 @@ once; 1x1 convolutions are matrix products; the backward pass computes normalise
 instead of keeping them, and sums what all readers of a feature give back before it goes on.
 """
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,16 @@ class LayerWeights(NamedTuple):
     conv1: jax.Array
     norm2: Norm
     conv2: jax.Array
+
+
+def layer_weights(params: Mapping[str, Any]) -> LayerWeights:
+    """Returns the parameters of a `densenet.DenseLayer` as the block takes them."""
+    return LayerWeights(
+        Norm(**params["norm1"]),
+        params["conv1"]["kernel"],
+        Norm(**params["norm2"]),
+        params["conv2"]["kernel"],
+    )
 
 
 class LayerMoments(NamedTuple):

@@ -24,10 +24,10 @@ import jax.numpy as jnp
 from imitation_refinement.method.networks import layers
 from imitation_refinement.method.networks.dense_block import (
     LayerMoments,
-    LayerWeights,
     dense_block,
+    layer_weights,
 )
-from imitation_refinement.method.networks.normalization import Moments, Norm, updated
+from imitation_refinement.method.networks.normalization import Moments, updated
 
 
 class DenseLayer(nn.Module):
@@ -150,16 +150,8 @@ class DenseNet(nn.Module):
         running = [
             LayerMoments(Moments(**one["norm1"]), Moments(**one["norm2"])) for one in statistics
         ]
-        layers: list[Any] = [self.get_variable("params", name) for name in names]
-        weights = tuple(
-            LayerWeights(
-                Norm(**layer["norm1"]),
-                layer["conv1"]["kernel"],
-                Norm(**layer["norm2"]),
-                layer["conv2"]["kernel"],
-            )
-            for layer in layers
-        )
+        params: list[Any] = [self.get_variable("params", name) for name in names]
+        weights = tuple(map(layer_weights, params))
         block = dense_block(x, cast(weights), None if train else cast(tuple(running)))
         if train:
             for name, old, batch in zip(names, running, block.layer_moments, strict=True):
