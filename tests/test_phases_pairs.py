@@ -6,7 +6,15 @@ import pytest
 from imitation_refinement.phases import pairs as module
 from imitation_refinement.phases.fitting import Atoms, simulated_measurement
 from imitation_refinement.phases.library import COMPUTED, MEASURED
-from imitation_refinement.phases.pairs import RIVALS, held_out, load_pairs, make_pair, planned
+from imitation_refinement.phases.pairs import (
+    RIVALS,
+    Pairs,
+    held_out,
+    load_pairs,
+    planned,
+    simulated_pair,
+    with_rivals,
+)
 from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.phases.simulated import Laboratory
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
@@ -53,6 +61,11 @@ class Made:
     crystal_system = np.full(len(formula), CUBIC)
 
 
+def make_pair(atoms, entry, prototypes):
+    scan = simulated_pair(atoms, CUBIC, MEASURED, prototypes, 0, 0)
+    return Pairs(*(rows[0] for rows in with_rivals([scan], [entry], prototypes)))
+
+
 def test_expected_peaks_are_the_scan_without_noise_and_background(prototypes):
     measured = simulated_measurement(
         rock_salt(), CUBIC, MEASURED, prototypes, 3, 0, LONG._replace(background=(1e-5, 1.1e-5))
@@ -68,11 +81,11 @@ def test_the_truth_of_a_long_scan_is_its_pattern_and_that_of_a_short_one_has_no_
     prototypes, monkeypatch
 ):
     monkeypatch.setattr(module, "QUICK", (LONG,))
-    pair = make_pair(rock_salt(), CUBIC, MEASURED, prototypes, 20, 0, 0)
+    pair = make_pair(rock_salt(), 20, prototypes)
     apart = np.abs(pair.pattern.astype(float) - pair.truth.astype(float)).sum()
     assert apart < 0.06 * pair.truth.astype(float).sum()
     monkeypatch.setattr(module, "QUICK", (LONG._replace(counts=(40.0, 40.1)),))
-    quick = make_pair(rock_salt(), CUBIC, MEASURED, prototypes, 20, 0, 0)
+    quick = make_pair(rock_salt(), 20, prototypes)
     # The same sample in another unit: that of the scan, whose largest value noise has raised.
     truth, short = pair.truth.astype(float), quick.truth.astype(float)
     cosine = (truth * short).sum() / np.sqrt((truth**2).sum() * (short**2).sum())
@@ -83,13 +96,22 @@ def test_the_truth_of_a_long_scan_is_its_pattern_and_that_of_a_short_one_has_no_
 
 def test_the_own_structure_comes_first_and_the_rivals_are_its_neighbours(prototypes, monkeypatch):
     monkeypatch.setattr(module, "QUICK", (LONG,))
-    pair = make_pair(rock_salt(EDGES[12]), CUBIC, MEASURED, prototypes, 12, 0, 0)
+    pair = make_pair(rock_salt(EDGES[12]), 12, prototypes)
     assert pair.entry[0] == 12
     assert len(set(pair.entry.tolist())) == RIVALS + 1
     assert {11, 13} <= set(pair.entry.tolist())
     assert abs(pair.shift[0]) < 0.01
     # Edges differ by 1.6 %: the smaller neighbour's lines lie at larger q than the scan's.
     assert pair.shift[pair.entry.tolist().index(11)] < pair.shift[0]
+
+
+def test_rivals_of_many_scans_are_those_of_each(prototypes):
+    scans = [simulated_pair(rock_salt(EDGES[i]), CUBIC, MEASURED, prototypes, i, 0) for i in (3, 9)]
+    both = with_rivals(scans, [3, 9], prototypes)
+    for i, entry in enumerate((3, 9)):
+        alone = with_rivals(scans[i : i + 1], [entry], prototypes)
+        for one, of_both in zip(alone, both, strict=True):
+            np.testing.assert_array_equal(one[0], of_both[i])
 
 
 def test_formulas_that_are_held_out_are_in_no_pair_for_training():

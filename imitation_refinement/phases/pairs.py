@@ -31,7 +31,7 @@ from imitation_refinement.xrd.cells import cell_means
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
 from imitation_refinement.xrd.scans import PlacedScan, on_grid, q_per_radian
 
-COUNTS = (6.0, 3000.0)  # expected at the strongest point, without background
+COUNTS = (6.0, 30000.0)  # expected at the strongest point, without background
 RIVALS = 16  # prototypes beside the own one
 PART = 200  # pairs of one file
 _MOST_ATOMS = 200
@@ -112,17 +112,24 @@ def planned(library: Library, count: int, seed: int, held: bool) -> np.ndarray:
     return np.where(turn, computed[number % len(computed)], measured[number % len(measured)])
 
 
-def make_pair(
-    atoms: Atoms, system: int, kind: int, prototypes: Prototypes, entry: int, number: int, seed: int
-) -> Pairs:
-    """Simulates a scan and returns it with its truth and rivals, without the leading axis.
+class Simulated(NamedTuple):
+    """One simulated scan as `on_grid` places it, its truth `[L]`, and its strongest point."""
+
+    placed: PlacedScan
+    truth: np.ndarray
+    counts: float
+
+
+def simulated_pair(
+    atoms: Atoms, system: int, kind: int, prototypes: Prototypes, number: int, seed: int
+) -> Simulated:
+    """Simulates a scan and returns it with its truth.
 
     Args:
         atoms: of the structure.
         system: its crystal system.
         kind: of its source.
         prototypes: N of them.
-        entry: the structure's place among them.
         number: of the pair; with `seed` it decides all draws.
         seed: not negative.
 
@@ -136,12 +143,7 @@ def make_pair(
     if placed.signal:
         raise UserError(f"{scan.name}: {placed.signal}")
     truth = true_pattern(measured, placed, prototypes.grid)
-    own, shift = with_rivals(placed, truth, entry, prototypes)
-    half = np.float16
-    return Pairs(
-        placed.pattern.astype(half), placed.excess.astype(half), placed.noise.astype(half),
-        placed.mask, truth.astype(half), own, shift, np.asarray(scan.counts.max(), np.float32),
-    )  # fmt: skip
+    return Simulated(placed, truth, float(scan.counts.max()))
 
 
 def true_pattern(measured: Measurement, placed: PlacedScan, grid: Grid) -> np.ndarray:
@@ -153,52 +155,67 @@ def true_pattern(measured: Measurement, placed: PlacedScan, grid: Grid) -> np.nd
 
 
 def with_rivals(
-    placed: PlacedScan, truth: np.ndarray, entry: int, prototypes: Prototypes
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns a structure and the prototypes that its scan is taken for, and how each is shifted.
+    scans: Sequence[Simulated], entries: Sequence[int], prototypes: Prototypes
+) -> Pairs:
+    """Returns pairs with what each scan is taken for beside its own structure, and where it fits.
+
+    The own prototype is shifted by the pattern without noise, the others by the scan.
 
     Args:
-        placed: the scan.
-        truth: its pattern without noise, by which the own prototype is shifted, `[L]`.
-        entry: the structure.
+        scans: n of them, at least one.
+        entries: the structure of each.
         prototypes: N of them.
-
-    Returns:
-        (int32 `[1 + RIVALS]`, the own entry first; float32, changes of ln q).
     """
-    roots, masks = scan_roots(np.stack([placed.pattern, truth]), np.stack([placed.mask] * 2))
-    chosen = coarse_choice(roots[:1], masks[:1], prototypes, count=RIVALS + 1)[0]
-    chosen = np.concatenate([[entry], chosen[chosen != entry]])[: RIVALS + 1]
-    lines = prototypes.q, prototypes.height, prototypes.offsets
-    drawn = draw_roots(*lines, chosen, prototypes.grid)
+    placed = [one.placed for one in scans]
+    pattern, excess, noise, mask = (
+        np.stack([getattr(one, name) for one in placed])
+        for name in ("pattern", "excess", "noise", "mask")
+    )
+    truth = np.stack([one.truth for one in scans])
+    roots, measured = scan_roots(pattern, mask)
+    own, _ = scan_roots(truth, mask)
+    chosen = coarse_choice(roots, measured, prototypes, count=RIVALS + 1)
     axis = log_axis(prototypes.grid)
     shifts = (axis[1] - axis[0]) * np.asarray(SHIFTS)
-    kind = prototypes.kind[chosen].astype(np.int64)
-    score = PRIOR_WEIGHT * PRIOR.log(shifts, kind[:, None])
-    score[:1] += exact_cosines(roots[1], masks[1], drawn[:1])
-    score[1:] += exact_cosines(roots[0], masks[0], drawn[1:])
-    return chosen.astype(np.int32), shifts[score.argmax(axis=1)].astype(np.float32)
+    entry = np.empty((len(scans), RIVALS + 1), np.int32)
+    shift = np.empty((len(scans), RIVALS + 1), np.float32)
+    for i, first in enumerate(entries):
+        entry[i] = np.concatenate([[first], chosen[i][chosen[i] != first]])[: RIVALS + 1]
+        lines = prototypes.q, prototypes.height, prototypes.offsets
+        drawn = draw_roots(*lines, entry[i], prototypes.grid)
+        score = PRIOR_WEIGHT * PRIOR.log(shifts, prototypes.kind[entry[i]].astype(int)[:, None])
+        score[:1] += exact_cosines(own[i], measured[i], drawn[:1])
+        score[1:] += exact_cosines(roots[i], measured[i], drawn[1:])
+        shift[i] = shifts[score.argmax(axis=1)]
+    half = np.float16
+    return Pairs(
+        pattern.astype(half), excess.astype(half), noise.astype(half), mask, truth.astype(half),
+        entry, shift, np.array([one.counts for one in scans], np.float32),
+    )  # fmt: skip
 
 
 def part_of_pairs(
     plan: Sequence[int],
     first: int,
-    make: Callable[[int, int], Pairs],
+    simulate: Callable[[int, int], Simulated],
+    prototypes: Prototypes,
 ) -> Pairs:
     """Returns the pairs of some structures; those that cannot be simulated are left out.
 
     Args:
         plan: entries.
         first: number of the first pair.
-        make: `(entry, number) -> pair`, see `make_pair`.
+        simulate: `(entry, number) -> scan`, see `simulated_pair`.
+        prototypes: N of them.
     """
-    rows = []
+    scans, entries = [], []
     for number, entry in enumerate(plan, first):
         try:
-            rows.append(make(entry, number))
+            scans.append(simulate(entry, number))
         except (UserError, ValueError):
             continue
-    return Pairs(*(np.stack(column) for column in zip(*rows, strict=True)))
+        entries.append(entry)
+    return with_rivals(scans, entries, prototypes)
 
 
 def load_pairs(
@@ -219,17 +236,17 @@ def load_pairs(
     """
     plan = planned(library, count, seed, held)
 
-    def make(entry: int, number: int) -> Pairs:
-        return make_pair(
+    def simulate(entry: int, number: int) -> Simulated:
+        return simulated_pair(
             atoms_of(library, entry), int(library.crystal_system[entry]),
-            int(prototypes.kind[entry]), prototypes, entry, number, seed,
+            int(prototypes.kind[entry]), prototypes, number, seed,
         )  # fmt: skip
 
     found = []
     for first in range(0, count, PART):
         path = folder / f"{'held' if held else 'train'}-{seed}-{first:06d}.npz"
         if not path.exists():
-            part = part_of_pairs(plan[first : first + PART].tolist(), first, make)
+            part = part_of_pairs(plan[first : first + PART].tolist(), first, simulate, prototypes)
             atomic_write_npz(path, part._asdict())
             logging.info("%d of %d pairs simulated", first + PART, count)
         found.append(Pairs(**read_npz(path)))
