@@ -2,16 +2,18 @@
 
     python benchmarks/fit_refiner.py --parts=parts --workdir=runs/refiner --output=refiner.npz
 
-Simulates `--pairs` scans of the library's structures, kept in `--parts`, trains with the recipe of
-`phases/refiner_training.py` (losses in WORKDIR/metrics.jsonl), and names the phase of `--held`
-scans of formulas that training has not seen: from the raw pattern, the refined one, and both, with
-the very structure left out where the library has another determination. Killed and run again it
-goes on where it was. 8,000 pairs took some 12 minutes on one core, 2,500 steps 20. No measured
-scan is read.
+Simulates `--pairs` scans of the library's structures, kept in `--parts`, or, on a GPU, holds as
+many structures and draws scans of them anew in every step (`phases/device_pairs.py`); trains with
+the recipe of `phases/refiner_training.py` (losses in WORKDIR/metrics.jsonl), and names the phase of
+`--held` scans of formulas that training has not seen: from the raw pattern, the refined one, and
+both, with the very structure left out where the library has another determination. `--compare`
+measures other refiners on the same scans. Killed and run again it goes on where it was. No
+measured scan is read.
 """
 
 from pathlib import Path
 
+import jax
 import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict
@@ -20,14 +22,23 @@ from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.paired import paired_difference
 from imitation_refinement.evaluation.peaks import invented_and_lost
 from imitation_refinement.phases.candidates import answers
+from imitation_refinement.phases.device_pairs import held
+from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.match import Match, match, pooled
-from imitation_refinement.phases.pairs import PART, Pairs, load_pairs
-from imitation_refinement.phases.refiner_file import PhaseRefiner, save_refiner
-from imitation_refinement.phases.refiner_training import recipe, train_phase_refiner
+from imitation_refinement.phases.pairs import PART, Pairs, load_pairs, planned
+from imitation_refinement.phases.prototypes import GRID
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
+from imitation_refinement.phases.refiner_training import (
+    batches_of_draws,
+    batches_of_pairs,
+    recipe,
+    train_phase_refiner,
+)
 from imitation_refinement.phases.refining import refined, shown
+from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import atomic_write_text, user_cache
 from imitation_refinement.runtime.workdir import WorkDir
 
@@ -38,10 +49,14 @@ _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phase
 _PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
 _HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps in the place of the recipe's.", lower_bound=1)
+_COMPARE = flags.DEFINE_multi_string("compare", [], "Files of refiners to measure as well.")
+_ON_DEVICE = flags.DEFINE_boolean(
+    "on_device", None, "Draw scans on the device in every step; unless said, where it is no CPU."
+)
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
 _BATCH = 16
-_LEVELS = (0, 16, 50, 170, 550, np.inf)  # counts of the strongest point
+_LEVELS = (0, 16, 50, 170, 550, 3000, np.inf)  # counts of the strongest point
 ASKED = ("crystal system", "space group", "phase")
 
 
@@ -94,10 +109,12 @@ def hits(found: Match, pairs: Pairs, phases: Phases, phase: np.ndarray) -> np.nd
     return np.array(rows, bool)
 
 
-def table(pairs: Pairs, after: np.ndarray, phases: Phases, phase: np.ndarray) -> list[str]:
+def table(
+    pairs: Pairs, by_raw: Match, after: np.ndarray, phases: Phases, phase: np.ndarray
+) -> list[str]:
     """Returns rows of recognition and l1 by counts; differences are paired by scan."""
     before, truth = pairs.pattern.astype(np.float32), pairs.truth.astype(np.float32)
-    by_raw, by_refined = (matched(x, pairs, phases, phase) for x in (before, after))
+    by_refined = matched(after, pairs, phases, phase)
     looks = {"raw": by_raw, "refined": by_refined, "both": pooled(by_raw, by_refined)}
     right = {look: hits(found, pairs, phases, phase) for look, found in looks.items()}
     distance = {"raw": l1(before, truth), "refined": l1(after, truth)}
@@ -154,33 +171,53 @@ def _difference(own: np.ndarray, raw: np.ndarray, groups: np.ndarray) -> str:
 
 
 def main(_: list[str]) -> None:
+    devices.keep_freed_memory()
     phases = load_phases(_LIBRARY.value, user_cache("phases"))
     phase = phases_of(phases.library)
     parts, section = Path(_PARTS.value), recipe()
     if _STEPS.value:
         section.steps = _STEPS.value
     known = phases.library, phases.prototypes
-    pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
     run = ConfigDict({"threads": 1, "log_every": 50, "checkpoint_every": 100})
     workdir = WorkDir(_WORKDIR.value)
+    on_device = _ON_DEVICE.value
+    if on_device is None:
+        on_device = jax.default_backend() != "cpu"
     told = {"pairs": _PAIRS.value, "library": phases.library.digest, "seed": _SEED.value}
-    workdir.claim(ConfigDict({"refiner": section, **told}))
-    params = train_phase_refiner(
-        pairs, phases.prototypes, phase, section, run, workdir, _SEED.value
-    )
+    workdir.claim(ConfigDict({"refiner": section, "on_device": on_device, **told}))
+    if on_device:
+        plan = planned(phases.library, _PAIRS.value, _SEED.value, False).tolist()
+        having = held(*known, plan, phase)
+        batches = batches_of_draws(having, GRID, section, _SEED.value, Bounds())
+        of = f"drawn on the device from {len(having.rival)} structures"
+    else:
+        pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
+        batches = batches_of_pairs(pairs, phases.prototypes, phase, section, run, _SEED.value)
+        of = f"of {len(pairs.mask)} pairs"
+    params = train_phase_refiner(batches, GRID, section, run, workdir, _SEED.value)
     workdir.close()
     refiner = PhaseRefiner(section.network, params)
     made = (
-        f"{section.steps} steps of {section.batch_size} of {len(pairs.mask)} pairs, library"
+        f"{section.steps} steps of {section.batch_size} {of}, library"
         f" {phases.library.digest[:12]}, seed {_SEED.value}"
     )
     save_refiner(_OUTPUT.value, refiner, made)
-    held = load_pairs(parts, *known, _HELD.value, seed=_SEED.value, held=True)
-    x = shown(held.pattern, held.excess, held.noise, held.mask)
-    after = refined(params, x, held.mask, refiner.module)
-    text = "\n".join(
-        [f"{len(held.mask)} scans; {made}", "", *table(held, after, phases, phase), ""]
-    )
+    others = load_pairs(parts, *known, _HELD.value, seed=_SEED.value, held=True)
+    x = shown(others.pattern, others.excess, others.noise, others.mask)
+    by_raw = matched(others.pattern.astype(np.float32), others, phases, phase)
+    lines = []
+    for name, own in [(made, refiner), *((path, load_refiner(path)) for path in _COMPARE.value)]:
+        after = refined(own.params, x, others.mask, own.module)
+        rows = table(others, by_raw, after, phases, phase)
+        lines += [
+            f"{len(others.mask)} scans; {name}",
+            "",
+            *rows,
+            "",
+            *peak_table(others, after),
+            "",
+        ]
+    text = "\n".join(lines)
     atomic_write_text(Path(_OUTPUT.value).with_suffix(".md"), text)
     print(text)
     logging.info("written: %s", _OUTPUT.value)

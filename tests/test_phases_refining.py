@@ -15,6 +15,7 @@ from imitation_refinement.phases.pairs import Pairs
 from imitation_refinement.phases.prototypes import build_prototypes, draw_roots, scan_roots, unit
 from imitation_refinement.phases.refiner_training import (
     batch_example,
+    batches_of_pairs,
     recipe,
     train_phase_refiner,
 )
@@ -165,7 +166,8 @@ def test_training_lowers_the_loss_and_goes_on_bit_for_bit(tmp_path):
     def trained():
         workdir = WorkDir(tmp_path)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            params = train_phase_refiner(pairs, prototypes, phase, section, run, workdir, 0)
+            batches = batches_of_pairs(pairs, prototypes, phase, section, run, 0)
+            params = train_phase_refiner(batches, GRID, section, run, workdir, 0)
         workdir.close()
         return params
 

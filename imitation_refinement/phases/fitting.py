@@ -23,6 +23,7 @@ from imitation_refinement.phases.prototypes import (
     Prototypes,
     scan_roots,
 )
+from imitation_refinement.phases.samples import FAINT, REACH
 from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.simulated import (
@@ -44,8 +45,6 @@ CANDIDATES = 60
 ACCURACY = 0.97  # of the crystal systems of answers that are called confident
 UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are, in each scope
 FOLDS = 5  # of the formulas; the first chooses the levels
-_Q = (0.3, 6.6)  # 1/angstrom, of simulated reflections
-_FAINT = 1e-5  # of the strongest reflection
 _TOGETHER = 32  # examples weighed at once
 
 # Two kinds of laboratories in turns: any, and careful ones.
@@ -143,10 +142,10 @@ def simulated_measurement(
     spread = 0.0008 if kind == MEASURED else 0.003
     lattice = strained(atoms.lattice, system, np.exp(-draw_shift(rng, kind)), spread, rng)
     found = reflections(
-        lattice, atoms.positions, atoms.numbers, q_min=_Q[0], q_max=_Q[1], wavelength=1.5418,
+        lattice, atoms.positions, atoms.numbers, q_min=REACH[0], q_max=REACH[1], wavelength=1.5418,
         b_iso=float(rng.uniform(0.3, 1.5)),
     )  # fmt: skip
-    kept = found.intensity > _FAINT * found.intensity.max(initial=0.0)
+    kept = found.intensity > FAINT * found.intensity.max(initial=0.0)
     other = int(rng.integers(prototypes.size))
     lines = slice(prototypes.offsets[other], prototypes.offsets[other + 1])
     impurity = prototypes.q[lines].astype(float), prototypes.height[lines].astype(float)

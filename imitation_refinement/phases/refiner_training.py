@@ -1,19 +1,22 @@
 """Training the refiner of phases: pairs in batches, the loop, the averaged parameters.
 
-Belongs here: the recipe, and how pairs become the batches of `refining.phase_step`. Loop and
+Belongs here: the recipe, and where the batches of `refining.phase_step` come from. Loop and
 checkpoints are `runtime.loop`'s: a run that was stopped goes on bit for bit.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from imitation_refinement.method import networks, optimizers
 from imitation_refinement.method.refiner import init_refiner
+from imitation_refinement.phases.device_pairs import Held, batch
+from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.pairs import Pairs
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
 from imitation_refinement.phases.refining import CHANNELS, Objective, phase_step, shown
@@ -21,8 +24,10 @@ from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import batch_stream, uniform_indices
 from imitation_refinement.runtime.loop import train
 from imitation_refinement.runtime.workdir import WorkDir
+from imitation_refinement.xrd.grid import Grid
 
 Tree = Any
+Batches = Callable[[int], Iterator[Any]]  # first step -> batches on the devices
 STAGE = "refiner"
 
 
@@ -30,7 +35,7 @@ def recipe() -> ConfigDict:
     """Returns how the refiner of phases is trained."""
     return ConfigDict(
         {
-            "network": "unet_62k", "dtype": "float32", "steps": 1000, "batch_size": 16,
+            "network": "unet_62k", "dtype": "float32", "steps": 2000, "batch_size": 16,
             "optimizer": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50,
             "clip_norm": 1.0, "ema_decay": 0.99,
         }
@@ -59,16 +64,15 @@ def batch_example(
     }
 
 
-def train_phase_refiner(
+def batches_of_pairs(
     pairs: Pairs,
     prototypes: Prototypes,
     phase: np.ndarray,
     section: ConfigDict,
     run: ConfigDict,
-    workdir: WorkDir,
     seed: int,
-) -> Tree:
-    """Returns the averaged parameters after all steps, from the last checkpoint if there is one.
+) -> Batches:
+    """Returns batches of pairs that were simulated before, in random order.
 
     Args:
         pairs: n of them.
@@ -76,16 +80,11 @@ def train_phase_refiner(
         phase: number of the phase of each, int `[N]`.
         section: see `recipe`.
         run: a config's `run` section.
-        workdir: where checkpoints and metrics go.
-        seed: of the beginning and of the batches.
-
-    Raises:
-        UserError, Interrupted: see `runtime.loop.train`.
+        seed: of the order.
     """
-    network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
     indices = uniform_indices(len(pairs.mask), section.batch_size, section.steps, seed)
 
-    def batches(start_step: int) -> Any:
+    def batches(start_step: int) -> Iterator[Any]:
         local = batch_stream(
             indices,
             lambda index, _: batch_example(pairs, prototypes, phase, index),
@@ -98,11 +97,62 @@ def train_phase_refiner(
         )
         return map(devices.to_devices, local)
 
-    shape = (prototypes.grid.length, CHANNELS)
+    return batches
+
+
+def batches_of_draws(
+    held: Held, grid: Grid, section: ConfigDict, seed: int, bounds: Bounds
+) -> Batches:
+    """Returns batches of scans that are drawn anew in every step, on the devices.
+
+    Args:
+        held: of s structures; it is put on the devices once.
+        grid: of the prototypes.
+        section: see `recipe`.
+        seed: of all draws.
+        bounds: of the arrays of a scan.
+    """
+    known = devices.replicate(held)
+    key = devices.place(np.uint32(seed), devices.replicated())
+    make = jax.jit(
+        lambda held, seed, step: batch(
+            held, jax.random.fold_in(jax.random.key(seed), step), size=section.batch_size,
+            bounds=bounds, grid=grid,
+        ),
+        out_shardings=devices.by_example(),
+    )  # fmt: skip
+
+    def batches(start_step: int) -> Iterator[Any]:
+        step = devices.place(np.uint32(start_step), devices.replicated())
+        after = jax.jit(lambda step: step + jnp.uint32(1), out_shardings=devices.replicated())
+        while True:
+            yield make(known, key, step)
+            step = after(step)
+
+    return batches
+
+
+def train_phase_refiner(
+    batches: Batches, grid: Grid, section: ConfigDict, run: ConfigDict, workdir: WorkDir, seed: int
+) -> Tree:
+    """Returns the averaged parameters after all steps, from the last checkpoint if there is one.
+
+    Args:
+        batches: of `batches_of_pairs` or `batches_of_draws`.
+        grid: of the scans.
+        section: see `recipe`.
+        run: a config's `run` section.
+        workdir: where checkpoints and metrics go.
+        seed: of the beginning.
+
+    Raises:
+        UserError, Interrupted: see `runtime.loop.train`.
+    """
+    network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
     state = train(
         STAGE,
         jax.jit(
-            partial(init_refiner, network, optimizer, shape, seed),
+            partial(init_refiner, network, optimizer, (grid.length, CHANNELS), seed),
             out_shardings=devices.replicated(),
         ),
         _program(FrozenConfigDict(section)),

@@ -23,7 +23,7 @@ from imitation_refinement.phases.prototypes import FOLD, SMOOTH
 from imitation_refinement.runtime.batches import padded_rows
 
 CHANNELS = 3
-_SIGNIFICANT = 4.0  # divides arsinh of the excess in standard deviations
+SIGNIFICANT = 4.0  # divides arsinh of the excess in standard deviations
 _LIFT = 1e-4  # of intensities under the root, whose derivative at 0 is infinite
 _FAR = 1e9  # distance of what is no negative
 _ROWS = 32  # scans refined at once: one shape, one program
@@ -63,7 +63,7 @@ def shown(
     """
     excess = np.asarray(excess, np.float32) * mask
     deviations = excess / np.maximum(np.asarray(noise, np.float32), 1e-4)
-    signal = np.arcsinh(deviations) / _SIGNIFICANT
+    signal = np.arcsinh(deviations) / SIGNIFICANT
     return np.stack([np.asarray(pattern, np.float32) * mask, excess, signal], axis=-1)
 
 

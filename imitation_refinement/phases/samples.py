@@ -5,13 +5,17 @@ in `device_scans` for many at once, so that both can be given the same. Angles a
 degrees, lengths in angstrom.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from imitation_refinement.xrd.imperfections import K_ALPHA, log_uniform
 
+Number = Any  # a number or array of NumPy; within `jit` of JAX
 COPPER = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0
+REACH = (0.3, 6.6)  # of the reflections that are simulated, 1/angstrom
+FAINT = 1e-5  # of the strongest reflection
+SMOOTHING = (0.02, 0.08)  # standard deviations, degrees, where a laboratory smooths
 
 
 class Tube(NamedTuple):
@@ -105,43 +109,43 @@ class Sample(NamedTuple):
         strongest: counts expected at the strongest point, without background.
     """
 
-    grains: np.ndarray
-    impurity: float
-    first: float
-    last: float
-    step: float
-    stripped: bool
-    displacement: float
-    zero: float
-    size_nm: float
-    strain: float
-    instrument: float
-    widths: np.ndarray
-    axial: float
-    eta: float
-    air: float
-    constant: float
-    hump: float
-    center: float
-    width: float
-    decay: float
-    strongest: float
+    grains: Number
+    impurity: Number
+    first: Number
+    last: Number
+    step: Number
+    stripped: Number
+    displacement: Number
+    zero: Number
+    size_nm: Number
+    strain: Number
+    instrument: Number
+    widths: Number
+    axial: Number
+    eta: Number
+    air: Number
+    constant: Number
+    hump: Number
+    center: Number
+    width: Number
+    decay: Number
+    strongest: Number
 
 
 class Treatment(NamedTuple):
     """What a laboratory does with the counts, and which wavelength it states.
 
     Attributes:
-        smoothing: standard deviation in degrees as for copper, 0 for none.
+        smoothing: standard deviation in degrees, 0 for none.
         subtracted: whether the background is taken off.
         level: of what is taken off, in standard deviations above the estimate.
         first_line: whether K-alpha 1 is stated in the place of the mean.
     """
 
-    smoothing: float
-    subtracted: bool
-    level: float
-    first_line: bool
+    smoothing: Number
+    subtracted: Number
+    level: Number
+    first_line: Number
 
 
 def draw_sample(
@@ -191,7 +195,7 @@ def draw_sample(
 def draw_treatment(rng: np.random.Generator, laboratory: Laboratory, stripped: bool) -> Treatment:
     """Draws what is done with the counts of a scan, whose K-alpha 2 is stripped or not."""
     smooth = rng.random() < laboratory.smoothed
-    smoothing = log_uniform(rng, (0.02, 0.08)) if smooth else 0.0
+    smoothing = log_uniform(rng, SMOOTHING) if smooth else 0.0
     subtracted = rng.random() < laboratory.subtracted
     level = rng.uniform(0.0, 1.0) if subtracted else 0.0
     return Treatment(smoothing, subtracted, level, bool(stripped and rng.random() < 0.7))

@@ -32,9 +32,9 @@ from imitation_refinement.xrd.imperfections import displaced, log_uniform, march
 from imitation_refinement.xrd.profiles import scherrer_fwhm
 from imitation_refinement.xrd.scans import Scan
 
-_TAIL = 12.0  # half widths of the window in which a peak is drawn, in full widths
-_FINEST = 0.004  # degrees; no peak is narrower
-_AXES = 12  # reflections of smallest q among which the axis of texture is drawn
+TAIL = 12.0  # half widths of the window in which a peak is drawn, in full widths
+FINEST = 0.004  # degrees; no peak is narrower
+AXES = 12  # reflections of smallest q among which the axis of texture is drawn
 
 
 def strained(
@@ -107,8 +107,8 @@ def peaks(
         asymmetry: a, `[m]`, 0 to below 1.
     """
     step = two_theta[1] - two_theta[0]
-    left = np.clip(np.ceil((position - _TAIL * fwhm - two_theta[0]) / step), 0, len(two_theta))
-    right = np.clip(np.ceil((position + _TAIL * fwhm - two_theta[0]) / step), 0, len(two_theta))
+    left = np.clip(np.ceil((position - TAIL * fwhm - two_theta[0]) / step), 0, len(two_theta))
+    right = np.clip(np.ceil((position + TAIL * fwhm - two_theta[0]) / step), 0, len(two_theta))
     count = (right - left).astype(np.int64)
     line = np.repeat(np.arange(len(position)), count)
     begin = np.cumsum(count) - count
@@ -159,7 +159,7 @@ def simulate_measurement(
     """
     tube = TUBES[rng.choice(len(TUBES), p=[tube.share for tube in TUBES])]
     if rng.random() < laboratory.textured:
-        march, axis = log_uniform(rng, laboratory.march), int(rng.choice(min(_AXES, len(q))))
+        march, axis = log_uniform(rng, laboratory.march), int(rng.choice(min(AXES, len(q))))
         intensity = textured(lattice, hkl, q, intensity, march, axis)
     q, intensity = merge_lines(q, intensity)
     sample = draw_sample(rng, laboratory, tube, q, None if impurity is None else impurity[0])
@@ -220,7 +220,7 @@ def expected_scan(
     instrument = sample.instrument * (1.0 + 0.6 * np.tan(theta) ** 2)
     fwhm = np.sqrt(instrument**2 + broad[0] ** 2 + broad[1] ** 2)
     fwhm *= np.exp(sample.widths)
-    fwhm = np.maximum(fwhm, max(_FINEST, step))
+    fwhm = np.maximum(fwhm, max(FINEST, step))
     axial = sample.axial * np.exp(-position / 20.0)
     profile = peaks(two_theta, position, area, fwhm, sample.eta, axial)
     profile /= max(profile.max(), np.finfo(np.float64).tiny)

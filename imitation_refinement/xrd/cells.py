@@ -7,7 +7,7 @@ no units.
 import numpy as np
 from scipy.ndimage import median_filter
 
-_NOISE_WINDOW = 201  # points of the scan over which the noise is estimated
+NOISE_WINDOW = 201  # points of the scan over which the noise is estimated
 
 
 def cell_means(x: np.ndarray, y: np.ndarray, centers: np.ndarray) -> np.ndarray:
@@ -49,6 +49,6 @@ def cell_noise(x: np.ndarray, y: np.ndarray, centers: np.ndarray) -> np.ndarray:
     second = np.abs(y[:-2] - 2.0 * y[1:-1] + y[2:])
     # The median size of a normal deviate is 0.6745; second differences have 1 + 4 + 1 times the
     # variance of a point.
-    sigma = median_filter(second, min(_NOISE_WINDOW, len(second))) / (0.6745 * np.sqrt(6.0))
+    sigma = median_filter(second, min(NOISE_WINDOW, len(second))) / (0.6745 * np.sqrt(6.0))
     points_per_cell = np.gradient(centers) / np.interp(centers, x, np.gradient(x))
     return np.interp(centers, x[1:-1], sigma) / np.sqrt(np.maximum(points_per_cell, 1.0))

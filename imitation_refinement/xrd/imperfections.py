@@ -49,7 +49,7 @@ def march_dollase(r: float | np.ndarray, cos_alpha: np.ndarray) -> np.ndarray:
         r: March coefficient, positive.
         cos_alpha: cosine of the angle between scattering vector and texture axis.
     """
-    squared = np.square(cos_alpha)
+    squared = cos_alpha * cos_alpha  # arrays of NumPy and of JAX alike
     return (r * r * squared + (1.0 - squared) / r) ** -1.5
 
 

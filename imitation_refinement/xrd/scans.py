@@ -32,10 +32,10 @@ _APART = 50.0  # steps that a first or last point may be away from its neighbour
 _NEAR = 15  # steps on either side that are the steps around
 _MIN_COVERED = 0.1  # share of the grid that a scan must cover
 _RADIANS = ", whether the angles are degrees (name the column `2theta (rad)` if not)"
-_SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of counts does not matter
-_SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
-_FLOOR = 3.0  # standard deviations; what rises less above background is noise
-_TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
+SNIP_SCALE = 1e4  # largest value that SNIP is given, so that the unit of counts does not matter
+SNIP_SMOOTHING = 9  # points; SNIP would follow the lower edge of unsmoothed noise
+FLOOR = 3.0  # standard deviations; what rises less above background is noise
+TOGETHER = 4.5  # standard deviations that a point and its two neighbours must rise together
 _NOTHING = np.zeros(0, np.float32)
 
 
@@ -278,10 +278,8 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
     sigma = cell_noise(q, density, cells)
     background = np.zeros(len(cells))
     for part in _runs(mask):
-        smooth = uniform_filter1d(
-            _SNIP_SCALE / top * averaged[part], _SNIP_SMOOTHING, mode="nearest"
-        )
-        background[part] = snip(np.maximum(smooth, 0.0)) * (top / _SNIP_SCALE)
+        smooth = uniform_filter1d(SNIP_SCALE / top * averaged[part], SNIP_SMOOTHING, mode="nearest")
+        background[part] = snip(np.maximum(smooth, 0.0)) * (top / SNIP_SCALE)
     excess = averaged - background
     pattern = np.where(_significant(excess, sigma, q, cells), excess, 0.0) * mask
     inside = (q >= cells[0]) & (q <= cells[-1])
@@ -316,9 +314,9 @@ def _significant(
 ) -> np.ndarray:
     """Returns which cells rise above the noise and are not alone, bool `[L]`.
 
-    A peak spans several points of the scan, noise does not: what rises by `_FLOOR` standard
+    A peak spans several points of the scan, noise does not: what rises by `FLOOR` standard
     deviations counts if, together with its neighbours to both sides (a point of the scan or a cell
-    away, whichever is further), it rises by `_TOGETHER`. On generated scans with peaks of 0.15
+    away, whichever is further), it rises by `TOGETHER`. On generated scans with peaks of 0.15
     degrees this leaves 1.1 cells of noise standing in place of 9.7, the highest at 1.2 % in place
     of 4.2, and loses 8.5 % in place of 2.9 of peaks whose area is 4 to 9 standard deviations.
     """
@@ -326,7 +324,7 @@ def _significant(
     reach = np.maximum(1, np.ceil(width)).astype(int)
     index, last = np.arange(len(cells)), len(cells) - 1
     beside = excess[np.maximum(index - reach, 0)] + excess[np.minimum(index + reach, last)]
-    return (excess > _FLOOR * sigma) & (excess + beside > _TOGETHER * np.sqrt(3.0) * sigma)
+    return (excess > FLOOR * sigma) & (excess + beside > TOGETHER * np.sqrt(3.0) * sigma)
 
 
 def _runs(mask: np.ndarray) -> list[slice]:

@@ -1,0 +1,258 @@
+"""Batches of the refiner of phases made on the device: scans that are drawn anew in every step.
+
+Belongs here: what is held on the device, and a batch of `refining.phase_loss` as a pure function of
+it and a key. The rivals of a structure are those of its own pattern, chosen once; how far each is
+shifted is found for every scan. `xrd.signal` is not asked: a scan in which nothing rises above the
+noise is replaced by another of the batch.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from imitation_refinement.method.refiner import Batch
+from imitation_refinement.phases.device_draws import (
+    Structures,
+    draw_lines,
+    draw_sample,
+    draw_treatment,
+    draw_tube,
+    strained_lines,
+    structures_of,
+)
+from imitation_refinement.phases.device_grid import Placed, expected_on_grid, on_grid
+from imitation_refinement.phases.device_scans import (
+    Bounds,
+    expected_scan,
+    stated_wavelength,
+    treated,
+)
+from imitation_refinement.phases.library import Library
+from imitation_refinement.phases.pairs import QUICK, RIVALS, atoms_of
+from imitation_refinement.phases.prototypes import FOLD, SMOOTH, Prototypes, log_axis
+from imitation_refinement.phases.refining import SIGNIFICANT
+from imitation_refinement.phases.samples import Laboratory
+from imitation_refinement.phases.scores import (
+    PRIOR,
+    PRIOR_WEIGHT,
+    SHIFTS,
+    coarse_choice,
+)
+from imitation_refinement.xrd.grid import Grid
+
+Array = Any  # np.ndarray or jax.Array
+REFLECTIONS = 2048  # of a structure; of nine in ten structures of the library that is all
+_LEAST_COVERED = 0.1  # share of the grid: see `on_grid`
+_TOGETHER = 32  # structures whose rivals are chosen at once
+
+
+class Held(NamedTuple):
+    """What batches are made of: s structures, and E prototypes, their own and their rivals.
+
+    Attributes:
+        structures: s of them.
+        rival: places of the own prototype, first, and its rivals, int32 `[s, 1 + RIVALS]`.
+        phase: number of the phase of each, int32 `[s, 1 + RIVALS]`.
+        bank: root patterns, float16 `[E, P]`.
+        kind: of the source of each, int32 `[E]`.
+    """
+
+    structures: Structures
+    rival: Array
+    phase: Array
+    bank: Array
+    kind: Array
+
+
+class Scans(NamedTuple):
+    """n simulated scans as they are handed on.
+
+    Attributes:
+        placed: on the grid.
+        truth: their expected peaks there, `[n, L]`.
+        counts: of the strongest point, `[n]`.
+    """
+
+    placed: Placed
+    truth: Array
+    counts: Array
+
+
+def held(library: Library, prototypes: Prototypes, plan: Sequence[int], phase: np.ndarray) -> Held:
+    """Returns what batches of some structures are made of; too large ones are left out.
+
+    Args:
+        library: of N entries.
+        prototypes: of them.
+        plan: which structures, int `[s]`.
+        phase: number of the phase of each entry, int `[N]`.
+    """
+    atoms, entries = [], []
+    for entry in plan:
+        try:
+            atoms.append(atoms_of(library, entry))
+        except ValueError:
+            continue
+        entries.append(entry)
+    own = np.asarray(entries)
+    rows = []
+    for first in range(0, len(own), _TOGETHER):
+        part = own[first : first + _TOGETHER]
+        roots = prototypes.roots(part)
+        chosen = coarse_choice(roots, np.ones(roots.shape, bool), prototypes, count=RIVALS + 1)
+        for entry, some in zip(part, chosen, strict=True):
+            rows.append(np.concatenate([[entry], some[some != entry]])[: RIVALS + 1])
+    known, rival = np.unique(np.stack(rows), return_inverse=True)
+    rival = rival.reshape(len(rows), -1)
+    structures = structures_of(
+        atoms, library.crystal_system[own].tolist(), prototypes.kind[own].tolist(), REFLECTIONS
+    )
+    return Held(
+        structures, rival.astype(np.int32), phase[known][rival].astype(np.int32),
+        prototypes.roots(known).astype(np.float16), prototypes.kind[known].astype(np.int32),
+    )  # fmt: skip
+
+
+def batch(held: Held, key: jax.Array, *, size: int, bounds: Bounds, grid: Grid) -> Batch:
+    """Returns a batch of `refining.phase_loss`, of laboratories in turns.
+
+    Args:
+        held: on the device.
+        key: of all draws.
+        size: B.
+        bounds: of the arrays of a scan.
+        grid: of the prototypes.
+    """
+    keys = jax.random.split(key, size + 1)
+    count = len(held.rival)
+    chosen, other = jax.random.randint(keys[0], (2, size), 0, count)
+    structures, others = (
+        jax.tree.map(lambda a, i=i: a[i], held.structures) for i in (chosen, other)
+    )
+    turn = jnp.arange(size, dtype=jnp.int32) % len(QUICK)
+    laboratories = jax.tree.map(lambda *of: jnp.asarray(of, jnp.float32)[turn], *QUICK)
+    scans = jax.vmap(partial(simulated_scan, bounds=bounds, grid=grid))(
+        keys[1:], structures, others, laboratories
+    )
+    usable = (jnp.max(scans.placed.pattern, axis=1) > 0.0) & (
+        jnp.mean(scans.placed.mask.astype(jnp.float32), axis=1) >= _LEAST_COVERED
+    )
+    first = jnp.argsort(~usable, stable=True)
+    rows = first[jnp.arange(size) % jnp.maximum(jnp.sum(usable), 1)]
+    scans = _rows(scans, rows)
+    rival = held.rival[chosen[rows]]
+    bank = jax.vmap(partial(shifted_rivals, grid=grid))(
+        scans, held.bank[rival].astype(jnp.float32), held.kind[rival]
+    )
+    return {
+        "x": shown(scans.placed), "mask": scans.placed.mask.astype(jnp.float32),
+        "truth": scans.truth, "bank": bank, "phase": held.phase[chosen[rows]],
+    }  # fmt: skip
+
+
+def simulated_scan(
+    key: jax.Array,
+    structure: Structures,
+    other: Structures,
+    laboratory: Laboratory,
+    *,
+    bounds: Bounds,
+    grid: Grid,
+) -> Scans:
+    """Draws a scan of a sample of one structure and places it, without the leading axis.
+
+    Args:
+        key: of all draws.
+        structure: one, without the leading axis.
+        other: of which a little may be in the sample.
+        laboratory: what is drawn from.
+        bounds: of the arrays.
+        grid: where it is placed.
+    """
+    keys = jax.random.split(key, 5)
+    lines = draw_lines(keys[0], structure, laboratory)
+    impurity = strained_lines(
+        other, jnp.eye(3), jnp.float32(0.5), jnp.float32(1.0), jnp.zeros((), jnp.int32)
+    )
+    tube = draw_tube(keys[1])
+    sample = draw_sample(keys[2], laboratory, len(lines.q), len(impurity.q), bounds.points)
+    expected = expected_scan(lines, impurity, tube, sample, bounds)
+    mean = (expected.profile + expected.background) * sample.strongest
+    counts = jax.random.poisson(keys[3], mean).astype(mean.dtype)
+    treatment = draw_treatment(keys[4], laboratory, sample.stripped)
+    counts, peaks = treated(counts, expected.profile * sample.strongest, expected.axis, treatment)
+    wavelength = stated_wavelength(tube, treatment)
+    placed = on_grid(counts, expected.axis, wavelength, grid)
+    truth = expected_on_grid(peaks, expected.axis, wavelength, placed, grid)
+    return Scans(placed, truth, jnp.max(counts))
+
+
+def shown(placed: Placed) -> Array:
+    """Returns `refining.shown`, `[..., L, CHANNELS]`."""
+    deviations = placed.excess / jnp.maximum(placed.noise, 1e-4)
+    signal = jnp.arcsinh(deviations) / SIGNIFICANT
+    return jnp.stack([placed.pattern, placed.excess, signal], axis=-1)
+
+
+def shifted_rivals(scan: Scans, drawn: Array, kind: Array, grid: Grid) -> Array:
+    """Returns prototypes where they fit a scan best: see `pairs.with_rivals`, `[1 + RIVALS, P]`.
+
+    They are moved by whole points, a change of the cell by 0.2 %.
+
+    Args:
+        scan: one, without the leading axis.
+        drawn: root patterns, the own one first, `[1 + RIVALS, P]`.
+        kind: of the source of each.
+        grid: of the scan.
+    """
+    best = best_shifts(scan, drawn, kind, grid)
+    points = drawn.shape[1]
+    place = (
+        jnp.arange(points, dtype=jnp.int32)[None] - jnp.asarray(SHIFTS, jnp.int32)[best][:, None]
+    )
+    moved = jnp.take_along_axis(drawn, jnp.clip(place, 0, points - 1), axis=1)
+    return jnp.where((place >= 0) & (place < points), moved, 0.0)
+
+
+def best_shifts(scan: Scans, drawn: Array, kind: Array, grid: Grid) -> Array:
+    """Returns which of `SHIFTS` fits each prototype best, int `[1 + RIVALS]`; see `shifted_rivals`.
+
+    By the cosine with the scan, of the own prototype with its truth, and the prior.
+    """
+    axis = log_axis(grid)
+    shifts = (axis[1] - axis[0]) * np.asarray(SHIFTS)
+    prior = PRIOR_WEIGHT * PRIOR.log(shifts[None], np.arange(3)[:, None])
+    measured = jnp.min(scan.placed.mask.reshape(-1, FOLD), axis=1).astype(jnp.float32)
+    reach = max(-SHIFTS[0], SHIFTS[-1])
+    points = len(measured)
+
+    def at_shifts(row: Array) -> Array:
+        wide = jnp.pad(row, reach)
+        return jnp.stack([wide[reach + shift : reach + shift + points] for shift in SHIFTS])
+
+    def cosines(pattern: Array, rows: Array) -> Array:
+        scans, inside = at_shifts(_root(pattern, measured)), at_shifts(measured)
+        norm = jnp.sqrt(jnp.maximum(jnp.square(rows) @ inside.T, 1e-6))
+        own = jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(scans), axis=1), 1e-12))
+        return rows @ scans.T / norm / own[None]
+
+    score = jnp.concatenate(
+        [cosines(scan.truth, drawn[:1]), cosines(scan.placed.pattern, drawn[1:])]
+    )
+    return jnp.argmax(score + jnp.asarray(prior, jnp.float32)[kind], axis=1)
+
+
+def _root(pattern: Array, measured: Array) -> Array:
+    """`prototypes.scan_roots` of one pattern, `[P]`."""
+    root = jnp.sqrt(jnp.mean(jnp.maximum(pattern, 0.0).reshape(-1, FOLD), axis=1))
+    wide = jnp.pad(root, SMOOTH // 2)
+    smooth = sum(wide[i : i + len(root)] for i in range(SMOOTH)) / SMOOTH * measured
+    return smooth / jnp.sqrt(jnp.maximum(jnp.sum(jnp.square(smooth)), 1e-12))
+
+
+def _rows(tree: Any, rows: Array) -> Any:
+    return jax.tree.map(lambda column: column[rows], tree)
