@@ -142,7 +142,7 @@ def _spread(counts: np.ndarray) -> np.ndarray:
     half = min(_WINDOW, second.size - 1) // 2
     windows = sliding_window_view(np.pad(second, half, mode="reflect"), 2 * half + 1)
     at = np.arange(0, second.size, _EVERY)
-    spread = np.median(windows[at], axis=1) / (0.6745 * np.sqrt(6.0))
+    spread = np.partition(windows[at], half, axis=1)[:, half] / (0.6745 * np.sqrt(6.0))
     return np.interp(np.arange(len(counts)), at + 1, spread)
 
 
@@ -276,16 +276,18 @@ def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float) -> np.ndarray
     padded = np.pad(counts, 1, mode="edge")
     beside = np.maximum(padded[:-2], padded[2:]) - base
     tops = (above > _HOT * np.maximum(noise, 1e-12 * np.abs(counts).max())) & (above > beside)
-    ratio = np.where(tops, np.maximum(beside, 0.0) / np.where(tops, above, 1.0), 1.0)
+    at = np.flatnonzero(tops)
+    ratio = np.maximum(beside[at], 0.0) / above[at]
     around = sliding_window_view(np.pad(counts, _AROUND, mode="edge"), 2 * _AROUND + 1)
-    others = np.delete(around, _AROUND, axis=1)
-    narrow = tops & (ratio < _NARROW) & (above > 3.0 * np.ptp(others, axis=1))
-    wide = ratio[tops & ~narrow]
+    others = np.delete(around[at], _AROUND, axis=1)
+    slender = (ratio < _NARROW) & (above[at] > 3.0 * np.ptp(others, axis=1))
+    narrow, wide = none.copy(), ratio[~slender]
+    narrow[at[slender]] = True
     if wide.size >= 2:
         resolved = bool(np.median(wide) >= _RESOLVED)
     else:
         resolved = bool(np.median(np.diff(angle)) <= _FINE)
-    many = np.count_nonzero(narrow) > max(5, wide.size)
+    many = np.count_nonzero(slender) > max(5, wide.size)
     return narrow if resolved and not many else none
 
 

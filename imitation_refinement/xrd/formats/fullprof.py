@@ -34,11 +34,10 @@ def read_fullprof(lines: Sequence[str], source: str) -> list[Columns] | None:
     Raises:
         ValueError: the file is plainly such a list, and cut short.
     """
-    lines = [line.rstrip() for line in lines]
     for at in range(len(lines[:_HEAD])):
         for layout in (_with_range, _d1b, _d1a):
             if (found := layout(lines, at)) is not None:
-                header = read_header(lines[: at + 1])._replace(axis=None)
+                header = read_header([line.rstrip() for line in lines[: at + 1]])._replace(axis=None)
                 return [with_header(found, header, (), source)]
     return None
 
@@ -49,13 +48,14 @@ def _with_range(lines: Sequence[str], at: int) -> Columns | None:
     if not found:
         return None
     first, second, third = (float(value) for value in found.groups())
-    rows = [line for line in lines[at + 1 :] if line and not line.startswith("!")]
+    rows: list[str] = []
     for start, step, stop in ((first, second, third), (first, third, second)):
         if not (0 < step < 5 and step < stop - start and -180 <= start < stop <= 180):
             continue
         count = round((stop - start) / step) + 1
         if count < MIN_POINTS or abs((stop - start) / step + 1 - count) > 0.1:
             continue
+        rows = rows or [row for row in _stripped(lines[at + 1 :]) if row and row[0] != "!"]
         counts = _counts(rows, count)
         if counts is not None:
             return Columns(ramp(start, step, count), counts)
@@ -144,10 +144,11 @@ def _d1b(lines: Sequence[str], at: int) -> Columns | None:
         start, step = float(lines[at][23:31]), float(lines[at][76:85])
     except ValueError:
         return None
+    if not 0 < step < 5:
+        return None
     count = int(lines[at + 1])
-    rows = lines[at + 2 : at + 2 + -(-count // _PER_LINE)]
-    counts = _pairs(rows, 10, count)
-    if counts is None or not 0 < step < 5:
+    counts = _pairs(_stripped(lines[at + 2 : at + 2 + -(-count // _PER_LINE)]), 10, count)
+    if counts is None:
         return None
     return Columns(ramp(start, step, count), counts)
 
@@ -161,14 +162,20 @@ def _d1a(lines: Sequence[str], at: int) -> Columns | None:
         float(lines[at + 2][:8])
     except ValueError:
         return None
-    rows = lines[at + 3 :]
+    if not 0 < step < 5 or not -180 <= start < 180:
+        return None
+    rows = _stripped(lines[at + 3 :])
     end = next((i for i, row in enumerate(rows) if _is_end(row)), len(rows))
     rows = [row for row in rows[:end] if row]
     count = sum(-(-len(row) // 8) for row in rows)
     counts = _pairs(rows, 8, count) if count >= MIN_POINTS else None
-    if counts is None or not 0 < step < 5 or not -180 <= start < 180:
+    if counts is None:
         return None
     return Columns(ramp(start, step, count), counts)
+
+
+def _stripped(lines: Sequence[str]) -> list[str]:
+    return [line.rstrip() for line in lines]
 
 
 def _is_end(row: str) -> bool:

@@ -60,13 +60,14 @@ def read_text(data: bytes, source: str) -> list[Columns]:
             f"{source}: more than {MAX_LINES:,} lines; a powder pattern is much shorter, split the"
             " file into one per pattern"
         )
-    lines = decode(data, source).translate(_SPELLED).splitlines()
+    text = decode(data, source).translate(_SPELLED)
+    lines = text.splitlines()
     if is_cif(lines):
         return of_format("powder CIF", read_pdcif(lines, source))
     for read in (read_vendor_text, read_listed):
         if (found := read(lines, source)) is not None:
             return found
-    blocks = _spec_scans(lines)
+    blocks = _spec_scans(lines) if "#S " in text else []
     if not blocks:
         return of_format("text, columns", read_table(lines, source))
     found = []
