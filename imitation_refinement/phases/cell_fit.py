@@ -5,6 +5,7 @@ change apart. q^2 = (2 pi)^2 h G h^T is linear in the reciprocal metric G, and w
 free of G is what the rotations of the structure's setting keep.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -96,29 +97,34 @@ def fit_cell(
         return None
     # First-order propagation through the six numbers of the cell.
     steps = 1e-3 * scale[:-1]
-    slopes = np.array(
-        [
-            (_cell(changed + step * one) - _cell(changed - step * one)) / (2.0 * step)
-            for step, one in zip(steps, free, strict=True)
-        ]
-    )
-    variance = np.einsum("pi,pq,qi->i", slopes, np.linalg.inv(normal)[:-1, :-1], slopes)
-    return CellFit(_cell(changed), np.sqrt(variance), float(solved[-1]), int(used.sum()))
+    moved = steps[:, None, None] * free
+    cells = _cells(np.concatenate([changed[None], changed + moved, changed - moved]))
+    slopes = (cells[1 : len(free) + 1] - cells[len(free) + 1 :]) / (2.0 * steps[:, None])
+    variance = (slopes * (np.linalg.inv(normal)[:-1, :-1] @ slopes)).sum(axis=0)
+    return CellFit(cells[0], np.sqrt(variance), float(solved[-1]), int(used.sum()))
 
 
 def invariant_metrics(rotations: np.ndarray) -> np.ndarray:
     """Returns a basis of the symmetric matrices G with R G R^T = G for all rotations, `[p, 3, 3]`.
 
+    It is computed once for the same rotations, and not to be written to.
+
     p is 1 for cubic groups, 2 for tetragonal, trigonal and hexagonal ones, 3, 4 and 6 for
     orthorhombic, monoclinic and triclinic ones.
     """
-    rotations = np.asarray(rotations, np.float64)
+    return _invariant(np.asarray(rotations, np.float64).tobytes())
+
+
+@lru_cache(maxsize=1024)
+def _invariant(packed: bytes) -> np.ndarray:
+    rotations = np.frombuffer(packed).reshape(-1, 3, 3)
     units = np.zeros((6, 3, 3))
     for unit, (i, j) in zip(units, ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1)), strict=True):
         unit[i, j] = unit[j, i] = 1.0
     kept = np.einsum("kab,ubc,kdc->uad", rotations, units, rotations) / len(rotations)
     _, sizes, rows = np.linalg.svd(kept.reshape(6, 9))
     basis: np.ndarray = rows[: int((sizes > 1e-6).sum())].reshape(-1, 3, 3)
+    basis.flags.writeable = False
     return basis
 
 
@@ -129,10 +135,12 @@ def _slopes(metric: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
     most = np.floor(lengths * q.max() / (2.0 * np.pi) * 1.001).astype(int)
     if np.prod(2 * most + 1) > 2 * _MOST:
         return slope
-    every = np.stack(np.meshgrid(*(np.arange(-m, m + 1) for m in most), indexing="ij"), axis=-1)
-    hkl = every.reshape(-1, 3)[: len(every.reshape(-1, 3)) // 2].astype(np.float64)  # no -h, no 0
-    square = np.einsum("hi,ij,hj->h", hkl, metric, hkl)
-    order = np.argsort(square)
+    axes = (np.arange(-m, m + 1.0) for m in most)
+    hkl = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
+    hkl = hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
+    square = _products(hkl) @ _six(metric)
+    low = np.flatnonzero(square < (q.max() * (1.0 + 2.0 * _SAME) / (2.0 * np.pi)) ** 2)
+    order = low[np.argsort(square[low])]
     log_q = 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
     first = np.searchsorted(log_q, np.log(q) - _SAME)
     last = np.searchsorted(log_q, np.log(q) + _SAME)
@@ -140,12 +148,22 @@ def _slopes(metric: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
     count = (last - first)[lines]
     begin = np.cumsum(count) - count
     own = order[np.arange(count.sum()) + np.repeat(first[lines] - begin, count)]
-    each = 0.5 * np.einsum("hi,pij,hj->hp", hkl[own], free, hkl[own]) / square[own, None]
+    each = 0.5 * _products(hkl[:, own]) @ _six(free).T / square[own, None]
     if len(lines):
         least, most = (f.reduceat(each, begin, axis=0) for f in (np.minimum, np.maximum))
         together = (most - least).max(axis=1) < 0.05 * np.abs(most + least).max(axis=1)
         slope[lines[together]] = 0.5 * (least + most)[together]
     return slope
+
+
+def _products(hkl: np.ndarray) -> np.ndarray:
+    """h^2, k^2, l^2, kl, hl, hk of reflections `[3, n]`, `[n, 6]`."""
+    return (hkl[[0, 1, 2, 1, 0, 0]] * hkl[[0, 1, 2, 2, 2, 1]]).T
+
+
+def _six(metrics: np.ndarray) -> np.ndarray:
+    """What the six products of a reflection are multiplied by, of metrics `[..., 3, 3]`."""
+    return metrics[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
 
 
 def _found(
@@ -154,11 +172,13 @@ def _found(
     """Ln q of the peak near each line, NaN where there is none; its height over the largest."""
     step = axis[1] - axis[0]
     place = (np.log(displaced(q, displacement, _COPPER)) - axis[0]) / step
-    near = np.abs(place[:, None] - place) < _ALONE
-    crowded = (near & (height > 0.2 * height[:, None]) & ~np.eye(len(q), dtype=bool)).any(axis=1)
     begin = np.rint(place).astype(int) - _REACH - 1
     inside = (begin >= 0) & (begin + 2 * _REACH + 3 <= len(root))
-    lines = np.flatnonzero(inside & ~crowded & (height > _HEIGHT * height.max()))
+    lines = np.flatnonzero(inside & (height > _HEIGHT * height.max()))
+    near = np.abs(place[lines, None] - place) < _ALONE
+    # Each is near itself.
+    crowded = (near & (height > 0.2 * height[lines, None])).sum(axis=1) > 1
+    lines = lines[~crowded]
     around = root[begin[lines, None] + np.arange(2 * _REACH + 3)].astype(np.float64)
     top = 1 + around[:, 1:-1].argmax(axis=1)
     before, peak, after = around[np.arange(len(lines)), top + np.array([[-1], [0], [1]])]
@@ -171,10 +191,10 @@ def _found(
     return found, strength
 
 
-def _cell(metric: np.ndarray) -> np.ndarray:
-    """a, b, c, alpha, beta, gamma of a reciprocal metric."""
-    direct = np.linalg.inv(metric)
-    lengths = np.sqrt(np.diag(direct))
-    pairs = ((1, 2), (0, 2), (0, 1))
-    cosines = [direct[i, j] / (lengths[i] * lengths[j]) for i, j in pairs]
-    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))])
+def _cells(metrics: np.ndarray) -> np.ndarray:
+    """a, b, c, alpha, beta, gamma of reciprocal metrics `[k, 3, 3]`, `[k, 6]`."""
+    direct = np.linalg.inv(metrics)
+    lengths = np.sqrt(np.diagonal(direct, axis1=1, axis2=2))
+    first, second = [1, 0, 0], [2, 2, 1]
+    cosines = direct[:, first, second] / (lengths[:, first] * lengths[:, second])
+    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1.0, 1.0)))], axis=1)

@@ -5,6 +5,7 @@ peaks as wide as the scan's, at the shift and displacement that fit best. `candi
 figures into one probability. How the prototypes are chosen is in `match`.
 """
 
+import itertools
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -127,45 +128,49 @@ def weigh(
     begin = begin + nearest
     scan, common = _windows(read, which, begin, lines.shape[1])
     model = lines * common
-    elastic = _elastic(read, lines, which, begin)
 
     squares, model_squares = scan * scan, model * model
     product = scan * model
     power, model_power = _sum(squares), _sum(model_squares)
-    overlap = _sum(product)
-    total_scan, total_model = scan.sum(axis=1), model.sum(axis=1)
+    overlap, points = _sum(product), np.maximum(_sum(common), 1.0)
+    total_scan, total_model = _sum(scan), _sum(model)
     cosine = _ratio(overlap, power * model_power)
     top = np.maximum(scan.max(axis=1), 1e-9)
     floor = _floor(fine)
     # The scale that explains the scan best in least squares of roots.
     scale = overlap / np.maximum(model_power, 1e-12)
     predicted = scale[:, None] * model
-    visible = np.maximum(predicted - scan - np.float32(floor), 0.0)
-    surplus = np.maximum(scan - np.float32(1.25) * predicted, 0.0)
-    middle = np.cumsum(common, axis=1) <= 0.5 * common.sum(axis=1, keepdims=True)
-    low, low_power = (np.einsum("kl,kl->k", array, middle) for array in (product, squares))
-    points = np.maximum(common.sum(axis=1), 1.0)
+    visible = predicted - scan
+    surplus = np.maximum(-0.25 * predicted - visible, 0.0)
+    visible = np.maximum(visible - np.float32(floor), 0.0)
+    middle = _middle(read[1], which, begin, lines.shape[1])
+    low, low_power = _before(product, middle), _before(squares, middle)
+    # Sums over what was measured, each less its mean over all.
+    inside = _sum(scan, common)
+    covariance = overlap - inside * total_model / points
+    scan_variance = _sum(squares, common) - (2.0 * inside - total_scan) * total_scan / points
+    model_variance = model_power - total_model**2 / points
     columns = (
         cosine,
         first,
         _ratio(
-            _sum(squares, model_squares),
+            _sum(product, product),
             _sum(squares, squares) * _sum(model_squares, model_squares),
         ),
         _ratio(_sum(np.sqrt(product)), total_scan * total_model),
         _cosine(_wide(scan), _wide(model)),
-        elastic,
-        _correlation(scan, model, common),
+        _ratio(_elastic(read, lines, which, begin), power * model_power),
+        _ratio(covariance, np.maximum(scan_variance, 0.0) * np.maximum(model_variance, 0.0)),
         _ratio(low, low_power * model_power),
         _ratio(overlap - low, (power - low_power) * model_power),
         prior.log(shift, kind),
         prior.log_peak(kind),
         np.abs(amount[which]),
-        _sum(visible, visible) / np.maximum(_sum(predicted, predicted), 1e-12),
+        _sum(visible, visible) / np.maximum(scale**2 * model_power, 1e-12),
         _sum(surplus, surplus) / np.maximum(power, 1e-12),
         visible.max(axis=1) / top,
         surplus.max(axis=1) / top,
-        _peaks_explained(scan, predicted, floor),
+        _peaks_explained(scan, _peaks(read[0], which, begin, scan, 2.0 * floor), predicted),
         _log_richness(total_model, model_power, points),
         _log_richness(total_scan, power, points),
         kind == 1,
@@ -236,10 +241,16 @@ def _fine_cosines(
 ) -> np.ndarray:
     """The cosines of drawn prototypes `[K, L]` at each of FINE, `[K, len(FINE)]`."""
     length, reach = lines.shape[1], max(FINE)
-    scan, inside = _windows(read, which, begin - reach, length + 2 * reach)
-    scan, inside = (sliding_window_view(rows, length, axis=1) for rows in (scan, inside))
-    product = np.einsum("kpl,kpl,kl->kp", scan, inside, lines)
-    power = np.einsum("kpl,kpl->kp", scan, scan)
+    seen, inside = (
+        sliding_window_view(windows, length, axis=1)
+        for windows in _windows(
+            np.stack([read[0] * read[1], read[1]]), which, begin - reach, length + 2 * reach
+        )
+    )
+    upto = np.cumsum(read[0].astype(np.float64) ** 2, axis=1)
+    first = begin[:, None] - reach - 1 + np.arange(2 * reach + 1)
+    power = upto[which[:, None], first + length] - upto[which[:, None], first]
+    product = np.einsum("kpl,kl->kp", seen, lines)
     return _ratio(product, power * np.einsum("kpl,kl->kp", inside, lines * lines))
 
 
@@ -265,25 +276,43 @@ def _width(
 def _elastic(
     read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray
 ) -> np.ndarray:
-    """The cosine where each window of the range takes its own best shift, `[K]`."""
+    """The product where each window of the range takes its own best shift, `[K]`."""
     length, far = lines.shape[1], max(_ELASTIC)
-    around, inside = _windows(read, which, begin - far, length + 2 * far)
+    around, _ = _windows(read, which, begin - far, length + 2 * far)
+    views = sliding_window_view(around, length, axis=1)[:, :: _ELASTIC[1] - _ELASTIC[0]]
     edges = np.arange(_WINDOWS + 1) * length // _WINDOWS
     best = np.zeros(len(lines))
-    for start, end in zip(edges[:-1], edges[1:], strict=True):
-        views = sliding_window_view(around[:, start : end + 2 * far], end - start, axis=1)
-        products = np.einsum(
-            "kpl,kl->kp", views[:, :: _ELASTIC[1] - _ELASTIC[0]], lines[:, start:end]
-        )
-        best += products.max(axis=1)
-    scan = around[:, far : far + length]
-    return _ratio(best, _sum(scan, scan) * _sum(lines * lines, inside[:, far : far + length]))
+    for start, end in itertools.pairwise(edges.tolist()):
+        part = slice(start, end)
+        best += np.einsum("kpl,kl->kp", views[:, :, part], lines[:, part]).max(axis=1)
+    return best
+
+
+def _middle(known: np.ndarray, which: np.ndarray, begin: np.ndarray, length: int) -> np.ndarray:
+    """How many points of each window belong to the first half of what was measured in it, `[K]`."""
+    upto = np.cumsum(known, axis=1, dtype=np.int64)
+    before, whole = upto[which, begin - 1], upto[which, begin + length - 1]
+    points = known.shape[1]  # more than any sum, so that the rows rise one after the other
+    upto += (points + 1) * np.arange(len(known))[:, None]
+    half = (before + whole) // 2 + (points + 1) * which
+    last = upto.ravel().searchsorted(half, "right") - points * which
+    return np.clip(last - begin, 1, length - 1)
+
+
+def _before(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """The sum of so many points of each row, one at least and not all, `[K]`."""
+    begin = np.arange(len(rows)) * rows.shape[1]
+    return np.add.reduceat(rows.ravel(), np.stack([begin, begin + points], axis=1).ravel())[::2]
 
 
 def _floor(root: np.ndarray) -> float:
     """The height below which a scan shows nothing: a low quantile of what it shows."""
     seen = root[root > 0.0]
-    return float(np.quantile(seen, 0.1)) if seen.size else 0.0
+    if not seen.size:
+        return 0.0
+    at, rest = divmod(0.1 * (len(seen) - 1), 1.0)
+    low = np.partition(seen, (int(at), min(int(at) + 1, len(seen) - 1)))[int(at) :][:2]
+    return float(low[0] + rest * (low[-1] - low[0]))
 
 
 def _sum(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
@@ -301,13 +330,6 @@ def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return _ratio(_sum(a, b), _sum(a, a) * _sum(b, b))
 
 
-def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    points = np.maximum(inside.sum(axis=1, keepdims=True), 1.0)
-    a = (a - a.sum(axis=1, keepdims=True) / points) * inside
-    b = (b - b.sum(axis=1, keepdims=True) / points) * inside
-    return _cosine(a, b)
-
-
 def _wide(rows: np.ndarray) -> np.ndarray:
     return uniform_filter1d(rows, 17, axis=1, mode="constant")
 
@@ -317,19 +339,35 @@ def _log_richness(total: np.ndarray, power: np.ndarray, points: np.ndarray) -> n
     return np.log(np.maximum(total**2 / np.maximum(power, 1e-12) / points, 1e-6))
 
 
-def _peaks_explained(scan: np.ndarray, predicted: np.ndarray, floor: float) -> np.ndarray:
+def _peaks(
+    read: np.ndarray, which: np.ndarray, begin: np.ndarray, scan: np.ndarray, least: float
+) -> np.ndarray:
+    """Which points of each window are the largest of seven in it and above `least`, `[K, L]`."""
+    length, reach = scan.shape[1], 3
+    every = (read == _largest(read, 2 * reach + 1)) & (read > least)
+    peak = sliding_window_view(every, length, axis=1)[which, begin]
+    for side in (np.s_[:, :reach], np.s_[:, -reach:]):  # here what lies outside has no say
+        around = scan[:, : 2 * reach] if side[1].start is None else scan[:, -2 * reach :]
+        found = (around == _largest(around, 2 * reach + 1)) & (around > least)
+        peak[side] = found[side]
+    return peak
+
+
+def _peaks_explained(scan: np.ndarray, peak: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Share of the scan's peaks, weighted by height, of which enough is predicted nearby."""
-    peak = (scan == _largest(scan, 7)) & (scan > 2.0 * floor)
-    explained = peak & (_largest(predicted, 5) > np.float32(_SEEN) * scan)
-    return _sum(scan, explained) / np.maximum(_sum(scan, peak), 1e-12)
+    row, at = np.divmod(np.flatnonzero(peak), scan.shape[1])
+    height, last = scan[row, at], scan.shape[1] - 1
+    near = [predicted[row, np.clip(at + by, 0, last)] for by in range(-2, 3)]
+    explained = np.max(near, axis=0) > np.float32(_SEEN) * height
+    shares = [np.bincount(row, heights, len(scan)) for heights in (height * explained, height)]
+    return shares[0] / np.maximum(shares[1], 1e-12)
 
 
 def _largest(rows: np.ndarray, points: int) -> np.ndarray:
     """The largest of an odd number of points around each; zeros are beyond the ends."""
     reach = points // 2
-    around = np.pad(rows, ((0, 0), (reach, reach)))
-    best = rows.copy()
-    for start in range(points):
-        if start != reach:
-            np.maximum(best, around[:, start : start + rows.shape[1]], out=best)
+    best, wide = np.pad(rows, ((0, 0), (reach, reach))), 1
+    while wide < points:  # from each point on, so many are looked at
+        by = min(wide, points - wide)
+        best, wide = np.maximum(best[:, :-by], best[:, by:]), wide + by
     return best

@@ -146,6 +146,7 @@ def draw_roots(
     grid: Grid,
     *,
     size_nm: float | np.ndarray = IDEAL_SIZE_NM,
+    shift: float | np.ndarray = 0.0,
     fold: int = FOLD,
 ) -> np.ndarray:
     """Returns root patterns of some structures, float32 `[C, L / fold]`, each of norm 1.
@@ -160,6 +161,7 @@ def draw_roots(
         chosen: which structures, int `[C]`.
         grid: see `build_prototypes`.
         size_nm: of the crystallites, of all or of each `[C]`.
+        shift: of ln q of the lines, of all or of each `[C]`.
         fold: points of the grid in one of the root pattern.
     """
     axis = log_axis(grid, fold)
@@ -167,7 +169,7 @@ def draw_roots(
     count = offsets[chosen + 1] - offsets[chosen]
     owner = np.repeat(np.arange(len(chosen)), count)
     line = np.arange(count.sum()) + np.repeat(offsets[chosen] - (np.cumsum(count) - count), count)
-    center = q[line].astype(np.float64)
+    center = q[line] * np.exp(np.broadcast_to(shift, len(chosen)))[owner]
     place = (np.log(center) - axis[0]) / step
     size = np.broadcast_to(size_nm, len(chosen))[owner]
     sigma = SIGMA_PER_FWHM * scherrer_fwhm(1.0) / size / center / step
@@ -176,15 +178,18 @@ def draw_roots(
     right = np.clip(np.floor(place + _REACH * sigma) + 1, 0, points).astype(np.int64)
     width = np.maximum(right - left, 0)
     top = (height[line] / (sigma * center)).astype(np.float32)  # per unit of q
-    begin = ((left - place) / sigma).astype(np.float32)  # of each peak's first point
-    pace = (1.0 / sigma).astype(np.float32)
-    peak = np.repeat(np.arange(len(line)), width)
-    point = np.arange(len(peak)) - (np.cumsum(width) - width)[peak]
-    offset = point.astype(np.float32) * pace[peak] + begin[peak]
-    values = np.exp(np.float32(-0.5) * offset * offset)
-    values *= top[peak]
-    point += (owner * points + left)[peak]
-    flat = np.bincount(point, values, len(chosen) * points)
+    # All points of all peaks in a row: `first` is where each peak's own begin.
+    first = np.cumsum(width) - width
+    every = np.arange(width.sum())
+    offset = every * np.repeat(1.0 / sigma, width)
+    offset += np.repeat((left - place - first) / sigma, width)
+    values = offset.astype(np.float32)
+    values *= values
+    values *= np.float32(-0.5)
+    np.exp(values, out=values)
+    values *= np.repeat(top, width)
+    every += np.repeat(owner * points + left - first, width)
+    flat = np.bincount(every, values, len(chosen) * points)
     return unit(smoothed(np.sqrt(flat.astype(np.float32)).reshape(-1, points)))
 
 
@@ -199,16 +204,10 @@ def draw_shifted(
         shift: of ln q of each one's lines, `[C]`.
         fold: see `draw_roots`.
     """
-    parts = [slice(prototypes.offsets[i], prototypes.offsets[i + 1]) for i in chosen]
-    moved = [prototypes.q[own] * np.exp(by) for own, by in zip(parts, shift, strict=True)]
     return draw_roots(
-        np.concatenate(moved).astype(np.float32),
-        np.concatenate([prototypes.height[own] for own in parts]),
-        np.concatenate([[0], np.cumsum([len(lines) for lines in moved])]),
-        np.arange(len(chosen)),
-        prototypes.grid,
+        prototypes.q, prototypes.height, prototypes.offsets, chosen, prototypes.grid, shift=shift,
         fold=fold,
-    )
+    )  # fmt: skip
 
 
 def scan_roots(

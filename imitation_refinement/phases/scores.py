@@ -143,10 +143,19 @@ def cosines(drawn: np.ndarray, scans: np.ndarray, inside: np.ndarray) -> np.ndar
 
     The norm of a prototype is taken inside each mask.
     """
-    product = drawn @ scans.T
-    norm = np.sqrt(np.maximum(np.square(drawn) @ inside.T, 1e-6))
-    own = np.sqrt(np.maximum(np.square(scans).sum(axis=1), 1e-12))
-    return product / norm / own
+    own = np.sqrt(np.maximum(np.einsum("sp,sp->s", scans, scans), 1e-12))
+    return drawn @ scans.T / np.sqrt(np.maximum(_power(drawn, inside), 1e-6)) / own
+
+
+def _power(drawn: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Squared norms of rows `[C, P]` inside masks `[S, P]`, `[C, S]`.
+
+    Most points are in all masks or in none.
+    """
+    squares = np.square(drawn)
+    least, most = inside.min(axis=0), inside.max(axis=0)
+    some = np.flatnonzero(least != most)
+    return (squares @ least)[:, None] + squares[:, some] @ (inside[:, some] - least[some]).T
 
 
 def best_of(

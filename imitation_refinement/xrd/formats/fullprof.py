@@ -37,7 +37,9 @@ def read_fullprof(lines: Sequence[str], source: str) -> list[Columns] | None:
     for at in range(len(lines[:_HEAD])):
         for layout in (_with_range, _d1b, _d1a):
             if (found := layout(lines, at)) is not None:
-                header = read_header([line.rstrip() for line in lines[: at + 1]])._replace(axis=None)
+                header = read_header([line.rstrip() for line in lines[: at + 1]])._replace(
+                    axis=None
+                )
                 return [with_header(found, header, (), source)]
     return None
 
