@@ -14,7 +14,7 @@ class Program:
     """Starts main.py with one folder of caches and with what `environment` adds."""
 
     def __init__(self, folder: Path, **environment: str):
-        self.data = folder / "data"
+        self.data = folder / "imitation_refinement" / "data"  # where a program looks by itself
         self._environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(folder),

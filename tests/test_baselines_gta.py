@@ -207,8 +207,8 @@ def test_statistics_of_the_two_domains_are_kept_apart():
 
 def test_labels_of_imperfect_patterns_are_not_read_and_steps_repeat():
     state, terms = step(batch(0))
-    blind = {name: rows for name, rows in batch(0).items() if name != "label"}
-    again, _ = step(blind)
+    wrong = batch(0) | {"label": (batch(0)["label"] + 1) % CLASSES}
+    again, _ = step(wrong)
     jax.tree.map(np.testing.assert_array_equal, state, again)
     other, _ = step(batch(0), seed=SEED + 1)
     kernels = [each.generator["start"]["kernel"] for each in (state, other)]

@@ -42,6 +42,8 @@ def test_temperature_by_hand():
     # sigmoid(1 / T) = 3/4 where 3 of 4 are right, so T = 1 / ln 3; all right: the lowest there is.
     logits = np.array([[1.0, 0.0]] * 4)
     assert fit_temperature(logits, [0, 0, 1, 0]) == pytest.approx(1 / np.log(3), rel=1e-6)
+    seven_of_ten = np.array([[2.0, 0.0]] * 10), [0] * 7 + [1] * 3
+    assert fit_temperature(*seven_of_ten) == pytest.approx(2 / np.log(7 / 3), rel=5e-7)
     assert fit_temperature(logits, [0, 0, 0, 0]) == pytest.approx(0.05, rel=1e-4)
     assert fit_temperature(logits, [1, 1, 1, 1]) == pytest.approx(20.0, rel=1e-4)
 

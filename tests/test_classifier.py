@@ -2,27 +2,42 @@
 
 from functools import cache, partial
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import toy
+from ml_collections import ConfigDict
 
 from imitation_refinement.method import losses
 from imitation_refinement.method.classifier import (
     Classifier,
     classifier_step,
+    distance_of,
     init_classifier,
     predict,
 )
+from imitation_refinement.method.networks import ClassifierOutput
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+class Masked(nn.Module):
+    """No batch norm, and an embedding that tells what dropout left."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> ClassifierOutput:
+        z = nn.Dropout(0.5, deterministic=not train)(x[..., 0])
+        return ClassifierOutput(nn.Dense(toy.CLASSES)(z), z, (x, x))
+
+
+start = partial(init_classifier, toy.ToyClassifier(), toy.OPTIMIZER, (toy.LENGTH, 1), toy.CLASSES)
+
+
 def begun():
-    start = partial(init_classifier, toy.ToyClassifier(), toy.OPTIMIZER, (toy.LENGTH, 1))
-    return jax.jit(partial(start, toy.CLASSES, seed=0))()
+    return jax.jit(partial(start, seed=0))()
 
 
 @cache
@@ -47,9 +62,55 @@ def run_steps(count, prototype_weight=1.0):
     return state, history
 
 
+@pytest.mark.parametrize(
+    ("name", "scale", "wanted"),
+    [("sqeuclidean", 0.0, 12.5), ("sqeuclidean", 2.0, 50.0), ("euclidean", 2.0, 10.0)],
+)
+def test_a_distance_is_the_one_that_its_section_asks_for(name, scale, wanted):
+    distance = distance_of(ConfigDict({"distance": name, "distance_scale": scale}))
+    assert distance(jnp.array([[3.0, 4.0]]), jnp.zeros((1, 2))) == wanted
+
+
+def test_a_step_keeps_the_kind_of_every_leaf():
+    """Else the second step would be another program."""
+    before = jax.eval_shape(partial(start, seed=0))
+    after, metrics = jax.eval_shape(compiled(), before, toy.batch())
+    assert toy.kinds(before) == toy.kinds(after)
+    assert before.step.dtype == jnp.int32 and before.prototypes.shape == (toy.CLASSES, toy.WIDTH)
+    scalar = (), jnp.float32
+    assert toy.kinds(metrics) == dict.fromkeys(
+        ("loss", "cross_entropy", "prototype", "accuracy"), scalar
+    )
+
+
+def test_dropout_depends_on_seed_and_step_alone():
+    network, x = Masked(), jnp.ones((toy.BATCH, toy.LENGTH, 1))
+    rows = toy.batch() | {"x": x}
+    state = init_classifier(network, toy.OPTIMIZER, (toy.LENGTH, 1), toy.CLASSES, seed=0)
+    assert state.batch_stats == {}
+
+    @jax.jit
+    def after_and_wanted(state, seed):
+        after, _ = classifier_step(
+            state, rows, network=network, optimizer=toy.OPTIMIZER, prototype_weight=0.0,
+            distance=toy.DISTANCE, seed=seed,
+        )  # fmt: skip
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
+        left = network.apply({"params": state.params}, x, train=True, rngs={"dropout": key})
+        return after, losses.update_prototypes(state.prototypes, left.embedding, rows["label"])
+
+    found = []
+    for seed, step in ((0, 0), (0, 1), (3, 1)):
+        after, wanted = after_and_wanted(state._replace(step=jnp.int32(step)), seed)
+        np.testing.assert_allclose(after.prototypes, wanted, rtol=1e-6)
+        assert after.batch_stats == {} and after.step == step + 1
+        found.append(np.asarray(after.prototypes))
+    assert not np.array_equal(*found[:2]) and not np.array_equal(*found[1:])
+
+
 def test_one_step_equals_its_lines_written_out():
-    network, learning_rate, weight = toy.ToyClassifier(), 0.1, 0.7
-    optimizer = optax.sgd(learning_rate)
+    network, learning_rate, decay, weight = toy.ToyClassifier(), 0.1, 0.5, 0.7
+    optimizer = optax.chain(optax.add_decayed_weights(decay), optax.sgd(learning_rate))
     before = begun()._replace(opt_state=optimizer.init(begun().params))
     batch = toy.batch()
 
@@ -62,15 +123,22 @@ def test_one_step_equals_its_lines_written_out():
         difference = output.embedding[:, None] - before.prototypes[None]
         closeness = jax.nn.log_softmax(-jnp.mean(difference**2, axis=2))
         line5 = -jnp.mean(picked), -jnp.mean(closeness[jnp.arange(toy.BATCH), batch["label"]])
-        return line5[0] + weight * line5[1], output.embedding
+        hits = jnp.argmax(output.logits, axis=1) == batch["label"]
+        return line5[0] + weight * line5[1], (output.embedding, (*line5, hits.sum() / toy.BATCH))
 
-    (loss, embedding), gradient = total(before.params)
+    (loss, (embedding, terms)), gradient = total(before.params)
     after, metrics = compiled(weight, optimizer)(before, batch)
-    np.testing.assert_allclose(metrics["loss"], loss, rtol=1e-6)
+    wanted = dict(zip(("cross_entropy", "prototype", "accuracy"), terms, strict=True))
+    for name, value in (wanted | {"loss": loss}).items():
+        np.testing.assert_allclose(metrics[name], value, rtol=1e-6)
     jax.tree.map(
-        lambda new, old, g: np.testing.assert_allclose(new, old - learning_rate * g, atol=1e-6),
+        lambda new, old, g: np.testing.assert_allclose(
+            new, old - learning_rate * (g + decay * old), atol=1e-6
+        ),
         after.params, before.params, gradient,
     )  # fmt: skip
+    mean = before.batch_stats["BatchNorm_0"]["mean"]
+    assert after.step == 1 and (after.batch_stats["BatchNorm_0"]["mean"] != mean).any()
     for k in range(toy.CLASSES):  # line 8, with the embeddings of the same forward pass
         members = [np.asarray(e) for e, y in zip(embedding, batch["label"], strict=True) if y == k]
         expected = (np.asarray(before.prototypes[k]) + sum(members)) / (len(members) + 1)

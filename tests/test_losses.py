@@ -36,6 +36,8 @@ def test_distance_by_hand():
     np.testing.assert_array_equal(got, [[0.0, 10.0, 4.0]])
     got = losses.prototype_distances(embedding, prototypes, distance="euclidean")
     np.testing.assert_allclose(got, np.array([[0.0, 5.0, 2.0]]) / math.sqrt(2), rtol=1e-6)
+    near = losses.prototype_distances(array([[0.3, 0.4]]), jnp.zeros((1, 2)), 1.0, "euclidean")
+    np.testing.assert_allclose(near, [[0.5]], rtol=1e-6)
 
 
 def test_distance_keeps_its_digits_far_from_the_origin():

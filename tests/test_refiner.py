@@ -5,6 +5,7 @@ from functools import cache, partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toy
 from ml_collections import FrozenConfigDict
@@ -12,11 +13,13 @@ from ml_collections import FrozenConfigDict
 from imitation_refinement.method import networks, optimizers
 from imitation_refinement.method.classifier import classify
 from imitation_refinement.method.refiner import (
+    RefinerState,
     init_refiner,
     pair_loss,
     refine,
     refiner_objective,
     refiner_step,
+    updated,
 )
 from imitation_refinement.runtime import devices
 from imitation_refinement.stages.refiners import refiner_program
@@ -281,9 +284,27 @@ def test_recognition_of_pairs_alone_teaches_the_classes():
     assert right[0].sum() < len(known) and right[1].all()
 
 
-def test_moving_average_follows_the_warmed_up_recursion():
-    state, _ = run_steps(1)
-    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, start().params, state.params)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), state.ema_params, expected
+def test_a_step_keeps_the_kind_of_every_leaf():
+    """Else the second step would be another program."""
+    before = jax.eval_shape(start)
+    objective = toy.objective(pair_weight=1.0)
+    step = partial(refiner_step, **NETWORKS, optimizer=toy.OPTIMIZER, objective=objective)
+    after, terms = jax.eval_shape(
+        partial(step, ema_decay=0.9), before, toy.classifier(), toy.batch()
     )
+    assert toy.kinds(before) == toy.kinds(after) and before.step.dtype == jnp.int32
+    names = ("loss", "pred", "reg", "proto", "pair", "pair_pred", "pair_proto")
+    assert toy.kinds(terms) == dict.fromkeys(names, ((), jnp.float32))
+
+
+@pytest.mark.parametrize(("step", "decay"), [(0, 1 / 10), (5, 6 / 15), (1000, 0.9)])
+def test_a_step_along_a_gradient_by_hand(step, decay):
+    optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.8))
+    weights, average, gradient = ({"w": jnp.array([value])} for value in (2.0, 7.0, 3.0))
+    before = RefinerState(jnp.int32(step), weights, average, optimizer.init(weights))
+    after = updated(before, gradient, optimizer, ema_decay=0.9)
+    assert after.step == step + 1
+    momentum = 3.0 + 0.5 * 2.0
+    assert jax.tree.leaves(after.opt_state) == [momentum]
+    np.testing.assert_allclose(after.params["w"], 2.0 - 0.1 * momentum, rtol=1e-6)
+    np.testing.assert_allclose(after.ema_params["w"], decay * 7.0 + (1 - decay) * 1.6, rtol=1e-6)

@@ -259,6 +259,39 @@ def test_peaks_beyond_the_grid_are_no_signal(at, reason):
     assert placed.signal.startswith(reason) and bool(placed.signal) == bool(reason)
 
 
+@pytest.mark.parametrize("at", [1.13, 5.75])
+def test_a_peak_between_the_last_two_points_of_a_coarse_grid_is_a_signal(at):
+    angles = np.arange(5.0, 130.0, 0.02)
+    center = two_theta_from_q(np.array(at), 1.54184)
+    counts = np.round(200.0 + 20_000.0 * np.exp(-0.5 * ((angles - center) / 0.15) ** 2))
+    placed = on_grid(Scan(angles, counts, 1.54184, "one peak"), Grid(length=30))
+    assert placed.signal == "" and placed.strongest == counts.max()
+
+
+@pytest.mark.parametrize("strongest", [0, -1])
+def test_points_of_the_scan_at_the_ends_of_the_grid_and_of_a_stretch_belong_to_it(strongest):
+    two_theta = np.linspace(*two_theta_from_q(np.array([1.1, 5.9]), 1.54184), 400)
+    counts = np.full(400, 9.0)
+    counts[strongest] = 70.0
+    stretch = two_theta[100] + 0.01, two_theta[102] - 0.01
+    scan = Scan(two_theta, counts, 1.54184, "as the grid", unmeasured=(stretch,))
+    placed = on_grid(scan, Grid(length=400, axis="two_theta"))
+    assert placed.strongest == 70.0
+    assert np.flatnonzero(~placed.mask).tolist() == [0, 101]  # none is measured before the first
+
+
+def test_the_background_of_a_straight_line_at_its_ends():
+    grid = Grid(length=100, axis="q")
+    two_theta = np.arange(15.0, 100.0, 0.01)
+    density = 100.0 + 40.0 * (q_from_two_theta(two_theta, 1.54184) - 1.1)
+    counts = density * q_per_radian(two_theta, 1.54184)
+    placed = on_grid(Scan(two_theta, counts, 1.54184, "line"), grid)
+    # Of nine cells around the first five are the first itself, then come 1 to 4 steps.
+    step = 40.0 * 4.8 / 99
+    ends = 100.0 + 10 / 9 * step, 100.0 + (99 - 10 / 9) * step
+    np.testing.assert_allclose(placed.background[[0, -1]] * placed.scale, ends, rtol=1e-4)
+
+
 def test_no_background_is_made_of_nothing():
     angles = np.arange(15.0, 90.0, 0.02)
     peaks = sum(np.exp(-0.5 * ((angles - at) / 0.15) ** 2) for at in range(20, 90, 7))

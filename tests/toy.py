@@ -66,6 +66,11 @@ def batch(seed: int = 0) -> dict[str, jax.Array]:
     }
 
 
+def kinds(tree: object) -> object:
+    """Shape and dtype of every leaf."""
+    return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+
+
 @cache
 def classifier(seed: int = 0) -> Classifier:
     """An untrained frozen classifier with prototypes away from zero."""
