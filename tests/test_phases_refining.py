@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from made_structures import GRID, known_structures, made_pairs
 from ml_collections import ConfigDict
 
 from imitation_refinement.method import losses
 from imitation_refinement.method.networks import UNet
-from imitation_refinement.phases.pairs import Pairs
-from imitation_refinement.phases.prototypes import build_prototypes, draw_roots, scan_roots, unit
+from imitation_refinement.phases.prototypes import draw_roots, scan_roots, unit
 from imitation_refinement.phases.refiner_training import (
     batch_example,
     batches_of_pairs,
@@ -28,38 +28,13 @@ from imitation_refinement.phases.refining import (
     structure_distances,
 )
 from imitation_refinement.runtime.workdir import WorkDir
-from imitation_refinement.xrd.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
-GRID = Grid(0.65, 5.65, 160)
 NETWORK = UNet(features=(4, 4))
 
 
-def library(count=12, seed=0):
-    rng = np.random.default_rng(seed)
-    q = np.sort(rng.uniform(0.8, 5.5, (count, 6)), axis=1).ravel().astype(np.float32)
-    return build_prototypes(
-        q, rng.uniform(0.3, 1.0, q.size), 6 * np.arange(count + 1), np.zeros(count), GRID
-    )
-
-
-def made_pairs(prototypes, count=12, seed=0):
-    """Patterns of the prototypes with noise; the rivals of each are the two that follow."""
-    rng = np.random.default_rng(seed)
-    roots = draw_roots(
-        prototypes.q, prototypes.height, prototypes.offsets, np.arange(count), GRID, fold=1
-    )
-    truth = roots**2 / (roots**2).max(axis=1, keepdims=True)
-    noise = np.full_like(truth, 0.1)
-    excess = truth + noise * rng.standard_normal(truth.shape)
-    mask = np.ones(truth.shape, bool)
-    mask[:, :20] = False
-    entry = (np.arange(count)[:, None] + np.arange(3)) % count
-    pattern = np.where(excess > 0.3, excess, 0.0)
-    return Pairs(
-        pattern * mask, excess * mask, noise, mask, truth * mask, entry, np.zeros(entry.shape),
-        np.full(count, 100.0),
-    )  # fmt: skip
+def library():
+    return known_structures().prototypes
 
 
 def stacked(pairs, prototypes, phase, rows):
