@@ -39,7 +39,7 @@ _PARTS = flags.DEFINE_string("parts", None, "Folder of the simulated scans.", re
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the jobs.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
-_HELD = flags.DEFINE_integer("held", 800, "Scans to fit temperatures to.", lower_bound=PART)
+_HELD = flags.DEFINE_integer("held", 400, "Scans to fit temperatures to.", lower_bound=PART)
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0 on.", lower_bound=1)
 _MODE = flags.DEFINE_enum("mode", "all", ["all", "report"], "Jobs and tables, or tables alone.")
 

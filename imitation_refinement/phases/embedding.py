@@ -25,7 +25,7 @@ Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 
 NETWORK = VGG(
-    num_classes=len(CRYSTAL_SYSTEMS), stages=((32,), (64,), (64,)), hidden=(96,), kernel=5,
+    num_classes=len(CRYSTAL_SYSTEMS), stages=((16,), (32,), (64,)), hidden=(96,), kernel=5,
     stem_kernel=9, stem_stride=4, pool_window=2, pool_stride=2, batch_norm=True, dropout=0.0,
 )  # fmt: skip
 _FAR = 1e9  # distance of what is no negative

@@ -46,7 +46,7 @@ def recipe() -> ConfigDict:
     """Returns how it is trained; the standard classifier with `prototype_weight` 0."""
     return ConfigDict(
         {
-            "steps": 600, "batch_size": 32, "rivals": 3, "prototype_weight": 1.0,
+            "steps": 500, "batch_size": 32, "rivals": 3, "prototype_weight": 1.0,
             "distance": "sqeuclidean", "distance_scale": 12.0, "optimizer": "adam",
             "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50, "clip_norm": 1.0,
         }
@@ -67,9 +67,10 @@ def batch_example(
         rng: of the draw.
     """
     others = entries[1:][~known.held[entries[1:]]]
-    others = rng.permutation(others)[:rivals]
-    strangers = rng.choice(np.flatnonzero(~known.held), rivals - len(others))
-    bank = np.concatenate([entries[:1], others, strangers])
+    bank = np.concatenate([entries[:1], rng.permutation(others)[:rivals]])
+    if len(bank) <= rivals:
+        strangers = rng.choice(np.flatnonzero(~known.held), rivals + 1 - len(bank))
+        bank = np.concatenate([bank, strangers])
     return {
         "x": roots,
         "bank": known.prototypes.roots(bank),
