@@ -5,9 +5,9 @@
 Simulates `--pairs` scans of the library's structures, kept in `--parts`, and trains one network
 with each seed twice on the same batches: with Eq. 2 over structures, and with cross-entropy over
 crystal systems alone (`phases/embedding.py`). Each, and the match of root patterns, which learns
-nothing, answers raw and refined patterns of `--held` simulated scans of other formulas, to which its
-temperature is fitted, and of the labelled scans of the manifest, which are only looked at. Tables in
-WORKDIR/tables.md; killed and run again it goes on where it was.
+nothing, answers raw and refined patterns: of `--held` simulated scans of other formulas, to which
+its temperature is fitted, and of the labelled scans of the manifest, which are only looked at.
+Tables in WORKDIR/tables.md; killed and run again it goes on where it was.
 """
 
 from pathlib import Path
@@ -23,6 +23,7 @@ from imitation_refinement.phases.embedding_training import Known, recipe
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.pairs import PART, held_out, load_pairs
+from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.phases.structure_tables import (
     Bench,
     held_out_scans,
@@ -47,7 +48,7 @@ _MODE = flags.DEFINE_enum("mode", "all", ["all", "report"], "Jobs and tables, or
 def main(_: list[str]) -> None:
     folder, section, every = Path(_WORKDIR.value), recipe(), jobs(range(_SEEDS.value))
     phases = load_phases(_LIBRARY.value, user_cache("phases"))
-    library, prototypes, refiner = phases.library, phases.prototypes, phases.refiner
+    library, prototypes, refiner = phases.library, phases.prototypes, load_refiner()
     names = [
         f"{reduced(str(formula))} {group}"
         for formula, group in zip(library.formula, library.space_group, strict=True)

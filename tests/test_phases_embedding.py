@@ -77,9 +77,7 @@ def test_a_bank_has_the_own_structure_first_and_none_that_is_held_out():
     known = known_structures()
     known = known._replace(held=np.arange(len(known.system)) % 2 == 1)
     pairs = made_pairs(known.prototypes)
-    made = batch_example(
-        pairs.pattern[0, :80], pairs.entry[0], known, 3, np.random.default_rng(0)
-    )
+    made = batch_example(pairs.pattern[0, :80], pairs.entry[0], known, 3, np.random.default_rng(0))
     drawn = known.prototypes.roots(np.arange(len(known.system)))
     entries = (made["bank"] @ drawn.T).argmax(axis=1)
     # Rivals are 1 and 2, of which 1 is held out; strangers take the other places.

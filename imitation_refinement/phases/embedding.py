@@ -171,9 +171,9 @@ def embed(variables: Tree, roots: np.ndarray) -> Embedded:
 
 @lru_cache(maxsize=1)
 def _program() -> Any:
-    def apply(variables: Tree, roots: jax.Array) -> Embedded:
+    def apply(variables: Tree, roots: jax.Array) -> tuple[jax.Array, jax.Array]:
         output = cast(ClassifierOutput, NETWORK.apply(variables, standardized(roots), train=False))
-        return Embedded(unit_length(output.embedding), output.logits)
+        return unit_length(output.embedding), output.logits
 
     return jax.jit(apply)
 
