@@ -75,7 +75,7 @@ def test_the_match_takes_a_scan_for_its_structure_unless_that_is_left_out():
 def test_all_jobs_are_done_told_and_not_done_again(tmp_path):
     known = known_structures()
     pairs, section = made_pairs(known.prototypes), recipe()
-    section.update(steps=24, batch_size=4, rivals=2, schedule="constant")
+    section.update(steps=6, batch_size=4, rivals=2, schedule="constant")
     refiner = Doubles()
     held = structure_tables.held_out_scans(pairs, known, refiner)
     np.testing.assert_array_equal(held.left_out, -1)  # no phase has two structures

@@ -46,7 +46,7 @@ def recipe() -> ConfigDict:
     """Returns how it is trained; the standard classifier with `prototype_weight` 0."""
     return ConfigDict(
         {
-            "steps": 500, "batch_size": 32, "rivals": 3, "prototype_weight": 1.0,
+            "steps": 1000, "batch_size": 32, "rivals": 3, "prototype_weight": 1.0,
             "distance": "sqeuclidean", "distance_scale": 12.0, "optimizer": "adam",
             "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50, "clip_norm": 1.0,
         }
