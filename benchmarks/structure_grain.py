@@ -10,6 +10,8 @@ its temperature is fitted, and of the labelled scans of the manifest, which are 
 Tables in WORKDIR/tables.md; killed and run again it goes on where it was.
 """
 
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,9 @@ from absl import app, flags
 from ml_collections import ConfigDict
 
 from imitation_refinement.comparison.jobs import results
+from imitation_refinement.comparison.methods import Job
 from imitation_refinement.comparison.page import as_csv, markdown
-from imitation_refinement.comparison.study import Study
+from imitation_refinement.comparison.study import Result, Study
 from imitation_refinement.phases.embedding_training import Known, recipe
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import load_phases
@@ -45,10 +48,10 @@ _SEEDS = flags.DEFINE_integer("seeds", 5, "How many, from 0 on.", lower_bound=1)
 _MODE = flags.DEFINE_enum("mode", "all", ["all", "report"], "Jobs and tables, or tables alone.")
 
 
-def main(_: list[str]) -> None:
-    folder, section, every = Path(_WORKDIR.value), recipe(), jobs(range(_SEEDS.value))
-    phases = load_phases(_LIBRARY.value, user_cache("phases"))
-    library, prototypes, refiner = phases.library, phases.prototypes, load_refiner()
+def bench() -> Bench:
+    """Returns where jobs are done, with all data read."""
+    phases, refiner = load_phases(_LIBRARY.value, user_cache("phases")), load_refiner()
+    library, prototypes = phases.library, phases.prototypes
     names = [
         f"{reduced(str(formula))} {group}"
         for formula, group in zip(library.formula, library.space_group, strict=True)
@@ -61,37 +64,53 @@ def main(_: list[str]) -> None:
     )
     parts = Path(_PARTS.value)
     pairs = load_pairs(parts, library, prototypes, _PAIRS.value, seed=0, held=False)
-    held = held_out_scans(
-        load_pairs(parts, library, prototypes, _HELD.value, seed=0, held=True), known, refiner
+    held = load_pairs(parts, library, prototypes, _HELD.value, seed=0, held=True)
+    return Bench(
+        Path(_WORKDIR.value),
+        known,
+        pairs,
+        held_out_scans(held, known, refiner),
+        measured_scans(Path(_MANIFEST.value), prototypes.grid, refiner),
+        recipe(),
+        ConfigDict({"threads": 0, "log_every": 50, "checkpoint_every": 200}),
     )
-    measured = measured_scans(Path(_MANIFEST.value), prototypes.grid, refiner)
-    run = ConfigDict({"threads": 0, "log_every": 50, "checkpoint_every": 200})
-    bench = Bench(folder, known, pairs, held, measured, section, run)
+
+
+def facts(done: Mapping[Job, Result], asked: int) -> dict[str, str]:
+    """Returns what every table says of how it was made, by name."""
+    section, found = recipe(), {"jobs": f"{len(done)} of {asked} done", "command": command()}
+    for result in list(done.values())[:1]:
+        arrays = result.arrays
+        found["scans"] = (
+            f"{_PAIRS.value} simulated to train on, {len(arrays['held_hit'])} held out,"
+            f" {len(arrays['label'])} measured of {len(np.unique(arrays['group']))} samples"
+        )
+    ideal = section.batch_size * (1 + section.rivals)
+    found["training"] = (
+        f"{section.steps} steps of {section.batch_size} scans and {ideal} ideal patterns"
+    )
+    summaries = [result.summary for result in done.values()]
+    found["devices"] = "; ".join(sorted({one["device"] for one in summaries})) or "none"
+    found["hours"] = f"{sum(one['seconds'] for one in summaries) / 3600:.2f}"
+    found["figures"] = (
+        "mean ± standard deviation over seeds; in brackets 95 % intervals: bootstrap over groups"
+        " within seeds, or Student's t over seeds where the column says so"
+    )
+    return found
+
+
+def main(_: list[str]) -> None:
+    folder, every = Path(_WORKDIR.value), jobs(range(_SEEDS.value))
+    made = cache(bench)
 
     def write(last: bool) -> None:
         done = dict(results(folder, every))
         study = Study(done, same_examples=True, resamples=2000 if last else 100)
-        summaries = [result.summary for result in done.values()]
-        facts = {
-            "jobs": f"{len(done)} of {len(every)} done",
-            "command": command(),
-            "sizes": (
-                f"{len(pairs.mask)} simulated scans to train on, {len(held.system)} held out,"
-                f" {len(measured.system)} measured of {len(np.unique(measured.group))} samples;"
-                f" {prototypes.size} structures"
-            ),
-            "training": f"{section.steps} steps of {section.batch_size} scans and"
-            f" {section.batch_size * (1 + section.rivals)} ideal patterns",
-            "devices": "; ".join(sorted({one["device"] for one in summaries})) or "none",
-            "hours": f"{sum(one['seconds'] for one in summaries) / 3600:.2f}",
-            "figures": "mean ± standard deviation over seeds; in brackets 95 % intervals: bootstrap"
-            " over groups within seeds, or Student's t over seeds where the column says so",
-        }
-        made = tables(study)
-        atomic_write_text(folder / "tables.md", markdown(made, facts))
-        atomic_write_text(folder / "tables.csv", as_csv(made))
+        found = tables(study)
+        atomic_write_text(folder / "tables.md", markdown(found, facts(done, len(every))))
+        atomic_write_text(folder / "tables.csv", as_csv(found))
 
-    run_jobs(every, folder, bench.do, write, _MODE.value)
+    run_jobs(every, folder, lambda job: made().do(job), write, _MODE.value)
     print((folder / "tables.md").read_text(encoding="utf-8"))
 
 

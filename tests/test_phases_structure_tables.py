@@ -3,11 +3,13 @@
 import jax
 import numpy as np
 import pytest
+from made_phases import EXAMPLES
 from made_structures import known_structures, made_pairs
 from ml_collections import ConfigDict
 
 from imitation_refinement.comparison.jobs import results
 from imitation_refinement.comparison.study import Study
+from imitation_refinement.errors import UserError
 from imitation_refinement.method.classifier import Distance
 from imitation_refinement.method.networks import UNet
 from imitation_refinement.phases import structure_tables
@@ -22,6 +24,8 @@ from imitation_refinement.phases.systems import (
     system_probabilities,
 )
 from imitation_refinement.stages.jobs import run_jobs
+from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.grid import Grid
 
 
 def test_probabilities_of_structures_add_up_to_those_of_systems():
@@ -105,6 +109,21 @@ def test_all_jobs_are_done_told_and_not_done_again(tmp_path):
 
     run_jobs(every, tmp_path, never, write, "all")
     assert texts[-1][1].rows[0][2] == table.rows[0][2]
+
+
+def test_measured_scans_are_those_of_known_system(tmp_path):
+    rows = [("silicon", "cubic"), ("rutile", "tetragonal"), ("zincite", ""), ("glass", "cubic")]
+    lines = [f"{EXAMPLES / name}.xy,{system},{name}" for name, system in rows]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(["file,crystal_system,group", *lines]))
+    found = structure_tables.measured_scans(manifest, Grid(0.65, 5.65, 2000), Doubles())
+    # One has no label, and glass has no peaks.
+    assert [CRYSTAL_SYSTEMS[k] for k in found.system] == ["cubic", "tetragonal"]
+    assert len(set(found.group)) == 2
+    np.testing.assert_allclose(found.patterns["refined"], found.patterns["raw"], atol=1e-6)
+    manifest.write_text("\n".join(["file,crystal_system", f"{EXAMPLES / 'silicon'}.xy,cubic"]))
+    with pytest.raises(UserError, match="1 usable scans of known crystal system"):
+        structure_tables.measured_scans(manifest, Grid(0.65, 5.65, 2000), Doubles())
 
 
 class Doubles:

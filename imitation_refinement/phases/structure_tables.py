@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from absl import logging
 from ml_collections import ConfigDict
 
 from imitation_refinement.comparison.methods import Job
@@ -93,17 +94,23 @@ def measured_scans(path: Path, grid: Grid, refiner: PhaseRefiner) -> Scans:
         UserError: no such manifest, or fewer than two usable scans of known system.
     """
     placed, systems, names = [], [], []
-    for sample in samples_of(path, None, "crystal_system")[0]:
+    samples, refused = samples_of(path, None, "crystal_system")
+    for reason in refused:
+        logging.warning("left out: %s", reason)
+    for sample in samples:
         if sample.key not in CRYSTAL_SYSTEMS:
             continue
         try:
             one = on_grid(sample.scan, grid)
-        except UserError:
+        except UserError as error:
+            logging.warning("left out: %s", error)
             continue
-        if not one.signal:
-            placed.append(one)
-            systems.append(CRYSTAL_SYSTEMS.index(sample.key))
-            names.append(sample.group)
+        if one.signal:
+            logging.warning("left out: %s: %s", sample.scan.name, one.signal)
+            continue
+        placed.append(one)
+        systems.append(CRYSTAL_SYSTEMS.index(sample.key))
+        names.append(sample.group)
     if len(placed) < 2:
         raise UserError(
             f"{path}: {len(placed)} usable scans of known crystal system and two are needed; fill"
@@ -299,8 +306,8 @@ def _targets(study: Study) -> Table:
     return Table(
         "structures_targets",
         "What was to be reached",
-        "Set before the runs.",
-        ["difference (points)", "interval over groups", "over seeds", "both above 0",
-         f"aim of +{100 * AIM:.0f}"],
+        "Set before the runs: above 0 with its intervals, and an aim.",
+        ["difference", "found (points)", "interval over seeds", "both intervals above 0",
+         f"{100 * AIM:.0f} points reached"],
         rows,
     )  # fmt: skip
