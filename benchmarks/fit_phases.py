@@ -8,18 +8,23 @@ kept in `--parts`; killed and run again it goes on with the first that is missin
 seconds of CPU, so 9,000 take some 15 minutes of it. No measured scan is read.
 """
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from absl import app, flags, logging
 
+from imitation_refinement.phases.alike import Twins
+from imitation_refinement.phases.calibrating import Answered, fit_calibration, roc_area
 from imitation_refinement.phases.calibration_file import save_calibration
-from imitation_refinement.phases.fitting import Examples, fit_calibration, make_examples
+from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.compositions import Compositions
+from imitation_refinement.phases.fitting import KNOWN, PART, WHOLE, Examples, Facts, make_examples
 from imitation_refinement.phases.formulas import elements, reduced
-from imitation_refinement.phases.identify import Compositions, Elements
 from imitation_refinement.phases.library import Library, load_library
 from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, MEASURED, Prototypes, build_prototypes
+from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.runtime.files import atomic_write_npz, read_npz
 
 _LIBRARY = flags.DEFINE_string("library", None, "Library file; the shipped one without.")
@@ -29,6 +34,7 @@ _SCANS = flags.DEFINE_integer("scans", 9000, "Simulated scans.", lower_bound=100
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
 _PART = 100
+_COUNTS = (0, 50, 150, 500, 5000, 1e9)  # bands of the table
 _TURN = 20  # of 20 scans 15 are of measured phases in turn, 2 of any measured entry, 3 computed
 
 
@@ -52,25 +58,35 @@ def numbers(names: list[str]) -> np.ndarray:
     return np.unique(np.array(names), return_inverse=True)[1]
 
 
-def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
-    """Returns all examples, from the parts that are there and the rest simulated."""
+def facts(library: Library, prototypes: Prototypes) -> Facts:
+    """Returns what examples need to know of the entries of a library."""
     formula = [reduced(str(text)) for text in library.formula]
-    phase = numbers([f"{f} {g}" for f, g in zip(formula, library.space_group, strict=True)])
-    formula_number = numbers(formula)
-    plan = planned(library, _SCANS.value, _SEED.value)
     compositions = Compositions(library)
 
-    def within(entry: int) -> np.ndarray:
-        text = str(library.composition[entry]) or str(library.formula[entry])
-        return compositions.allowed(Elements(may=elements(text)))
+    def own(entry: int) -> frozenset[str]:
+        return elements(str(library.composition[entry]) or str(library.formula[entry]))
 
+    return Facts(
+        numbers([f"{f} {g}" for f, g in zip(formula, library.space_group, strict=True)]),
+        library.crystal_system,
+        numbers(formula),
+        lambda entry: atoms_of(library, entry),
+        lambda entry: compositions.allowed(own(entry)),
+        lambda entry: compositions.complete(own(entry)),
+        Twins(library.formula, prototypes).of,
+    )
+
+
+def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
+    """Returns all examples, from the parts that are there and the rest simulated."""
+    known, refiner = facts(library, prototypes), load_refiner()
+    plan = planned(library, _SCANS.value, _SEED.value)
     found = []
     for first in range(0, len(plan), _PART):
         path = parts / f"{first:06d}.npz"
         if not path.exists():
             part = make_examples(
-                plan[first : first + _PART], lambda entry: atoms_of(library, entry), prototypes,
-                phase, library.crystal_system, formula_number, within, first=first,
+                plan[first : first + _PART], known, prototypes, refiner, first=first,
                 seed=_SEED.value,
             )  # fmt: skip
             atomic_write_npz(path, part._asdict())
@@ -79,19 +95,55 @@ def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
     return Examples(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
+def table(answered: Answered, calibration: Calibration) -> list[str]:
+    """Returns how well formulas that fitted nothing are answered, by library and by counts."""
+    known = answered.scope == KNOWN
+    level = np.where(known, calibration.level_known, calibration.level)
+    confident, absent = answered.confidence >= level, answered.absent
+    rows = {
+        "whole library": answered.scope == WHOLE,
+        "parts of it": answered.scope == PART,
+        "elements known": known,
+        "the refined pattern asked too": answered.refined,
+    }
+    for low, high in pairwise(_COUNTS):
+        within = (answered.counts >= low) & (answered.counts < high)
+        rows[f"{low:g} to {high:g} counts"] = within
+    rows["no whole counts"] = np.isinf(answered.counts)
+    lines = [
+        "| | phase in it; not | system | phase | confident | of these right | unknown: system |"
+        " confident | area under ROC |",
+        "|" + " --- |" * 9,
+    ]
+    for name, own in rows.items():
+        inside, outside = own & ~absent, own & absent
+        shares = [
+            answered.correct[inside], answered.first[inside], confident[inside],
+            answered.correct[own & confident], answered.correct[outside], confident[outside],
+        ]  # fmt: skip
+        cells = " | ".join(f"{100.0 * share.mean():.1f}" for share in shares)
+        roc = roc_area(answered.none[outside], answered.none[inside])
+        lines.append(f"| {name} | {inside.sum()}; {outside.sum()} | {cells} | {roc:.3f} |")
+    return lines
+
+
 def main(_: list[str]) -> None:
     library = load_library(_LIBRARY.value)
     prototypes = build_prototypes(
         library.q, library.amplitude, library.offsets, library.computed, GRID
     )
     found = examples(library, prototypes, Path(_PARTS.value))
-    calibration = fit_calibration(found, seed=_SEED.value)
+    calibration, answered = fit_calibration(found, seed=_SEED.value)
     made = (
         f"{len(found.right)} examples of {_SCANS.value} simulated scans, library"
         f" {library.digest[:12]}, seed {_SEED.value}"
     )
     save_calibration(_OUTPUT.value, calibration, made)
-    logging.info("%s; confident from %.3f on", made, calibration.level)
+    print("\n".join(table(answered, calibration)))
+    logging.info(
+        "%s; confident from %.3f on, with elements known %.3f", made, calibration.level,
+        calibration.level_known,
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@
 Prints one table for each manifest: the whole library, an eighth to a half of its phases, the
 elements known, and the right phase left out; and what `confident` and `not in the library` are
 worth. Shares in percent with 95 % bootstrap intervals over groups. For looking only: nothing is
-chosen by these figures.
+chosen by these figures. A phase that is left out has a twin where the same elements, hydrogen
+aside, stay with a pattern that no powder scan tells from its own: the same phase under another
+name. Both shares are told, of all that are left out by name and of those without a twin.
 """
 
 from collections.abc import Sequence
@@ -14,12 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import app, flags
-from scipy.stats import rankdata
 
 from imitation_refinement.evaluation.metrics import GroupResamples, mean_estimate, resample_groups
 from imitation_refinement.model.acceptance import CONFIDENT
+from imitation_refinement.phases.alike import Twins
+from imitation_refinement.phases.calibrating import roc_area
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, answers
+from imitation_refinement.phases.compositions import Known as Limits
+from imitation_refinement.phases.compositions import match_known
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.identify import Elements, Phases
 from imitation_refinement.phases.library import Library, load_library
@@ -35,6 +40,8 @@ _FRACTIONS = flags.DEFINE_multi_float("fraction", [0.125, 0.25, 0.5], "Shares of
 _SEED = flags.DEFINE_integer("seed", 0, "Of the choice of phases and the bootstrap.")
 
 _BATCH = 16
+_COMPARED = 5  # entries of a phase whose twins are looked for
+_ALONE = ", nor a twin"
 _DEPTHS = (1, 5, 10)  # candidates among which the phase is looked for
 
 
@@ -96,20 +103,26 @@ def placed(manifest: Path) -> Scans:
     )
 
 
-def answered(scans: Scans, have: Known, allowed: np.ndarray | None) -> list[Answer]:
+def answered(
+    scans: Scans, have: Known, allowed: np.ndarray | None = None, limits: Limits | None = None
+) -> list[Answer]:
     """Returns the answers with the prototypes that are allowed, bool `[N]` or `[n, N]`."""
     calibration = load_calibration(_CALIBRATION.value)
     library, found = have.library, []
     for first in range(0, len(scans.entries), _BATCH):
         part = slice(first, first + _BATCH)
-        own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
-        matched = match(
-            scans.pattern[part], scans.mask[part], have.prototypes, calibration.posterior,
-            allowed=own,
-        )  # fmt: skip
+        pattern, mask = scans.pattern[part], scans.mask[part]
+        if limits is not None:
+            matched = match_known(
+                pattern, mask, have.prototypes, calibration.posterior, known=limits.of(part)
+            )
+        else:
+            own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
+            matched = match(pattern, mask, have.prototypes, calibration.posterior, allowed=own)
         found += answers(
             matched, have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
+            None if limits is None else limits.named[part],
         )  # fmt: skip
     return found
 
@@ -123,11 +136,13 @@ def is_right(scans: Scans, have: Known) -> np.ndarray:
     return np.stack([(have.names == label) | (have.whole == label) for label in labels])
 
 
-def with_elements(scans: Scans, have: Known) -> np.ndarray:
-    """Returns which entries have no element that a scan's formula has not, bool `[n, N]`."""
-    phases = Phases(have.library, have.prototypes, load_calibration(_CALIBRATION.value))
-    rows = [phases.allowed(Elements(may=elements(entry.formula))) for entry in scans.entries]
-    return np.stack(rows)
+def with_twins(right: np.ndarray, have: Known) -> np.ndarray:
+    """Returns the same with what no powder pattern tells from the first few of them."""
+    twins, found = Twins(have.library.formula, have.prototypes), right.copy()
+    for row, own in enumerate(right):
+        for entry in np.flatnonzero(own)[:_COMPARED]:
+            found[row, twins.of(int(entry))] = True
+    return found
 
 
 def line(
@@ -168,14 +183,6 @@ def _rank(answer: Answer, right: np.ndarray) -> int:
     return places[0] if places else 1 << 30
 
 
-def area(absent: np.ndarray, present: np.ndarray) -> float:
-    """Returns the area under the ROC curve: how often a score of `absent` is the larger one."""
-    ranks = rankdata(np.concatenate([absent, present]))
-    count = len(absent)
-    pairs = count * len(present)
-    return float((ranks[:count].sum() - 0.5 * count * (count + 1)) / pairs)
-
-
 def report(manifest: Path, have: Known) -> None:
     """Prints the table of a manifest."""
     scans = placed(manifest)
@@ -186,38 +193,44 @@ def report(manifest: Path, have: Known) -> None:
     print("| library | system | among two | surest half | space group | among 5 | phase | among 5"
           " | among 10 | confident | of these right | not in the library |")  # fmt: skip
     print("|" + " --- |" * 12)
-    everything = answered(scans, have, None)
+    everything = answered(scans, have)
     print(line("all", everything, scans, right, draws), flush=True)
+    named, twin = right.any(axis=1), with_twins(right, have)
     rng = np.random.default_rng(_SEED.value)
     order = rng.permutation(have.phase.max() + 1)
     for fraction in _FRACTIONS.value:
         allowed = order[have.phase] < fraction * len(order)
         found = answered(scans, have, allowed)
         print(line(f"{fraction:g} of the phases", found, scans, right & allowed, draws))
-        _tell(found, (right & allowed).any(axis=1), right.any(axis=1))
-    named = right.any(axis=1)
+        absent = named & ~(right & allowed).any(axis=1)
+        tell(found, absent, found, named & ~absent)
+        tell(found, named & ~(twin & allowed).any(axis=1), found, named & ~absent, _ALONE)
     if named.any():
-        some = answered(scans, have, with_elements(scans, have))
+        phases = Phases(have.library, have.prototypes, load_calibration(_CALIBRATION.value))
+        compositions = [Elements(may=elements(entry.formula)) for entry in scans.entries]
+        some = answered(scans, have, limits=phases.limits(compositions))
         print(line("all, elements known", some, scans, right, draws))
         # A phase counts as left out with all entries of its name.
         without = answered(scans, have, ~right)
         print(line("right phase left out", without, scans, right, draws))
-        absent = np.array([a.not_in_library for a, own in zip(without, named, strict=True) if own])
-        present = np.array(
-            [a.not_in_library for a, own in zip(everything, named, strict=True) if own]
-        )
-        print(f"\nin the library or not: area under ROC {area(absent, present):.3f}")
+        tell(without, named, everything, named)
+        tell(without, named & ~(twin & ~right).any(axis=1), everything, named, _ALONE)
 
 
-def _tell(found: Sequence[Answer], present: np.ndarray, labelled: np.ndarray) -> None:
-    """Prints how well a part of the library knows what it has not."""
-    none = np.array([answer.not_in_library for answer in found])
-    confident = np.array([answer.verdict == CONFIDENT for answer in found])
-    absent = labelled & ~present
-    if present.any() and absent.any():
-        sure = f"of these confident {100 * confident[absent].mean():.1f}"
-        roc = f"area under ROC {area(none[absent], none[present]):.3f}"
-        print(f"| not in it: {absent.sum()} | {sure} | {roc} |", flush=True)
+def tell(
+    without: Sequence[Answer], absent: np.ndarray, found: Sequence[Answer], present: np.ndarray,
+    which: str = "",
+) -> None:  # fmt: skip
+    """Prints how well the answers to unknown phases are told from those to known ones."""
+    confident = [a.verdict == CONFIDENT for a, own in zip(without, absent, strict=True) if own]
+    if confident and present.any():
+        none = [
+            np.array([a.not_in_library for a, own in zip(some, rows, strict=True) if own])
+            for some, rows in ((without, absent), (found, present))
+        ]
+        sure = f"of these confident {100 * np.mean(confident):.1f}"
+        roc = f"area under ROC {roc_area(*none):.3f}"
+        print(f"| not in it{which}: {len(confident)} | {sure} | {roc} |", flush=True)
 
 
 def main(_: list[str]) -> None:

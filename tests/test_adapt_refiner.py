@@ -16,10 +16,10 @@ from imitation_refinement.commands.adapt_refiner import adapted_phases
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases import identify
-from imitation_refinement.phases.identify import FEW_COUNTS, load_phases
+from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
-from imitation_refinement.phases.refining import CHANNELS
+from imitation_refinement.phases.refining import CHANNELS, FEW_COUNTS
 from imitation_refinement.xrd.counts import thinned
 from imitation_refinement.xrd.formats import read_records
 from imitation_refinement.xrd.scans import on_grid

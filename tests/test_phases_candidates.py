@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from imitation_refinement.model.acceptance import NO_SIGNAL
+from imitation_refinement.phases.calibrating import confident_level
 from imitation_refinement.phases.candidates import (
     VERDICTS,
     Calibration,
@@ -14,7 +15,6 @@ from imitation_refinement.phases.candidates import (
     inside_probabilities,
     merged,
 )
-from imitation_refinement.phases.fitting import confident_level
 from imitation_refinement.phases.formulas import amounts, elements, reduced
 from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.posterior import (
@@ -164,7 +164,7 @@ def test_the_symmetry_that_is_told_is_the_highest_that_twins_support():
     assert [one.twins for one in found] == [(0, 1, 3), (2,)]
     assert [(one.entry, one.space_group, one.system) for one in found] == [(0, 15, 1), (2, 62, 2)]
     match = made_match([0.4, 0.2, 0.1, 0.02])
-    told = answers(match, prototypes, groups, systems, formulas, Calibration(None, 0.6))[0]
+    told = answers(match, prototypes, groups, systems, formulas, Calibration(None, 0.6, 0.9))[0]
     assert told.space_groups[0][0] == 15
     assert dict(told.space_groups)[9] < 0.005  # what is spread over all that there are
     assert told.verdict == "confident"  # 0.62, of which 0.02 stands under another system
@@ -211,7 +211,7 @@ def test_what_is_impossible_is_no_candidate():
 )
 def test_the_rule_of_the_verdict(probability, signal, verdict, reason):
     prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
-    calibration = Calibration(some_posterior(), level=0.9)
+    calibration = Calibration(some_posterior(), level=0.9, level_known=0.95)
     [answer] = answers(
         made_match(probability), prototypes, np.array([14, 12, 225]), np.array([1, 1, 6]),
         ["Si", "Ge", "C"], calibration, signal=np.array([signal]),
@@ -230,7 +230,7 @@ def told(*matches, level=0.9, absent=0.5, signal=None, groups=(14, 12, 225)):
     stacked = Match(*(np.concatenate(each) for each in zip(*matches, strict=True)))
     return answers(
         stacked, prototypes, list(groups), [1, 1, 6], ["Si", "Ge", "C"],
-        Calibration(None, level, absent), signal,
+        Calibration(None, level, level, absent), signal,
     )  # fmt: skip
 
 

@@ -11,9 +11,11 @@ from imitation_refinement.phases.fitting import (
     PART,
     WHOLE,
     Atoms,
+    Facts,
     make_examples,
 )
 from imitation_refinement.phases.prototypes import build_prototypes
+from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.phases.simulated import (
     Laboratory,
     peaks,
@@ -178,10 +180,18 @@ def test_examples_leave_out_what_they_say():
     )  # fmt: skip
     phase = np.array([0, 0, *range(1, len(lists) - 1)])
     system = np.full(len(lists), CUBIC)
-    found = make_examples(
-        np.array([0, 2] * 6), lambda entry: rock_salt((5.64, 5.65, 4.21)[entry]), prototypes,
-        phase, system, phase, lambda entry: np.arange(len(lists)) % 3 == entry % 3,
+    third = np.arange(len(lists)) % 3
+    facts = Facts(
+        phase, system, phase, lambda entry: rock_salt((5.64, 5.65, 4.21)[entry]),
+        lambda entry: third == entry % 3, lambda entry: third == 2,
+        lambda entry: np.array([entry]),
     )  # fmt: skip
+
+    def as_it_is(scans):
+        return np.stack([scan.pattern for scan in scans])
+
+    entries = np.array([0, 2] * 6)
+    found = make_examples(entries, facts, prototypes, as_it_is)
     assert set(found.situation.tolist()) == {OTHER, ABSENT, ITSELF}
     of_first, of_third = found.formula == 0, found.formula == 1
     other, absent = found.situation == OTHER, found.situation == ABSENT
@@ -198,3 +208,18 @@ def test_examples_leave_out_what_they_say():
     assert set(found.scope.tolist()) == {WHOLE, PART, KNOWN}
     whole, known = (there[found.scope == scope].sum(axis=1) for scope in (WHOLE, KNOWN))
     assert (whole == 60).all() and (known <= 1 + len(lists) // 3).all() and (known > 0).all()
+    # Scans of few counts are looked at twice, here at the same pattern.
+    _, begin, count = np.unique(found.look, return_index=True, return_counts=True)
+    few = found.counts <= FEW_COUNTS
+    assert ((count == 2) == few[begin]).all() and few.any() and not few.all()
+    again = np.flatnonzero(few)[1]
+    np.testing.assert_array_equal(found.features[again - 1], found.features[again])
+    assert not found.complete[of_first & (found.scope == KNOWN)].any()  # 0 and 2 modulo 3
+    assert found.complete[of_third & (found.scope == KNOWN)][:, 0].all()
+    # Where the last entry is what the third is, who has it has the phase.
+    twin = facts._replace(twins_of=lambda entry: np.array([entry, 82 if entry == 2 else entry]))
+    known = make_examples(entries, twin, prototypes, as_it_is)
+    changed = absent & (known.situation == OTHER)
+    np.testing.assert_array_equal(known.features, found.features)
+    assert changed[of_third & absent & (found.scope == WHOLE)].all() and not changed[of_first].any()
+    assert (known.right & ~found.right).any() and not found.right[changed].any()

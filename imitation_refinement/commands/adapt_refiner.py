@@ -11,7 +11,8 @@ import numpy as np
 from absl import logging
 
 from imitation_refinement.commands.inputs import list_inputs, read_each
-from imitation_refinement.phases.identify import FEW_COUNTS, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.xrd.scans import Scan
 
 MOST = 200  # scans that are learned from; more are held in memory in vain

@@ -27,6 +27,7 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration, mad
         "kind": "phases",
         "features": list(FEATURES),
         "level": calibration.level,
+        "level_known": calibration.level_known,
         "absent": calibration.absent,
         "made": made,
     }
@@ -48,4 +49,5 @@ def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
         raise UserError(
             f"{path}: was fitted to other figures than this version computes; fit it again"
         )
-    return Calibration(Posterior(**arrays), header["level"], header["absent"])
+    levels = (header[name] for name in ("level", "level_known", "absent"))
+    return Calibration(Posterior(**arrays), *levels)

@@ -6,7 +6,8 @@ order,
 
 1. `not recognised` if its pattern has nothing in it;
 2. `confident` if the prototypes of one crystal system together are at least as probable as the
-   level that was fitted to simulated scans;
+   level that was fitted to simulated scans, one for samples of which elements are known and one
+   for others;
 3. `not in the library` if that is more probable than not;
 4. `ambiguous` otherwise.
 """
@@ -17,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.model.acceptance import AMBIGUOUS, CONFIDENT, NO_SIGNAL, NOT_RECOGNISED
-from imitation_refinement.phases.formulas import elements, reduced
+from imitation_refinement.phases.formulas import heavier_elements, reduced
 from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.posterior import BLIND, Posterior
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
@@ -38,11 +39,13 @@ class Calibration(NamedTuple):
     Attributes:
         posterior: see `posterior`.
         level: probability of a crystal system's prototypes from which on an answer is confident.
+        level_known: the same where the elements of the sample are known.
         absent: probability from which on the phase is said not to be in the library.
     """
 
     posterior: Posterior
     level: float
+    level_known: float
     absent: float = 0.5
 
 
@@ -97,6 +100,7 @@ def answers(
     formula: Sequence[str],
     calibration: Calibration,
     signal: np.ndarray | None = None,
+    known: np.ndarray | None = None,
 ) -> list[Answer]:
     """Returns what is said of each of n scans.
 
@@ -108,7 +112,9 @@ def answers(
         formula: of each, N.
         calibration: see there.
         signal: whether a scan has peaks, bool `[n]`; all have without it.
+        known: whether the elements of a sample are known, bool `[n]`; of none without it.
     """
+    with_elements = np.zeros(len(match.entry), bool) if known is None else known
     present = np.ones(len(match.entry), bool) if signal is None else np.asarray(signal, bool)
     system, space_group = np.asarray(system), np.asarray(space_group)
     of_each = side_by_side(
@@ -129,9 +135,11 @@ def answers(
     inside = inside_probabilities(match, system_of, len(CRYSTAL_SYSTEMS))
     found = []
     for row, candidates in enumerate(of_each):
+        level = calibration.level_known if with_elements[row] else calibration.level
         verdict, reason = _verdict(
-            bool(present[row]), inside[row], float(match.not_in_library[row]), calibration
-        )
+            bool(present[row]), inside[row], float(match.not_in_library[row]), level,
+            calibration.absent,
+        )  # fmt: skip
         ranking = np.argsort(-groups[row], kind="stable")
         ranking = ranking[groups[row, ranking] > 0.0]
         found.append(
@@ -199,8 +207,8 @@ def merged(
     """Returns the candidates of one scan, likeliest first.
 
     One candidate are structures of the same reduced formula and space group, and twins: structures
-    of the same elements whose root patterns, each at its own shift, have a cosine of 0.97 or more
-    with the likeliest of them. Prototypes that may not be are no candidates.
+    of the same elements, hydrogen aside, whose root patterns, each at its own shift, have a cosine
+    of 0.97 or more with the likeliest of them. Prototypes that may not be are no candidates.
 
     Args:
         match: of the scans.
@@ -217,7 +225,7 @@ def merged(
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
     alike = twins(prototypes, entry, shift)
     same_name = _equal([reduced(str(formula[i])) for i in entry])
-    same_elements = _equal([elements(str(formula[i])) for i in entry])
+    same_elements = _equal([heavier_elements(str(formula[i])) for i in entry])
     group = space_group[entry]
     joined = same_name & (group == group[:, None]) | same_elements & (alike >= TWIN)
     left, found = np.ones(len(kept), bool), []
@@ -263,15 +271,15 @@ def twins(prototypes: Prototypes, entry: np.ndarray, shift: np.ndarray) -> np.nd
 
 
 def _verdict(
-    present: bool, inside: np.ndarray, absent: float, calibration: Calibration
+    present: bool, inside: np.ndarray, absent: float, level: float, absent_level: float
 ) -> tuple[str, str]:
     """The rule at the head of this module."""
     if not present:
         return NOT_RECOGNISED, NO_SIGNAL
     first, second = np.argsort(-inside, kind="stable")[:2]
-    if inside[first] >= calibration.level:
+    if inside[first] >= level:
         return CONFIDENT, ""
-    if absent >= calibration.absent:
+    if absent >= absent_level:
         return NOT_IN_LIBRARY, f"with probability {absent:.2f} its phase is none of the library's"
     if inside[second] > 0.5 * inside[first]:
         return AMBIGUOUS, (
@@ -280,5 +288,5 @@ def _verdict(
         )
     return AMBIGUOUS, (
         f"the library's {CRYSTAL_SYSTEMS[first]} phases together have probability"
-        f" {inside[first]:.3f}, below {calibration.level:.3f}; none of the library's {absent:.2f}"
+        f" {inside[first]:.3f}, below {level:.3f}; none of the library's {absent:.2f}"
     )

@@ -1,28 +1,24 @@
-"""Fitting what matching needs: from structures to simulated scans to weights and levels.
+"""What the posterior is fitted to: from structures to simulated scans to examples.
 
-Belongs here: the examples that the posterior is fitted to and the choice of the verdict's levels.
-An example is a simulated scan of a structure matched with the library as it is for one of three
-users: their phase is in it as another determination (the structure itself is left out), only as
-the structure itself, or not at all. Formulas are split: levels are chosen on formulas whose
-examples fitted nothing.
+Belongs here: simulated scans of a library's structures, and examples of them. An example is such a
+scan matched with the library as it is for one of three users: their phase is in it as another
+determination (the structure itself is left out), only as the structure itself, or not at all.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import beta
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.evidence import weigh
-from imitation_refinement.phases.posterior import fit_posterior, probabilities
 from imitation_refinement.phases.prototypes import (
     MEASURED,
     OLDER_COMPUTED,
     Prototypes,
     scan_roots,
 )
+from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.phases.samples import FAINT, REACH
 from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
@@ -37,15 +33,12 @@ from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
 OTHER, ABSENT, ITSELF = range(3)  # what the library has of a scan's phase
 WHOLE, PART, KNOWN = range(3)  # all of it, some of its phases, those of the scan's elements
-WEIGHTS = (1.0, 0.8, 0.4)  # of examples of these
 ABSENT_SHARE, ITSELF_SHARE = 0.4, 0.15  # of the scans that also make such an example
 LOST_SHARE = 0.4  # of the examples of part of the library, or of known elements, without the phase
 SMALLEST = 5.0  # halvings of the library, at most, in examples of part of it
 CANDIDATES = 60
-ACCURACY = 0.97  # of the crystal systems of answers that are called confident
-UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are, in each scope
-FOLDS = 5  # of the formulas; the first chooses the levels
 _TOGETHER = 32  # examples weighed at once
+_LIBRARIES = 8  # more than a scan is matched with
 
 # Two kinds of laboratories in turns: any, and careful ones.
 LABORATORIES = (
@@ -65,26 +58,55 @@ class Atoms(NamedTuple):
     positions: np.ndarray
 
 
+class Facts(NamedTuple):
+    """What is known of N entries of a library.
+
+    Attributes:
+        phase: number of the phase (formula and space group) of each, int `[N]`.
+        system: crystal system of each, int `[N]`.
+        formula: number of the formula of each, int `[N]`.
+        atoms_of: the atoms of one.
+        within: which of N have no elements but those of one, bool `[N]`.
+        complete: which of N have all elements of one, bool `[N]`.
+        twins_of: those that no powder pattern tells from one, see `alike.Twins.of`.
+    """
+
+    phase: np.ndarray
+    system: np.ndarray
+    formula: np.ndarray
+    atoms_of: Callable[[int], Atoms]
+    within: Callable[[int], np.ndarray]
+    complete: Callable[[int], np.ndarray]
+    twins_of: Callable[[int], np.ndarray]
+
+
 class Examples(NamedTuple):
     """n examples of K candidates each.
 
     Attributes:
         features: float32 `[n, K, F]`, NaN where there are fewer candidates.
-        right: candidates of the scan's phase, bool `[n, K]`.
-        system: of each candidate, int `[n, K]`.
+        right: candidates of the scan's phase, under its name or as a twin, bool `[n, K]`.
+        system: of each candidate, -1 where there are fewer, int `[n, K]`.
+        complete: candidates that have all elements of the scan, bool `[n, K]`.
         true_system: of the scan, int `[n]`.
         situation: OTHER, ABSENT or ITSELF, int `[n]`.
         scope: WHOLE, PART or KNOWN, int `[n]`.
         formula: number of the scan's formula, int `[n]`.
+        counts: of the scan's strongest point, infinite where they are no whole numbers, `[n]`.
+        look: number of the scan and its library; a scan of few counts has a second look, at its
+            refined pattern, under the same number; int `[n]`.
     """
 
     features: np.ndarray
     right: np.ndarray
     system: np.ndarray
+    complete: np.ndarray
     true_system: np.ndarray
     situation: np.ndarray
     scope: np.ndarray
     formula: np.ndarray
+    counts: np.ndarray
+    look: np.ndarray
 
 
 def draw_shift(rng: np.random.Generator, kind: int) -> float:
@@ -193,28 +215,23 @@ def drawn_libraries(
 
 def make_examples(
     entries: np.ndarray,
-    atoms_of: Callable[[int], Atoms],
+    facts: Facts,
     prototypes: Prototypes,
-    phase: np.ndarray,
-    system: np.ndarray,
-    formula: np.ndarray,
-    within: Callable[[int], np.ndarray],
+    refine: Callable[[Sequence[PlacedScan]], np.ndarray],
     *,
     first: int = 0,
     seed: int = 0,
 ) -> Examples:
     """Simulates one scan of each of some structures and returns their examples.
 
-    Scans without peaks, and structures that cannot be simulated, are left out.
+    Scans without peaks, and structures that cannot be simulated, are left out. A scan whose phase
+    was left out while a twin stays is not of an unknown phase.
 
     Args:
         entries: structures, int `[m]`.
-        atoms_of: their atoms.
-        prototypes: N of them.
-        phase: number of the phase of each prototype, int `[N]`.
-        system: crystal system of each, int `[N]`.
-        formula: number of the formula of each, int `[N]`.
-        within: which prototypes have no elements but those of an entry, bool `[N]`.
+        facts: of N entries.
+        prototypes: of them.
+        refine: gives the refined patterns `[n, L]` of scans; those of few counts are matched too.
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
@@ -223,37 +240,52 @@ def make_examples(
         entry = int(entries[place])
         try:
             found = simulated_placed(
-                atoms_of(entry), int(system[entry]), int(prototypes.kind[entry]), prototypes,
-                first + place, seed,
+                facts.atoms_of(entry), int(facts.system[entry]), int(prototypes.kind[entry]),
+                prototypes, first + place, seed,
             )  # fmt: skip
         except (UserError, ValueError):
             return None
         return None if found.signal else found
 
     scans = side_by_side(simulated, range(len(entries)))
+    few = [scan for scan in scans if scan is not None and scan.strongest <= FEW_COUNTS]
+    refined = iter(refine(few)) if few else iter(())
     plan = []
     for place, scan in enumerate(scans):
-        if scan is not None:
-            entry = int(entries[place])
-            rng = np.random.default_rng([seed, first + place, 1])
-            libraries = drawn_libraries(entry, phase, within(entry), rng)
-            plan += [(scan, entry, *library) for library in libraries]
+        if scan is None:
+            continue
+        entry = int(entries[place])
+        rng = np.random.default_rng([seed, first + place, 1])
+        libraries = drawn_libraries(entry, facts.phase, facts.within(entry), rng)
+        looks = [scan]
+        if scan.strongest <= FEW_COUNTS:
+            looks.append(scan._replace(pattern=next(refined)))
+        for number, library in enumerate(libraries):
+            look = _LIBRARIES * (first + place) + number
+            plan += [(one, look, entry, *library) for one in looks]
     rows = []
     for start in range(0, len(plan), _TOGETHER):
         part = plan[start : start + _TOGETHER]
         allowed = np.stack([kept for *_, kept in part])
         weighed = _weighed([scan for scan, *_ in part], prototypes, allowed)
-        for (_, entry, situation, scope, _), (found, features) in zip(part, weighed, strict=True):
-            few = CANDIDATES - len(found)
+        for (scan, look, entry, situation, scope, kept), (found, features) in zip(
+            part, weighed, strict=True
+        ):
+            phase, system, twins = facts.phase, facts.system, facts.twins_of(entry)
+            right = (phase[found] == phase[entry]) | np.isin(found, twins)
+            empty = CANDIDATES - len(found)
             rows.append(
                 (
-                    np.pad(features, ((0, few), (0, 0)), constant_values=np.nan),
-                    np.pad(phase[found] == phase[entry], (0, few)),
-                    np.pad(system[found], (0, few), constant_values=-1),
+                    np.pad(features, ((0, empty), (0, 0)), constant_values=np.nan),
+                    np.pad(right, (0, empty)),
+                    np.pad(system[found], (0, empty), constant_values=-1),
+                    np.pad(facts.complete(entry)[found], (0, empty)),
                     system[entry],
-                    situation,
+                    OTHER if situation == ABSENT and kept[twins].any() else situation,
                     scope,
-                    formula[entry],
+                    facts.formula[entry],
+                    scan.strongest,
+                    look,
                 )
             )
     return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
@@ -279,60 +311,3 @@ def _weighed(
         return possible[order], evidence.features
 
     return side_by_side(weighed, range(len(scans)))
-
-
-def fit_calibration(examples: Examples, *, seed: int = 0, **options: Any) -> Calibration:
-    """Fits the posterior on four fifths of the formulas and the level on the rest.
-
-    Args:
-        examples: of `make_examples`.
-        seed: see `fit_posterior`.
-        **options: of `fit_posterior`.
-    """
-    held = np.asarray(examples.formula % FOLDS == 0)
-    alike = examples.system == examples.true_system[:, None]
-    weight = np.asarray(WEIGHTS, np.float32)[examples.situation]
-    posterior = fit_posterior(
-        examples.features[~held], examples.right[~held], alike[~held], weight[~held], seed=seed,
-        **options,
-    )  # fmt: skip
-    inside = np.zeros((int(held.sum()), 7))
-    for row, i in enumerate(np.flatnonzero(held)):
-        there = examples.system[i] >= 0
-        found = probabilities(examples.features[i][None, there], posterior)
-        np.add.at(inside[row], examples.system[i, there], np.exp(found.log[0]))
-    level = confident_level(
-        inside.max(axis=1),
-        inside.argmax(axis=1) == examples.true_system[held],
-        examples.situation[held] == ABSENT,
-        examples.scope[held],
-    )
-    return Calibration(posterior, level)
-
-
-def confident_level(
-    confidence: np.ndarray, correct: np.ndarray, absent: np.ndarray, scope: np.ndarray
-) -> float:
-    """Returns the lowest level at which enough of the confident answers are right.
-
-    At this level 97 % of the systems are right, and of the phases that are not in the library at
-    most 5 % are called confident: in each scope the upper Clopper-Pearson bound (one-sided, 95 %;
-    C. J. Clopper, E. S. Pearson, Biometrika 26, 404, 1934) of their share. Above 1 where there is
-    none: nothing is confident then.
-
-    Args:
-        confidence: of each answer, `[n]`.
-        correct: whether its crystal system is right, bool `[n]`.
-        absent: whether its phase is not in the library, bool `[n]`.
-        scope: what part of the library it is from, int `[n]`.
-    """
-    order = np.argsort(-confidence, kind="stable")
-    fits = np.cumsum(correct[order]) >= ACCURACY * np.arange(1, len(order) + 1)
-    for own in np.unique(scope):
-        unknown = absent & (scope == own)
-        confident, count = np.cumsum(unknown[order]), int(unknown.sum())
-        if count:
-            share = beta.ppf(0.95, confident + 1, np.maximum(count - confident, 1e-9))
-            fits &= share <= UNKNOWN_CONFIDENT
-    last = np.flatnonzero(fits)
-    return float(confidence[order][last[-1]]) if last.size else 1.01

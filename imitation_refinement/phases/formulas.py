@@ -26,6 +26,11 @@ def elements(formula: str) -> frozenset[str]:
     return frozenset(element for element, _ in amounts(formula))
 
 
+def heavier_elements(formula: str) -> frozenset[str]:
+    """Returns the elements that X-rays see: all but hydrogen, which many sources leave out."""
+    return elements(formula) - {"H", "D"}
+
+
 @lru_cache(maxsize=1 << 18)
 def reduced(formula: str) -> str:
     """Returns a formula with elements in alphabetic order and whole numbers without common factor.

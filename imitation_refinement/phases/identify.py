@@ -21,9 +21,9 @@ from imitation_refinement.phases.build import make_library
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Answer, Calibration, Candidate, answers
 from imitation_refinement.phases.cell_fit import CellFit, fit_cell
-from imitation_refinement.phases.formulas import elements
+from imitation_refinement.phases.compositions import Compositions, Known, match_known
 from imitation_refinement.phases.library import Library, concatenate, load_library
-from imitation_refinement.phases.match import BEST, Match, match, match_residual, pooled
+from imitation_refinement.phases.match import Match, match_residual, pooled
 from imitation_refinement.phases.prototypes import (
     GRID,
     Prototypes,
@@ -32,6 +32,7 @@ from imitation_refinement.phases.prototypes import (
     scan_roots,
 )
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
+from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
@@ -43,8 +44,6 @@ from imitation_refinement.xrd.structures.settings import operations
 SHOWN = 10  # candidates of each scan that are told
 FITTED = 3  # of these, whose cells are fitted
 MIXED = 0.2  # share of a scan that its first phase leaves, from which on a second is proposed
-# Counts of the strongest point up to which the answer is taken from the refined pattern too.
-FEW_COUNTS = 500.0
 FURTHER = 2  # phases that are proposed beside the first
 
 
@@ -116,29 +115,6 @@ class Identified(NamedTuple):
     refined: np.ndarray | None = None
 
 
-class Compositions:
-    """Which elements each entry of a library has."""
-
-    def __init__(self, library: Library):
-        number = {symbol: z for z, symbol in enumerate(SYMBOLS)}
-        self._has = np.zeros((len(SYMBOLS), len(library)), bool)
-        texts = zip(library.composition, library.formula, strict=True)
-        for row, (composition, formula) in enumerate(texts):
-            own = elements(str(composition) or str(formula))
-            self._has[[number[symbol] for symbol in own if symbol in number], row] = True
-
-    def allowed(self, known: Elements) -> np.ndarray:
-        """Returns which entries agree with what is known of the composition, bool `[N]`."""
-        kept = np.ones(self._has.shape[1], bool)
-        for symbol, has in zip(SYMBOLS, self._has, strict=True):
-            if symbol in known.must:
-                kept &= has
-            outside = known.may is not None and symbol not in known.may | known.must
-            if symbol in known.must_not or outside:
-                kept &= ~has
-        return kept
-
-
 @dataclass(frozen=True, eq=False)
 class Phases:
     """Structures that scans are compared with.
@@ -165,9 +141,23 @@ class Phases:
     def _compositions(self) -> Compositions:
         return Compositions(self.library)
 
-    def allowed(self, known: Elements) -> np.ndarray:
-        """Returns which entries agree with what is known of the composition, bool `[N]`."""
-        return self._compositions.allowed(known)
+    def limits(self, known: Sequence[Elements | None]) -> Known | None:
+        """Returns what the compositions of n samples say of the entries; None if they say nothing.
+
+        Where any element may be, no entry is known to be complete.
+        """
+        if all(one is None for one in known):
+            return None
+        kinds = {one: one or Elements() for one in known}
+        have = self._compositions
+        may = {one: have.allowed(e.may, e.must, e.must_not) for one, e in kinds.items()}
+        has = {one: have.complete(e.may | e.must if e.may is not None else frozenset())
+               for one, e in kinds.items()}  # fmt: skip
+        return Known(
+            np.array([one is not None for one in known]),
+            np.stack([may[one] for one in known]),
+            np.stack([has[one] for one in known]),
+        )
 
     def identify(
         self, placed: Sequence[PlacedScan], known: Sequence[Elements | None] | None = None
@@ -181,24 +171,19 @@ class Phases:
         patterns = np.stack([one.pattern for one in placed])
         masks = np.stack([one.mask for one in placed])
         signal = np.array([not one.signal for one in placed])
-        allowed = None
-        if known is not None and any(one is not None for one in known):
-            of_each = {one: self.allowed(one or Elements()) for one in set(known)}
-            allowed = np.stack([of_each[one] for one in known])
+        limits = None if known is None else self.limits(known)
         patterns = patterns * signal[:, None]
-        found = match(
-            patterns, masks, self.prototypes, self.calibration.posterior, allowed=allowed,
-            best=min(BEST, len(self.library)),
-        )  # fmt: skip
-        told = self._told(found, signal)
+        posterior = self.calibration.posterior
+        found = match_known(patterns, masks, self.prototypes, posterior, known=limits)
+        told = self._told(found, signal, limits)
         few = [row for row, one in enumerate(placed) if signal[row] and one.strongest <= FEW_COUNTS]
         if self.refiner and few:
-            self._ask_refined(told, few, placed, masks, found, allowed)
+            self._ask_refined(told, few, placed, masks, found, limits)
         roots = scan_roots(patterns, masks, 1)[0]
         told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
         if mixed:
-            self._add_further(told, mixed, patterns, masks, found, allowed)
+            self._add_further(told, mixed, patterns, masks, found, limits)
         return told
 
     def _ask_refined(
@@ -208,18 +193,17 @@ class Phases:
         placed: Sequence[PlacedScan],
         masks: np.ndarray,
         found: Match,
-        allowed: np.ndarray | None,
+        limits: Known | None,
     ) -> None:
         """Answers some scans by their pattern and the refined one, in `told` and in `found`."""
         assert self.refiner
         refined = self.refiner([placed[row] for row in rows])
         best = found.entry.shape[1]
-        again = match(
-            refined, masks[rows], self.prototypes, self.calibration.posterior,
-            allowed=None if allowed is None else allowed[rows], best=best,
-        )  # fmt: skip
+        limits = None if limits is None else limits.of(rows)
+        posterior = self.calibration.posterior
+        again = match_known(refined, masks[rows], self.prototypes, posterior, known=limits)
         both = pooled(Match(*(column[rows] for column in found)), again)
-        answered = self._told(both, np.ones(len(rows), bool))
+        answered = self._told(both, np.ones(len(rows), bool), limits)
         for row, one, pattern in zip(rows, answered, refined, strict=True):
             told[row] = one._replace(refined=pattern)
         for column, pool in zip(found, both, strict=True):
@@ -250,14 +234,15 @@ class Phases:
         patterns: np.ndarray,
         masks: np.ndarray,
         found: Match,
-        allowed: np.ndarray | None,
+        limits: Known | None,
     ) -> None:
         """Proposes phases for what is left of some scans."""
         left, masks = patterns[rows], masks[rows]
         found = Match(*(column[rows] for column in found))
         free = np.ones((len(rows), len(self.library)), bool)
-        if allowed is not None:
-            free &= allowed[rows]
+        if limits is not None:
+            limits = limits.of(rows)
+            free &= limits.allowed
         first = [told[row].candidates[0] for row in rows]
         for _ in range(FURTHER):
             for place, one in enumerate(first):
@@ -265,17 +250,18 @@ class Phases:
             left, found = match_residual(
                 left, masks, self.prototypes, self.calibration.posterior, found, allowed=free
             )
-            for place, more in enumerate(self._told(found, np.asarray(left.any(axis=1)))):
+            said = self._told(found, np.asarray(left.any(axis=1)), limits)
+            for place, more in enumerate(said):
                 if more.candidates:
                     first[place] = more.candidates[0]
                     further = (*told[rows[place]].further, more.candidates)
                     told[rows[place]] = told[rows[place]]._replace(further=further)
 
-    def _told(self, found: Match, signal: np.ndarray) -> list[Identified]:
+    def _told(self, found: Match, signal: np.ndarray, known: Known | None) -> list[Identified]:
         library = self.library
         of_each = answers(
             found, self.prototypes, library.space_group, library.crystal_system, library.formula,
-            self.calibration, signal,
+            self.calibration, signal, None if known is None else known.named,
         )  # fmt: skip
         return [
             Identified(
