@@ -1,6 +1,7 @@
 """Settings under which silent mistakes fail; warnings are errors by pyproject.toml."""
 # ruff: noqa: E402
 
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -11,10 +12,13 @@ import jax
 import pytest
 from absl import flags
 from absl.testing import flagsaver
+from presets import preset
 from program import Program
 
 from imitation_refinement import cli
+from imitation_refinement.applications import run_application
 from imitation_refinement.config import parse_flags
+from imitation_refinement.runtime.workdir import WorkDir
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # no broadcasting by a forgotten axis
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes
@@ -92,6 +96,34 @@ def reference(program, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("reference") / "run"
     program(workdir)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def here(program, quick_compilation):
+    """Runs `:smoke` in this process, on the data of `program`; what it logged."""
+
+    def run(workdir: Path, mode: str = "all", **changes: object) -> str:
+        config = preset("smoke")
+        config.run.cache_dir = str(program.data)
+        config.update_from_flattened_dict(changes)
+        lines: list[str] = []
+        handler = logging.Handler()
+        handler.emit = lambda record: lines.append(record.getMessage())
+        logger = logging.getLogger("absl")
+        level = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+        opened = WorkDir(workdir)
+        try:
+            run_application(config, opened, mode)
+        finally:
+            opened.close()
+            logger.removeHandler(handler)
+            logger.setLevel(level)
+        return "\n".join([*lines, ""])
+
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        yield run
 
 
 @pytest.fixture

@@ -51,11 +51,11 @@ class Mutants:
         open_codes = (None,) if self.first else (SURVIVED, NO_TESTS)
         names = [name for name, code in self._codes.items() if code in open_codes]
         items = {item.nodeid: item for item in session.items}
+        new = [name for name in items if name not in self._seconds]
         if self.first:
             jax.config.update("jax_disable_jit", True)
             signal.signal(signal.SIGPROF, _too_long)
             items = {name: item for name, item in items.items() if self._is_quick(item)}
-        new = [name for name in items if name not in self._seconds]
         for name in names:
             called = self._calls.get(name.rpartition("__mutmut_")[0], ())
             tests = [items[test] for test in {*called, *new} if test in items]
@@ -111,13 +111,14 @@ if __name__ == "__main__":
     made = Path("mutants") / f"{module.replace('.', '/')}.py.meta"
     if not (made.exists() and Path("mutants/mutmut-stats.json").exists()):
         sys.exit(f"{module} has no mutants in mutants/: `mutmut run` makes them (docs/mutation.md)")
-    for file in files:
-        shutil.copy(file, Path("mutants") / file)
+    shutil.copytree("tests", "mutants/tests", dirs_exist_ok=True)  # they may be newer
     os.chdir("mutants")
     sys.path.insert(0, os.getcwd())
     os.environ["MUTANT_UNDER_TEST"] = ""
     plugin = Mutants(module, files)
-    pytest.main(["-q", "--rootdir=.", "-m", "not slow", *plugin.files], plugins=[plugin])
+    pytest.main(
+        ["-q", "--tb=native", "--rootdir=.", "-m", "not slow", *plugin.files], plugins=[plugin]
+    )
     if plugin.first:
         os.chdir("..")
         os.execv(sys.executable, [sys.executable, *sys.argv])

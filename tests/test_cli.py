@@ -22,13 +22,18 @@ def model_file(tmp_path_factory) -> Path:
     return path
 
 
-def start(folder: Path, *words: str) -> tuple[int, str]:
-    """Runs main.py in a process of its own; exit status and all output."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "main.py"), *words], cwd=folder, capture_output=True,
-        text=True, timeout=300, env={**os.environ, "JAX_PLATFORMS": "cpu"},
-    )  # fmt: skip
-    return done.returncode, done.stdout + done.stderr
+@pytest.fixture
+def start(quick_program, tmp_path):
+    """Runs main.py in a process of its own, in an empty folder; exit status and all output."""
+
+    def main(*words: str) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "main.py"), *words], cwd=tmp_path, capture_output=True,
+            text=True, timeout=300, env={**os.environ, **quick_program, "JAX_PLATFORMS": "cpu"},
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    return main
 
 
 def rows(folder: Path) -> dict[str, dict[str, str]]:
@@ -39,10 +44,10 @@ def rows(folder: Path) -> dict[str, dict[str, str]]:
 # --- the example scans, as a newcomer tries them ----------------------------------------------
 
 
-def test_the_examples_are_refined_in_one_command(tmp_path, model_file):
+def test_the_examples_are_refined_in_one_command(start, tmp_path, model_file):
     pytest.importorskip("pymatgen")
     status, output = start(
-        tmp_path, "--mode=refine", f"--model={model_file}", f"--input={ROOT}/examples/*.xy"
+        "--mode=refine", f"--model={model_file}", f"--input={ROOT}/examples/*.xy"
     )
     assert status == 0, output
     assert "model: tiny" in output and "report.html" in output
@@ -116,9 +121,9 @@ def test_a_wrong_wavelength_and_a_wrong_cif_end_before_anything_is_written(
 # --- which model ------------------------------------------------------------------------------
 
 
-def test_a_config_without_a_finished_run_trains_nothing(tmp_path):
+def test_a_config_without_a_finished_run_trains_nothing(start, tmp_path):
     status, output = start(
-        tmp_path, SMOKE, "--mode=refine", f"--input={ROOT}/examples/rutile.xy", "--output=out"
+        SMOKE, "--mode=refine", f"--input={ROOT}/examples/rutile.xy", "--output=out"
     )
     assert "runs/xrd-smoke holds no finished run" in output
     assert not (tmp_path / "runs").exists() and "step" not in output
@@ -129,7 +134,9 @@ def test_a_config_without_a_finished_run_trains_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_finished_run_of_the_config_is_used_if_it_is_the_same_config(tmp_path, model_file):
+def test_the_finished_run_of_the_config_is_used_if_it_is_the_same_config(
+    start, tmp_path, model_file
+):
     folder = tmp_path / "runs" / "xrd-smoke"
     folder.mkdir(parents=True)
     (folder / portable.MODEL_FILE).write_bytes(model_file.read_bytes())
@@ -143,11 +150,11 @@ def test_the_finished_run_of_the_config_is_used_if_it_is_the_same_config(tmp_pat
     subprocess.run(
         [sys.executable, "-c", describe, SMOKE], cwd=tmp_path, check=True, env=environment
     )
-    status, output = start(tmp_path, *words)
+    status, output = start(*words)
     assert status == 0, output
     assert "model: tiny" in output and "runs/xrd-smoke" in output
     assert find.load_model(tmp_path / "copy.npz").describe() == tiny_model().describe()
-    status, output = start(tmp_path, *words, "--config.seed=7")
+    status, output = start(*words, "--config.seed=7")
     assert status == 1
     assert "error: runs/xrd-smoke holds a run with config.seed = " in output.splitlines()[-1]
 

@@ -5,16 +5,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
-from presets import preset
 from program import ROOT, SMOKE, contents, stages, trained
 
-from imitation_refinement.applications import run_application
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import read_npz
-from imitation_refinement.runtime.workdir import WorkDir
 
 
 def one_line(output: str) -> str:
@@ -92,24 +88,6 @@ def test_without_config_one_line_says_so(program, tmp_path):
 # ---- The same errors as exceptions, without a process for each ----
 
 
-@pytest.fixture(scope="module")
-def here(program, quick_compilation):
-    """Runs `:smoke` in this process, on the data of `program`."""
-
-    def run(workdir: Path, mode: str = "all", **changes: object) -> None:
-        config = preset("smoke")
-        config.run.cache_dir = str(program.data)
-        config.update_from_flattened_dict(changes)
-        opened = WorkDir(workdir)
-        try:
-            run_application(config, opened, mode)
-        finally:
-            opened.close()
-
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        yield run
-
-
 def error_of(run: Callable, *arguments: object, **options: object) -> str:
     with pytest.raises(UserError) as caught:
         run(*arguments, **options)
@@ -125,7 +103,7 @@ def test_another_config_is_refused_with_the_first_field_that_differs(here, refer
     assert contents(reference) == before
 
 
-def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(here, copy, reference, caplog):
+def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(here, copy, reference):
     saved = copy / "classifier" / "trained" / "8"
     data = max((saved / "classifier").rglob("d/*"), key=lambda path: path.stat().st_size)
     whole = data.read_bytes()
@@ -137,17 +115,14 @@ def test_a_damaged_classifier_is_named_and_its_advice_mends_the_run(here, copy, 
         assert f"{saved}: damaged checkpoint" in error
         assert f"delete {saved} to go on" in error
     shutil.rmtree(saved)
-    caplog.set_level("INFO", logger="absl")
-    here(copy, "classifier")
-    assert not trained(caplog.text)  # the state of the last step is whole; the prototypes were lost
-    assert "exact prototypes" in caplog.text
+    output = here(copy, "classifier")
+    assert not trained(output)  # the state of the last step is whole; the prototypes were lost
+    assert "exact prototypes" in output
     for name in ("metrics.jsonl", "stages/classifier.json"):
         assert (copy / name).read_bytes() == (reference / name).read_bytes()
 
 
-def test_a_damaged_refiner_is_named_and_trained_again_from_the_step_before(
-    program, here, copy, reference
-):
+def test_a_damaged_refiner_is_named_and_trained_again_from_the_step_before(here, copy, reference):
     last = copy / "refiner" / "fold_1" / "8"
     data = max((last / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
     data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
@@ -156,7 +131,7 @@ def test_a_damaged_refiner_is_named_and_trained_again_from_the_step_before(
     assert "to go on from step 4" in error
     shutil.rmtree(last)
     (copy / "evaluation" / "arrays.npz").unlink()
-    output = program(copy, "--mode=evaluate")
+    output = here(copy, "evaluate")
     assert "refiner/fold_1: resumed at step 4 of 8" in output
     arrays, expected = (read_npz(w / "evaluation" / "arrays.npz") for w in (copy, reference))
     np.testing.assert_array_equal(arrays["refined"], expected["refined"])

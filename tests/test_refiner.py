@@ -28,6 +28,11 @@ NETWORKS = {"network": toy.ToyRefiner(), "classifier_network": toy.ToyClassifier
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
+WEIGHTS = (
+    "prediction_weight", "regularization_weight", "prototype_weight", "pair_weight",
+    "pair_recognition",
+)  # fmt: skip
+step = partial(refiner_step, optimizer=toy.OPTIMIZER, ema_decay=0.9)
 start = jax.jit(partial(init_refiner, toy.ToyRefiner(), toy.OPTIMIZER, (toy.LENGTH, 1), seed=0))
 
 
@@ -40,27 +45,32 @@ def pairs(index):
     return of_pairs(toy.batch(index))
 
 
-def run_steps(count, objective=None, batch=toy.batch):
-    step = jax.jit(
-        partial(
-            refiner_step,
-            **NETWORKS,
-            optimizer=toy.OPTIMIZER,
-            objective=objective or toy.objective(),
-            ema_decay=0.9,
-        )
-    )
+@cache
+def compiled(function, frame):
+    """One program for all objectives that differ from `frame` in weights alone."""
+
+    def of_weights(weights, *arguments):
+        return function(*arguments, **NETWORKS, objective=frame._replace(**weights))
+
+    return jax.jit(of_weights)
+
+
+def call(function, objective, *arguments):
+    """The function with this objective, compiled."""
+    weights = {name: jnp.float32(getattr(objective, name)) for name in WEIGHTS}
+    return compiled(function, objective._replace(**dict.fromkeys(WEIGHTS)))(weights, *arguments)
+
+
+def run_steps(count, objective, batch=toy.batch):
     state, history = start(), []
     for index in range(count):
-        state, terms = step(state, toy.classifier(), batch(index))
+        state, terms = call(step, objective, state, toy.classifier(), batch(index))
         history.append({name: float(value) for name, value in terms.items()})
     return state, history
 
 
 def terms_at(params, objective, batch=None):
-    loss, terms = jax.jit(partial(refiner_objective, **NETWORKS, objective=objective))(
-        params, toy.classifier(), batch or toy.batch()
-    )
+    loss, terms = call(refiner_objective, objective, params, toy.classifier(), batch or toy.batch())
     return {name: float(value) for name, value in terms.items()} | {"loss": float(loss)}
 
 
@@ -288,22 +298,21 @@ def test_a_step_keeps_the_kind_of_every_leaf():
     """Else the second step would be another program."""
     before = jax.eval_shape(start)
     objective = toy.objective(pair_weight=1.0)
-    step = partial(refiner_step, **NETWORKS, optimizer=toy.OPTIMIZER, objective=objective)
     after, terms = jax.eval_shape(
-        partial(step, ema_decay=0.9), before, toy.classifier(), toy.batch()
+        partial(step, **NETWORKS, objective=objective), before, toy.classifier(), toy.batch()
     )
     assert toy.kinds(before) == toy.kinds(after) and before.step.dtype == jnp.int32
     names = ("loss", "pred", "reg", "proto", "pair", "pair_pred", "pair_proto")
     assert toy.kinds(terms) == dict.fromkeys(names, ((), jnp.float32))
 
 
-@pytest.mark.parametrize(("step", "decay"), [(0, 1 / 10), (5, 6 / 15), (1000, 0.9)])
-def test_a_step_along_a_gradient_by_hand(step, decay):
+@pytest.mark.parametrize(("count", "decay"), [(0, 1 / 10), (5, 6 / 15), (1000, 0.9)])
+def test_a_step_along_a_gradient_by_hand(count, decay):
     optimizer = optax.chain(optax.add_decayed_weights(0.5), optax.sgd(0.1, momentum=0.8))
     weights, average, gradient = ({"w": jnp.array([value])} for value in (2.0, 7.0, 3.0))
-    before = RefinerState(jnp.int32(step), weights, average, optimizer.init(weights))
+    before = RefinerState(jnp.int32(count), weights, average, optimizer.init(weights))
     after = updated(before, gradient, optimizer, ema_decay=0.9)
-    assert after.step == step + 1
+    assert after.step == count + 1
     momentum = 3.0 + 0.5 * 2.0
     assert jax.tree.leaves(after.opt_state) == [momentum]
     np.testing.assert_allclose(after.params["w"], 2.0 - 0.1 * momentum, rtol=1e-6)
