@@ -98,7 +98,7 @@ def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
 def table(answered: Answered, calibration: Calibration) -> list[str]:
     """Returns how well formulas that fitted nothing are answered, by library and by counts."""
     known = answered.scope == KNOWN
-    level = np.where(known, calibration.level_known, calibration.level)
+    level = calibration.levels[known.astype(int), answered.refined.astype(int)]
     confident, absent = answered.confidence >= level, answered.absent
     rows = {
         "whole library": answered.scope == WHOLE,
@@ -140,10 +140,7 @@ def main(_: list[str]) -> None:
     )
     save_calibration(_OUTPUT.value, calibration, made)
     print("\n".join(table(answered, calibration)))
-    logging.info(
-        "%s; confident from %.3f on, with elements known %.3f", made, calibration.level,
-        calibration.level_known,
-    )  # fmt: skip
+    logging.info("%s; levels %s", made, calibration.levels.round(3).tolist())
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from imitation_refinement.model.acceptance import NO_SIGNAL
-from imitation_refinement.phases.calibrating import confident_level
 from imitation_refinement.phases.candidates import (
     VERDICTS,
     Calibration,
@@ -164,7 +163,7 @@ def test_the_symmetry_that_is_told_is_the_highest_that_twins_support():
     assert [one.twins for one in found] == [(0, 1, 3), (2,)]
     assert [(one.entry, one.space_group, one.system) for one in found] == [(0, 15, 1), (2, 62, 2)]
     match = made_match([0.4, 0.2, 0.1, 0.02])
-    told = answers(match, prototypes, groups, systems, formulas, Calibration(None, 0.6, 0.9))[0]
+    told = answers(match, prototypes, groups, systems, formulas, Calibration(None, levels(0.6)))[0]
     assert told.space_groups[0][0] == 15
     assert dict(told.space_groups)[9] < 0.005  # what is spread over all that there are
     assert told.verdict == "confident"  # 0.62, of which 0.02 stands under another system
@@ -211,7 +210,7 @@ def test_what_is_impossible_is_no_candidate():
 )
 def test_the_rule_of_the_verdict(probability, signal, verdict, reason):
     prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
-    calibration = Calibration(some_posterior(), level=0.9, level_known=0.95)
+    calibration = Calibration(some_posterior(), levels(0.9))
     [answer] = answers(
         made_match(probability), prototypes, np.array([14, 12, 225]), np.array([1, 1, 6]),
         ["Si", "Ge", "C"], calibration, signal=np.array([signal]),
@@ -224,13 +223,18 @@ def test_the_rule_of_the_verdict(probability, signal, verdict, reason):
     assert answer.not_in_library == pytest.approx(1.0 - sum(probability))
 
 
+def levels(blind):
+    """The level of samples of unknown elements, whose refined pattern was not asked."""
+    return np.array([[blind, 1.1], [1.2, 1.3]])
+
+
 def told(*matches, level=0.9, absent=0.5, signal=None, groups=(14, 12, 225)):
     """The answers to scans of three structures, two monoclinic and one cubic."""
     prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
     stacked = Match(*(np.concatenate(each) for each in zip(*matches, strict=True)))
     return answers(
         stacked, prototypes, list(groups), [1, 1, 6], ["Si", "Ge", "C"],
-        Calibration(None, level, level, absent), signal,
+        Calibration(None, levels(level), absent), signal,
     )  # fmt: skip
 
 
@@ -336,23 +340,21 @@ def test_a_candidate_knows_its_place_and_what_supports_its_symmetry():
     assert (found.members, found.twins, found.space_group) == ((0, 1, 2), (0, 2), 227)
 
 
-def test_the_confident_level_by_hand():
-    confidence = np.linspace(1.0, 0.005, 200)
-    correct, absent = np.ones(200, bool), np.zeros(200, bool)
-    one, two = np.zeros(200, int), np.arange(200) % 2
-    correct[[40, 70, 140, 141, 142, 143]] = False
-    # 6 errors are 3 % of all 200; one more is too many until there are 234.
-    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[199])
-    correct[144] = False
-    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[141])
-    # Of 100 unknown ones 1 may be confident: the bound p of (1 - p)^100 + 100 p (1 - p)^99 = 0.05
-    # is 4.7 %; for two it is 6.2 %.
-    correct[:] = True
-    absent[[20, 50, *range(102, 200)]] = True
-    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[49])
-    # Of 50 in each of two scopes none may: (1 - p)^50 = 0.05 at 5.8 %.
-    assert confident_level(confidence, correct, absent, two) > 1.0
-    assert confident_level(confidence, ~correct, absent, one) > 1.0
+def test_each_kind_of_answer_is_held_against_its_level():
+    prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
+    calibration = Calibration(None, np.array([[0.8, 0.6], [0.9, 0.7]]))
+    found = made_match([0.75, 0.0, 0.0])
+    for known, refined, verdict in (
+        (False, False, "ambiguous"), (False, True, "confident"),
+        (True, False, "ambiguous"), (True, True, "confident"),
+    ):  # fmt: skip
+        [answer] = answers(
+            found, prototypes, np.array([14, 12, 225]), np.array([1, 1, 6]), ["Si", "Ge", "C"],
+            calibration, known=np.array([known]), refined=refined,
+        )  # fmt: skip
+        assert answer.verdict == verdict
+        level = calibration.levels[int(known), int(refined)]
+        assert verdict == "confident" or f"below {level:.3f}" in answer.reason
 
 
 # --- Formulas ------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from imitation_refinement.phases.posterior import Posterior, fit_posterior, prob
 
 WEIGHTS = (1.0, 0.8, 0.4)  # of examples that are OTHER, ABSENT, ITSELF
 FOLDS = 5  # of the formulas
-ACCURACY = 0.97  # of the crystal systems of answers that are called confident
+ACCURACY = 0.97  # of the systems of phases in the library that are called confident
 UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are, in each scope
 _SYSTEMS = 7
 
@@ -76,14 +76,21 @@ def fit_calibration(
         for i in np.flatnonzero(fold == own).tolist():
             inside[i], none[i], first[i] = _one_answer(examples, i, posterior)
     answered = _pooled(examples, inside, none, first)
-    levels = [
-        confident_level(*(column[rows] for column in (
-            answered.confidence, answered.correct, answered.absent, answered.scope
-        )))
-        for rows in (answered.scope != KNOWN, answered.scope == KNOWN)
-    ]  # fmt: skip
     posterior = _fitted(examples, np.ones(count, bool), seed, options)
-    return Calibration(posterior, levels[0], levels[1]), answered
+    return Calibration(posterior, _levels(answered)), answered
+
+
+def _levels(answered: Answered) -> np.ndarray:
+    """The field `levels` of `Calibration`."""
+    known = answered.scope == KNOWN
+    levels = np.empty((2, 2))
+    for place in np.ndindex(2, 2):
+        rows = (known == place[0]) & (answered.refined == place[1])
+        levels[place] = confident_level(
+            answered.confidence[rows], answered.correct[rows], answered.absent[rows],
+            answered.scope[rows],
+        )  # fmt: skip
+    return levels
 
 
 def _fitted(examples: Examples, rows: np.ndarray, seed: int, options: dict[str, Any]) -> Posterior:
@@ -136,10 +143,11 @@ def confident_level(
 ) -> float:
     """Returns the lowest level at which enough of the confident answers are right.
 
-    At this level 97 % of the systems are right, and of the phases that are not in the library at
-    most 5 % are called confident: in each scope the upper Clopper-Pearson bound (one-sided, 95 %;
-    C. J. Clopper, E. S. Pearson, Biometrika 26, 404, 1934) of their share. Above 1 where there is
-    none: nothing is confident then.
+    At this level 97 % of the systems are right where the phase is in the library, and of the phases
+    that are not at most 5 % are called confident: in each scope the upper Clopper-Pearson bound
+    (one-sided, 95 %; C. J. Clopper, E. S. Pearson, Biometrika 26, 404, 1934) of their share.
+    Neither depends on how many phases are unknown, which differs from user to user. Above 1 where
+    there is no such level: nothing is confident then.
 
     Args:
         confidence: of each answer, `[n]`.
@@ -148,7 +156,8 @@ def confident_level(
         scope: what part of the library it is from, int `[n]`.
     """
     order = np.argsort(-confidence, kind="stable")
-    fits = np.cumsum(correct[order]) >= ACCURACY * np.arange(1, len(order) + 1)
+    present = ~absent[order]
+    fits = np.cumsum(correct[order] & present) >= ACCURACY * np.cumsum(present)
     for own in np.unique(scope):
         unknown = absent & (scope == own)
         confident, count = np.cumsum(unknown[order]), int(unknown.sum())

@@ -26,8 +26,7 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration, mad
     header = {
         "kind": "phases",
         "features": list(FEATURES),
-        "level": calibration.level,
-        "level_known": calibration.level_known,
+        "levels": np.asarray(calibration.levels).tolist(),
         "absent": calibration.absent,
         "made": made,
     }
@@ -49,5 +48,4 @@ def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
         raise UserError(
             f"{path}: was fitted to other figures than this version computes; fit it again"
         )
-    levels = (header[name] for name in ("level", "level_known", "absent"))
-    return Calibration(Posterior(**arrays), *levels)
+    return Calibration(Posterior(**arrays), np.array(header["levels"]), header["absent"])

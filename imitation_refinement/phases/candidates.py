@@ -6,8 +6,7 @@ order,
 
 1. `not recognised` if its pattern has nothing in it;
 2. `confident` if the prototypes of one crystal system together are at least as probable as the
-   level that was fitted to simulated scans, one for samples of which elements are known and one
-   for others;
+   level that was fitted to simulated scans;
 3. `not in the library` if that is more probable than not;
 4. `ambiguous` otherwise.
 """
@@ -38,14 +37,14 @@ class Calibration(NamedTuple):
 
     Attributes:
         posterior: see `posterior`.
-        level: probability of a crystal system's prototypes from which on an answer is confident.
-        level_known: the same where the elements of the sample are known.
+        levels: probability of a crystal system's prototypes from which on an answer is confident,
+            `[2, 2]`: whether the elements of the sample are known, and whether the refined pattern
+            was asked too.
         absent: probability from which on the phase is said not to be in the library.
     """
 
     posterior: Posterior
-    level: float
-    level_known: float
+    levels: np.ndarray
     absent: float = 0.5
 
 
@@ -101,6 +100,7 @@ def answers(
     calibration: Calibration,
     signal: np.ndarray | None = None,
     known: np.ndarray | None = None,
+    refined: bool = False,
 ) -> list[Answer]:
     """Returns what is said of each of n scans.
 
@@ -113,8 +113,10 @@ def answers(
         calibration: see there.
         signal: whether a scan has peaks, bool `[n]`; all have without it.
         known: whether the elements of a sample are known, bool `[n]`; of none without it.
+        refined: whether the match is `pooled` with that of refined patterns.
     """
-    with_elements = np.zeros(len(match.entry), bool) if known is None else known
+    with_elements = np.zeros(len(match.entry), bool) if known is None else np.asarray(known, bool)
+    level = np.asarray(calibration.levels)[with_elements.astype(int), int(refined)]
     present = np.ones(len(match.entry), bool) if signal is None else np.asarray(signal, bool)
     system, space_group = np.asarray(system), np.asarray(space_group)
     of_each = side_by_side(
@@ -135,9 +137,8 @@ def answers(
     inside = inside_probabilities(match, system_of, len(CRYSTAL_SYSTEMS))
     found = []
     for row, candidates in enumerate(of_each):
-        level = calibration.level_known if with_elements[row] else calibration.level
         verdict, reason = _verdict(
-            bool(present[row]), inside[row], float(match.not_in_library[row]), level,
+            bool(present[row]), inside[row], float(match.not_in_library[row]), float(level[row]),
             calibration.absent,
         )  # fmt: skip
         ranking = np.argsort(-groups[row], kind="stable")

@@ -203,7 +203,7 @@ class Phases:
         posterior = self.calibration.posterior
         again = match_known(refined, masks[rows], self.prototypes, posterior, known=limits)
         both = pooled(Match(*(column[rows] for column in found)), again)
-        answered = self._told(both, np.ones(len(rows), bool), limits)
+        answered = self._told(both, np.ones(len(rows), bool), limits, refined=True)
         for row, one, pattern in zip(rows, answered, refined, strict=True):
             told[row] = one._replace(refined=pattern)
         for column, pool in zip(found, both, strict=True):
@@ -257,11 +257,13 @@ class Phases:
                     further = (*told[rows[place]].further, more.candidates)
                     told[rows[place]] = told[rows[place]]._replace(further=further)
 
-    def _told(self, found: Match, signal: np.ndarray, known: Known | None) -> list[Identified]:
+    def _told(
+        self, found: Match, signal: np.ndarray, known: Known | None, *, refined: bool = False
+    ) -> list[Identified]:
         library = self.library
         of_each = answers(
             found, self.prototypes, library.space_group, library.crystal_system, library.formula,
-            self.calibration, signal, None if known is None else known.named,
+            self.calibration, signal, None if known is None else known.named, refined,
         )  # fmt: skip
         return [
             Identified(

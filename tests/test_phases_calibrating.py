@@ -1,0 +1,124 @@
+"""Levels from answers of weights that have not seen the formula, on made-up examples."""
+
+import jax
+import numpy as np
+import pytest
+from made_phases import by_cosine
+
+from imitation_refinement.phases.calibrating import (
+    _one_answer,
+    _pooled,
+    confident_level,
+    fit_calibration,
+    roc_area,
+)
+from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.compositions import COMPLETE
+from imitation_refinement.phases.evidence import FEATURES
+from imitation_refinement.phases.fitting import ABSENT, KNOWN, OTHER, WHOLE, Examples
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+
+def made_examples(count=200, seed=0):
+    """Of four candidates the right one has a large first figure; two of five phases are absent."""
+    rng = np.random.default_rng(seed)
+    features = 0.3 * rng.normal(size=(count, 4, 3)).astype(np.float32)
+    absent = np.arange(count) % 5 < 2
+    right = np.zeros((count, 4), bool)
+    right[~absent, rng.integers(0, 4, np.count_nonzero(~absent))] = True
+    features[right, 0] += 2.0
+    system = rng.integers(0, 7, (count, 4))
+    true_system = np.where(absent, 0, system[np.arange(count), right.argmax(axis=1)])
+    return Examples(
+        features, right, system, np.zeros((count, 4), bool), true_system,
+        np.where(absent, ABSENT, OTHER), np.where(np.arange(count) % 2, KNOWN, WHOLE),
+        5 * rng.integers(0, 20, count) + rng.integers(0, 2, count),  # two of the five folds
+        np.full(count, 1000.0), np.arange(count),
+    )  # fmt: skip
+
+
+def fitted(given):
+    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
+        return fit_calibration(given, steps=60, learning_rate=0.02)
+
+
+def test_answers_come_from_weights_that_have_not_seen_the_formula():
+    given = made_examples()
+    calibration, answered = fitted(given)
+    assert isinstance(calibration, Calibration)
+    np.testing.assert_array_equal(answered.absent, given.situation == ABSENT)
+    assert answered.first[~answered.absent].mean() > 0.9
+    # The labels of one fold decide nothing about the answers to it, and something about others.
+    own = given.formula % 5 == 1
+    turned = np.where(own[:, None], np.roll(given.right, 1, axis=1), given.right)
+    _, again = fitted(given._replace(right=turned))
+    np.testing.assert_array_equal(again.inside[own], answered.inside[own])
+    assert np.abs(again.inside[~own] - answered.inside[~own]).max() > 1e-3
+
+
+def test_each_kind_of_answer_has_its_own_level():
+    given = made_examples(2000)
+    # A quarter of the scans are looked at twice.
+    number = np.arange(2000)
+    given = given._replace(look=np.where(number % 8 == 7, number - 2, number))
+    calibration, answered = fitted(given)
+    assert answered.refined.any() and not answered.refined.all()
+    for known, refined in np.ndindex(2, 2):
+        rows = ((answered.scope == KNOWN) == known) & (answered.refined == refined)
+        of = (answered.confidence, answered.correct, answered.absent, answered.scope)
+        level = confident_level(*(column[rows] for column in of))
+        assert calibration.levels[known, refined] == level
+
+
+def test_an_answer_by_hand():
+    # Cosines 0.9 and 0.85 of systems 6 and 2, odds exp(40 cosine) against exp(35) for none.
+    features = np.full((1, 3, len(FEATURES)), np.nan, np.float32)
+    features[0, :2] = 0.0
+    features[0, :2, FEATURES.index("cosine")] = 0.9, 0.85
+    of = Examples(
+        features, np.array([[False, True, False]]), np.array([[6, 2, -1]]),
+        np.array([[False, True, False]]), np.array([2]), np.array([OTHER]), np.array([WHOLE]),
+        np.zeros(1, int), np.ones(1), np.zeros(1, int),
+    )  # fmt: skip
+    posterior = by_cosine(none=-1.0).posterior  # its logit is added to the best's
+    for scope, factor in ((WHOLE, 1.0), (KNOWN, np.exp(COMPLETE))):
+        inside, none, first = _one_answer(of._replace(scope=np.array([scope])), 0, posterior)
+        odds = np.array([1.0, factor * np.exp(-2.0), np.exp(-1.0)])
+        np.testing.assert_allclose([inside[6], inside[2], none], odds / odds.sum(), rtol=1e-5)
+        assert not first
+
+
+def test_two_looks_at_a_scan_are_one_answer():
+    given = made_examples(3)._replace(look=np.array([8, 8, 9]))
+    inside = np.eye(7)[[1, 2, 3]]
+    found = _pooled(given, inside, np.array([0.1, 0.3, 0.5]), np.array([True, False, False]))
+    np.testing.assert_allclose(found.inside, [0.5 * (inside[0] + inside[1]), inside[2]])
+    np.testing.assert_allclose(found.none, [0.2, 0.5])
+    assert found.first.tolist() == [True, False] and found.refined.tolist() == [True, False]
+
+
+def test_the_confident_level_by_hand():
+    confidence = np.linspace(1.0, 0.005, 200)
+    correct, absent = np.ones(200, bool), np.zeros(200, bool)
+    one, two = np.zeros(200, int), np.arange(200) % 2
+    correct[[40, 70, 140, 141, 142, 143]] = False
+    # 6 errors are 3 % of all 200; one more is too many until there are 234.
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[199])
+    correct[144] = False
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[141])
+    # Of 100 unknown ones 1 may be confident: the bound p of (1 - p)^100 + 100 p (1 - p)^99 = 0.05
+    # is 4.7 %; for two it is 6.2 %.
+    correct[:] = True
+    absent[[20, 50, *range(102, 200)]] = True
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[49])
+    correct[absent] = False  # what is unknown is counted there alone
+    assert confident_level(confidence, correct, absent, one) == pytest.approx(confidence[49])
+    # Of 50 in each of two scopes none may: (1 - p)^50 = 0.05 at 5.8 %.
+    assert confident_level(confidence, correct, absent, two) > 1.0
+    assert confident_level(confidence, ~correct, absent, one) > 1.0
+
+
+def test_the_area_under_the_curve_by_hand():
+    # Of six pairs four are in order and one is a tie.
+    assert roc_area(np.array([0.9, 0.4]), np.array([0.1, 0.4, 0.5])) == pytest.approx(4.5 / 6)
