@@ -23,6 +23,7 @@ from imitation_refinement.runtime.loop import Interrupted
 
 if TYPE_CHECKING:
     from imitation_refinement.phases.identify import Elements, Phases
+    from imitation_refinement.runtime.shard import Shard
 
 # Each imports what it needs when it runs: using a model takes no training code.
 STAGES = ("all", "data", "classifier", "judge", "refiner", "train", "evaluate", "report")
@@ -34,8 +35,9 @@ OUTPUTS = {
 _MEANT_FOR = {
     "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
     "library": ("refine", "serve"), "cif": ("refine",), "adapt": ("refine",),
-    "components": ("unmix",), "pictures": ("refine",), "shard": ("refine",),
-    "merge": ("refine",), "cluster": ("refine",), "port": ("serve",), "token": ("serve",),
+    "components": ("unmix",), "pictures": ("refine",),
+    "shard": ("refine", "library"), "merge": ("refine", "library"),
+    "cluster": ("refine", "library"), "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
@@ -101,14 +103,14 @@ _PICTURES = flags.DEFINE_integer(
     lower_bound=0,
 )
 _SHARD = flags.DEFINE_string(
-    "shard", None, "refine: do the part i/n of the inputs, i from 0, into a table of its own."
+    "shard", None, "refine, library: do the part i/n of the inputs, i from 0, into its own table."
 )
-_MERGE = flags.DEFINE_bool("merge", False, "refine: put the tables of the shards together.")
+_MERGE = flags.DEFINE_bool("merge", False, "refine, library: put what the shards did together.")
 _CLUSTER = flags.DEFINE_string(
     "cluster",
     None,
-    "refine: spread the work over the workers of a Dask scheduler, tcp://HOST:PORT, or over the "
-    "cores of this machine: `local`.",
+    "refine, library: spread the work over the workers of a Dask scheduler, tcp://HOST:PORT, or "
+    "over the cores of this machine: `local`.",
 )
 _COMPONENTS = flags.DEFINE_integer(
     "components", None, "unmix: how many components; estimated if not given."
@@ -175,10 +177,8 @@ def _use_model(mode: str) -> int:
     for name, modes in _MEANT_FOR.items():
         if mode not in modes and flags.FLAGS[name].value:
             logging.warning("--%s has no effect with --mode=%s", name, mode)
-    if mode == "refine" and _MERGE.value and not _SHARD.value:
-        from imitation_refinement.commands.merge import merge_shards
-
-        return merge_shards(Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
+    if _MERGE.value and not _SHARD.value and mode in _MEANT_FOR["merge"]:
+        return _merge(mode, Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
     if mode in ("refine", "inspect", "benchmark", "unmix", "library") and not _INPUT.value:
         example = {"benchmark": "manifest.csv", "library": "cifs/"}.get(mode, "'scans/*.xy'")
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
@@ -188,10 +188,9 @@ def _use_model(mode: str) -> int:
         return _serve()
     output = Path(_OUTPUT.value or OUTPUTS[mode]).expanduser()
     if mode == "library":
-        from imitation_refinement.phases.build import make_library
+        from imitation_refinement.commands.library import run_library
 
-        make_library(_INPUT.value, output, os.cpu_count() or 1)
-        return 0
+        return run_library(_INPUT.value, output, shard=_shard(), cluster=_CLUSTER.value)
     if mode == "inspect":
         from imitation_refinement.commands.inspect_scans import inspect_scans
 
@@ -259,12 +258,25 @@ def _serve() -> int:
     return run.serve(model, phases, options, _HOST.value, port, token)
 
 
+def _merge(mode: str, output: Path) -> int:
+    """Puts what shards did together."""
+    if mode == "library":
+        from imitation_refinement.phases.build import merge_library
+
+        merge_library(output)
+        return 0
+    from imitation_refinement.commands.merge import merge_shards
+
+    return merge_shards(output)
+
+
 def _refine_shard(output: Path) -> int:
     """Refines the patterns of --shard, or of all, into Parquet; without --shard merges them too."""
     from imitation_refinement.commands.chunks import Setup
     from imitation_refinement.commands.ledger import INTERRUPTED
     from imitation_refinement.commands.merge import merge_shards
-    from imitation_refinement.commands.shards import Shard, parse_shard, run_shard
+    from imitation_refinement.commands.shards import run_shard
+    from imitation_refinement.runtime.shard import WHOLE
 
     if _PICTURES.value:
         raise UserError(
@@ -278,13 +290,19 @@ def _refine_shard(output: Path) -> int:
     libraries, elements = _libraries(), _elements()
     if elements and not libraries:
         raise UserError("--elements: says nothing without a library of phases")
-    shard = parse_shard(_SHARD.value) if _SHARD.value else Shard(0, 1)
+    shard = _shard() or WHOLE
     setup = Setup(os.getcwd(), str(_model_place() or ""), tuple(libraries), _CIF.value or "")
     status = run_shard(
         setup, _INPUT.value, output, _WAVELENGTH.value, elements=elements, shard=shard,
         cluster=_CLUSTER.value,
     )  # fmt: skip
     return status if _SHARD.value or status == INTERRUPTED else merge_shards(output)
+
+
+def _shard() -> "Shard | None":
+    from imitation_refinement.runtime.shard import parse_shard
+
+    return parse_shard(_SHARD.value) if _SHARD.value else None
 
 
 def _libraries() -> list[str]:

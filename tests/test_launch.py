@@ -12,7 +12,7 @@ import yaml
 from absl import flags
 
 from imitation_refinement import cli
-from imitation_refinement.commands.shards import Shard, parse_shard
+from imitation_refinement.runtime.shard import Shard, parse_shard
 
 LAUNCH = Path(__file__).parents[1] / "docs" / "launch"
 PROGRAM = """#!/bin/bash

@@ -45,12 +45,15 @@ def each(
             yield task, function(task)
         return
     try:
+        import dask
         import distributed
     except ImportError as error:
         raise UserError(f"--cluster needs {error.name}; {_INSTALL}") from error
     with ExitStack() as stack:
         place: Any = address
         if address == LOCAL:
+            # Daemons could not start the processes that read structures (`phases.isolated`).
+            stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))
             place = stack.enter_context(_local_cluster())
         try:
             client = stack.enter_context(distributed.Client(place, timeout=_CONNECT_S))

@@ -14,15 +14,15 @@ from typing import Any
 from absl import logging
 
 from imitation_refinement.commands.ledger import SOME_FAILED
-from imitation_refinement.commands.shards import FOLDER, Shard, batch_status, read_receipt
+from imitation_refinement.commands.shards import FOLDER, batch_status, read_receipt
 from imitation_refinement.commands.summary import COLUMNS, Summary
 from imitation_refinement.commands.summary_page import write_page
 from imitation_refinement.commands.tables import read_rows, read_table, write_table
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import atomic_write_text
+from imitation_refinement.runtime.shard import Shard, ranges
 
 TABLE, PAGE, SAMPLE = "summary.parquet", "report.html", "sample.txt"
-_NAMED = 20  # missing shards that are named in a line
 
 
 def merge_shards(output: Path) -> int:
@@ -47,13 +47,13 @@ def merge_shards(output: Path) -> int:
     if rows:
         for row in read_rows(output / TABLE, COLUMNS):
             summary.add(row)
-    write_page(output / PAGE, summary, list(receipts.values()), _ranges(missing), TABLE, SAMPLE)
+    write_page(output / PAGE, summary, list(receipts.values()), ranges(missing), TABLE, SAMPLE)
     shown = [os.path.relpath(one, output) for one in summary.sample_inputs()]
     atomic_write_text(output / SAMPLE, "".join(f"{line}\n" for line in shown))
     logging.info("%s patterns of %d shards; look at %s", f"{rows:,}", len(receipts), output / PAGE)
     status = batch_status(summary.verdicts)
     if missing:
-        logging.warning("%d of %d shards are missing: %s", len(missing), count, _ranges(missing))
+        logging.warning("%d of %d shards are missing: %s", len(missing), count, ranges(missing))
         return max(status, SOME_FAILED)
     return status
 
@@ -92,15 +92,3 @@ def _tables(output: Path, receipts: dict[int, dict[str, Any]]) -> Iterator[Any]:
         if receipt["rows"]:
             name = Shard(*receipt["shard"]).name
             yield from read_table(output / FOLDER / f"{name}.parquet")
-
-
-def _ranges(numbers: list[int]) -> str:
-    """Returns rising numbers in words: `3, 17-20`."""
-    runs: list[list[int]] = []
-    for number in numbers:
-        if runs and number == runs[-1][-1] + 1:
-            runs[-1] = [runs[-1][0], number]
-        else:
-            runs.append([number])
-    told = ["-".join(map(str, run)) for run in runs[:_NAMED]]
-    return ", ".join(told) + (", ..." if len(runs) > _NAMED else "")

@@ -12,14 +12,13 @@ the output folder:
 
 import hashlib
 import platform
-import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from absl import logging
 
@@ -47,43 +46,12 @@ from imitation_refinement.commands.tables import (
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements
 from imitation_refinement.runtime.files import atomic_write_json, read_json
+from imitation_refinement.runtime.shard import WHOLE, Shard
 from imitation_refinement.runtime.workdir import command
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 FOLDER = "shards"
 _BETWEEN_REPORTS = 10.0  # seconds
-
-
-class Shard(NamedTuple):
-    """Shard `number`, from 0, `of` so many."""
-
-    number: int
-    of: int
-
-    @property
-    def name(self) -> str:
-        """Of its files; they sort as they are counted."""
-        return f"{self.number:05d}-of-{self.of:05d}"
-
-    def owns(self, chunk: int, total: int) -> bool:
-        """Returns whether a chunk of so many is this shard's: each has a run of them, in order."""
-        first, last = (n * total // self.of for n in (self.number, self.number + 1))
-        return first <= chunk < last
-
-
-def parse_shard(text: str) -> Shard:
-    """Returns what `3/100` says.
-
-    Raises:
-        UserError: it is no number below another.
-    """
-    found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text.strip())
-    if not found or int(found[1]) >= int(found[2]):
-        raise UserError(
-            f"--shard={text}: write the number of the shard, from 0, and how many there are, such"
-            " as --shard=0/100 to --shard=99/100"
-        )
-    return Shard(int(found[1]), int(found[2]))
 
 
 def run_shard(
@@ -93,7 +61,7 @@ def run_shard(
     wavelength: str | float | None = None,
     *,
     elements: Elements | None = None,
-    shard: Shard = Shard(0, 1),  # noqa: B008 (immutable)
+    shard: Shard = WHOLE,
     cluster: str | None = None,
 ) -> int:
     """Refines the patterns of one shard into its table; what it has done before is not done again.

@@ -1,48 +1,51 @@
-"""Making a library of phases from collections of structures.
+"""Making a library of phases from collections of structures, in one piece or in shards.
 
-Belongs here: the stream of work, what survives a kill, and the ledger of what was left out. A chunk
-of entries is read by a process of its own, see `isolated`. Finished chunks stay in
-`<output>.parts`, from which a killed run goes on.
+Belongs here: the stream of work, what survives a kill, putting parts together, and the ledger of
+what was left out. Reading a chunk of entries is `parts`'. Finished parts stay in `<output>.parts`,
+from which a killed run goes on, with or without shards:
+
+    library.npz.parts/0000042.npz, .json    a part, see `parts`
+    library.npz.parts/00003-of-00100.json   what a finished shard read: its chunks and their keys
 """
 
-import functools
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.isolated import run_isolated
-from imitation_refinement.phases.library import (
-    Library,
-    concatenate,
-    load_library,
-    save_library,
+from imitation_refinement.phases.library import Library, concatenate, load_library, save_library
+from imitation_refinement.phases.parts import (
+    BUILD_VERSION,
+    Chunk,
+    chunk_key,
+    chunked,
+    finished,
+    listed_key,
+    load_part,
+    read_chunk,
 )
-from imitation_refinement.phases.records import Record, library_of, record_of
-from imitation_refinement.phases.sources import (
-    SOURCES,
-    Item,
-    entries_of,
-    items,
-    known_source,
-)
+from imitation_refinement.phases.sources import items
 from imitation_refinement.phases.twins import first_of_each_phase
-from imitation_refinement.runtime.files import atomic_write_text
-from imitation_refinement.xrd.structures.cif import one_line
+from imitation_refinement.runtime.files import atomic_write_json, atomic_write_text, read_json
+from imitation_refinement.runtime.shard import WHOLE, Shard, ranges
 from imitation_refinement.xrd.structures.materials_project import materials_project
 
-BUILD_VERSION = 1  # raise it whenever the same collections would give another library
-_PER_CHUNK = 1000
 _MEMORY = 4 << 30  # bytes that a worker may take
 _SECONDS = 120.0  # for one entry
+_BETWEEN_REPORTS = 10.0  # seconds
+
+# (function, tasks) -> each task and what the function returned for it, as they are finished.
+Spread = Callable[[Callable[[Chunk], Any], Iterable[Chunk]], Iterable[tuple[Chunk, Any]]]
 
 
 class Built(NamedTuple):
@@ -67,19 +70,14 @@ def make_library(
     workers: int = 1,
     *,
     shipped: bool = False,
+    spread: Spread | None = None,
 ) -> Built:
-    """Makes a library and says in the log what became of the entries; see `build_library`.
+    """Makes a library and says in the log what became of the entries; see `build_library`."""
+    return _said(build_library(inputs, output, workers, shipped=shipped, spread=spread), output)
 
-    An input `mp:Li-Fe-O` is a chemical system of the Materials Project, fetched by mp-api with the
-    user's key and kept beside the output.
-    """
-    folder = Path(output).expanduser().absolute().parent
-    paths = [
-        materials_project(str(path)[3:], folder) if str(path).startswith("mp:") else path
-        for path in inputs
-    ]
-    built = build_library(paths, output, workers, shipped=shipped)
-    size = Path(output).stat().st_size / 1e6
+
+def _said(built: Built, output: str | os.PathLike[str]) -> Built:
+    size = Path(output).expanduser().stat().st_size / 1e6
     logging.info(
         "%s: %d phases, %.1f MB; %d the same as another one, %d left out: %s",
         output, len(built.library), size, built.merged, built.left_out, built.ledger,
@@ -95,180 +93,229 @@ def build_library(
     shipped: bool = False,
     seconds: float = _SECONDS,
     memory: int = _MEMORY,
+    spread: Spread | None = None,
 ) -> Built:
     """Makes a library of phases of collections of structures.
 
     Run again after a kill, it goes on from the chunks that were finished. The library does not
-    depend on `workers`.
+    depend on who read which chunk.
 
     Args:
         inputs: collections, see `sources.items`, and libraries (.npz, or `shipped` for the one of
-            the package), whose entries come first and stand for what is the same.
+            the package), whose entries come first and stand for what is the same. `mp:Li-Fe-O` is a
+            chemical system of the Materials Project, fetched by mp-api with the user's key and kept
+            beside the output.
         output: file to write; `<output>.left_out.jsonl` beside it names what was left out.
         workers: processes.
         shipped: leaves out entries of sources whose terms do not let the package pass them on.
         seconds: for one entry; one that takes longer is left out.
         memory: bytes that a worker may take.
+        spread: does chunks elsewhere, as `commands.cluster.each`; None for processes of this one.
 
     Raises:
         UserError: an input is none or damaged, nothing usable in it, or not writable.
     """
     output = Path(output).expanduser()
-    libraries = [load_library(_library_path(path)) for path in inputs if _is_library(path)]
-    collections = [Path(path).expanduser() for path in inputs if not _is_library(path)]
-    parts = output.with_name(f"{output.name}.parts")
-    _prepare(parts, collections, shipped)
-    read = _read_chunks(collections, parts, workers, shipped, seconds, memory)
+    receipt = read_shard(
+        inputs, output, WHOLE, workers, shipped=shipped, seconds=seconds, memory=memory,
+        spread=spread,
+    )  # fmt: skip
+    built = _assembled(output, [receipt])
+    shutil.rmtree(_parts(output), ignore_errors=True)
+    return built
+
+
+def read_shard(
+    inputs: Sequence[str | os.PathLike[str]],
+    output: str | os.PathLike[str],
+    shard: Shard,
+    workers: int = 1,
+    *,
+    shipped: bool = False,
+    seconds: float = _SECONDS,
+    memory: int = _MEMORY,
+    spread: Spread | None = None,
+) -> dict[str, Any]:
+    """Reads the chunks of one shard of the collections; what is finished is not read again.
+
+    Every shard lists all entries and reads those of each `of`th chunk. Of a folder no other files
+    are opened; an archive has to be unpacked to know what is in it.
+
+    Args:
+        inputs: of the whole library, the same for all shards; see `build_library`.
+        output: file of the whole library.
+        shard: which part.
+        workers: see `build_library`, as those that are not named here.
+        shipped: see there.
+        seconds: see there.
+        memory: see there.
+        spread: see there.
+
+    Returns:
+        What was written of the shard as `<output>.parts/<shard>.json`.
+
+    Raises:
+        UserError: an input is none or damaged, or the parts cannot be written.
+    """
+    folder = _parts(output)
+    libraries = [_library_name(path) for path in inputs if _is_library(path)]
+    collections = [_collection(path, folder.parent) for path in inputs if not _is_library(path)]
+    for path in collections:
+        if not path.exists():
+            raise UserError(f"{path}: there is no such file or folder")
+    known = [load_library(_library_path(name)).digest for name in libraries]
+    job = hashlib.sha256(json.dumps([BUILD_VERSION, shipped, known]).encode())
+    own, total, there = dict[int, str](), 0, 0
+    started = said = time.monotonic()
+
+    def missing() -> Iterator[Chunk]:
+        nonlocal total, there
+        for number, chunk in enumerate(chunked(chain.from_iterable(map(items, collections)))):
+            total = number + 1
+            job.update(listed_key(chunk).encode())
+            if number % shard.of != shard.number:
+                continue
+            own[number] = key = chunk_key(chunk, shipped)
+            if finished(folder, number, key):
+                there += 1
+            else:
+                yield Chunk(number, chunk, folder, shipped, seconds, memory, key)
+
+    for done, _ in (spread or _in_threads(workers))(read_chunk, missing()):
+        if not finished(folder, done.number, done.key):
+            raise UserError(
+                f"{folder}: part {done.number} was read and is not there; workers must see --output"
+                " under the same path"
+            )
+        now = time.monotonic()
+        if now - said >= _BETWEEN_REPORTS:
+            said = now
+            logging.info("library: %d chunks in hand, %.0f s", len(own), now - started)
+    if there:
+        logging.info("%s: %d chunks were finished before", folder, there)
+    receipt = {
+        "shard": [shard.number, shard.of], "job": job.hexdigest(), "of_chunks": total,
+        "chunks": list(own.items()), "libraries": libraries, "inputs": list(map(str, inputs)),
+        "seconds": round(time.monotonic() - started, 1),
+    }  # fmt: skip
+    atomic_write_json(folder / f"{shard.name}.json", receipt)
+    return receipt
+
+
+def merge_library(output: str | os.PathLike[str]) -> Built:
+    """Puts the parts that shards have read together into the library; they stay.
+
+    Raises:
+        UserError: a shard is missing, or they are not of one library; nothing is written then.
+    """
+    output = Path(output).expanduser()
+    return _said(_assembled(output, _receipts(_parts(output))), output)
+
+
+def _receipts(folder: Path) -> list[dict[str, Any]]:
+    """What the shards have said, of which none is missing."""
+    found: dict[int, dict[str, Any]] = {}
+    first = None
+    for path in sorted(folder.glob("*-of-*.json")):
+        if not re.fullmatch(r"\d+-of-\d+", path.stem):
+            continue
+        receipt = read_json(path)
+        first = first or (path, receipt)
+        if receipt["shard"][1] != first[1]["shard"][1] or receipt["job"] != first[1]["job"]:
+            raise UserError(
+                f"{path}: is not of the same library as {first[0].name} (other inputs, version or"
+                " number of shards); delete the older ones, or name another --output"
+            )
+        found[receipt["shard"][0]] = receipt
+    count = first[1]["shard"][1] if first else 0
+    missing = [number for number in range(count) if number not in found]
+    if missing or not found:
+        which = f"{len(missing)} of {count} shards are missing: {ranges(missing)}"
+        raise UserError(
+            f"{folder}: {which if found else 'no finished shard in it'}; run --mode=library"
+            " --shard=i/n with the same --output first"
+        )
+    return list(found.values())
+
+
+def _assembled(output: Path, receipts: Sequence[dict[str, Any]]) -> Built:
+    """Writes library and ledger of what all shards have read."""
+    folder, told = _parts(output), receipts[0]
+    named = ", ".join(told["inputs"])
+    read, ledger = list[Library](), list[dict[str, str]]()
+    for number, key in sorted(chain.from_iterable(one["chunks"] for one in receipts)):
+        if not finished(folder, number, key):
+            raise UserError(
+                f"{folder}: part {number} is damaged or gone since it was written; give the same"
+                f" command again ({Shard(number % told['shard'][1], told['shard'][1]).name})"
+            )
+        library, left_out = load_part(folder, number)
+        read.append(library)
+        ledger += left_out
+    libraries = [load_library(_library_path(name)) for name in told["libraries"]]
     if not (libraries or read):
-        raise UserError(f"{', '.join(map(str, inputs))}: no structure in it")
-    whole = concatenate([*libraries, *(load_library(part) for part in read)])
-    ledger = [
-        line for part in read for line in _ledger(part).read_text(encoding="utf-8").splitlines()
-    ]
-    left_out = len(ledger)
+        raise UserError(f"{named}: no structure in it")
+    whole = concatenate([*libraries, *read])
+    count = len(ledger)
     if not len(whole):
-        first = f"; first: {json.loads(ledger[0])['why']}" if ledger else ""
-        raise UserError(f"{', '.join(map(str, inputs))}: no usable structure{first}")
+        first = f"; first: {ledger[0]['why']}" if ledger else ""
+        raise UserError(f"{named}: no usable structure{first}")
     kept, same_as = first_of_each_phase(whole)
     names = whole.source_id.tolist()
     ledger += [
-        json.dumps({"name": names[i], "why": f"the same phase as {names[j]}"})
+        {"name": names[i], "why": f"the same phase as {names[j]}"}
         for i, j in enumerate(same_as.tolist())
         if i != j
     ]
     library = whole.take(kept)
     save_library(library, output)
-    path = _ledger(output)
-    atomic_write_text(path, "".join(f"{line}\n" for line in ledger))
-    shutil.rmtree(parts, ignore_errors=True)
-    return Built(library, left_out, len(whole) - len(library), path)
+    path = output.with_name(f"{output.name}.left_out.jsonl")
+    atomic_write_text(path, "".join(f"{json.dumps(line)}\n" for line in ledger))
+    return Built(library, count, len(whole) - len(library), path)
+
+
+def _parts(output: str | os.PathLike[str]) -> Path:
+    path = Path(output).expanduser().absolute()
+    return path.with_name(f"{path.name}.parts")
+
+
+def _collection(path: str | os.PathLike[str], beside: Path) -> Path:
+    if str(path).startswith("mp:"):
+        return materials_project(str(path)[3:], beside)
+    return Path(path).expanduser()
 
 
 def _is_library(path: str | os.PathLike[str]) -> bool:
     return str(path) == "shipped" or str(path).lower().endswith(".npz")
 
 
-def _library_path(path: str | os.PathLike[str]) -> str | os.PathLike[str] | None:
-    return None if str(path) == "shipped" else path
+def _library_name(path: str | os.PathLike[str]) -> str:
+    return "shipped" if str(path) == "shipped" else str(Path(path).expanduser().absolute())
 
 
-# --- Chunks and their processes ------------------------------------------------------------------
+def _library_path(name: str) -> str | None:
+    return None if name == "shipped" else name
 
 
-def _read_chunks(
-    collections: Sequence[Path],
-    parts: Path,
-    workers: int,
-    shipped: bool,
-    seconds: float,
-    memory: int,
-) -> list[Path]:
-    """Reads collections in chunks, those that are not finished; returns the file of each."""
-    finished: list[Path] = []
-    start = time.monotonic()
-    with ThreadPoolExecutor(max(workers, 1)) as threads:
-        running: set[Future[None]] = set()
-        for chunk in _chunks([items(path) for path in collections]):
-            part = parts / f"{len(finished):06d}.npz"
-            finished.append(part)
-            if not part.exists():
-                running.add(threads.submit(_run_chunk, chunk, part, shipped, seconds, memory))
-            while len(running) >= 2 * max(workers, 1):
-                running = _waited(running)
-                logging.info(
-                    "library: chunk %d of up to %d entries in hand, %.0f s",
-                    len(finished), _PER_CHUNK, time.monotonic() - start,
-                )  # fmt: skip
-        while running:
-            running = _waited(running)
-    return finished
+def _in_threads(workers: int) -> Spread:
+    """Each of a few threads waits for the process of a chunk."""
+
+    def spread(
+        function: Callable[[Chunk], Any], chunks: Iterable[Chunk]
+    ) -> Iterator[tuple[Chunk, Any]]:
+        with ThreadPoolExecutor(max(workers, 1)) as threads:
+            running = dict[Future[Any], Chunk]()
+            for chunk in chunks:
+                running[threads.submit(function, chunk)] = chunk
+                if len(running) >= 2 * max(workers, 1):
+                    yield from _ended(running)
+            while running:
+                yield from _ended(running)
+
+    return spread
 
 
-def _prepare(parts: Path, inputs: Sequence[Path], shipped: bool) -> None:
-    """Makes the folder of parts; parts of another work are removed."""
-    described = []
-    for path in inputs:
-        if not path.exists():
-            raise UserError(f"{path}: there is no such file or folder")
-        stat = path.stat()
-        described.append([str(path.absolute()), stat.st_size, stat.st_mtime_ns])
-    key = json.dumps([BUILD_VERSION, _PER_CHUNK, shipped, described])
-    mark = parts / "key"
-    wanted = hashlib.sha256(key.encode()).hexdigest()
-    if parts.is_dir() and not (mark.is_file() and mark.read_text() == wanted):
-        shutil.rmtree(parts)
-    if parts.is_dir():
-        logging.info("%s: going on from the chunks in it", parts)
-    else:
-        atomic_write_text(mark, wanted)
-
-
-def _chunks(streams: Sequence[Iterator[Item]]) -> Iterator[list[Item]]:
-    chunk, size = [], 0
-    for stream in streams:
-        for item in stream:
-            chunk.append(item)
-            size += len(item.content)
-            if len(chunk) == _PER_CHUNK or size > 32_000_000:
-                yield chunk
-                chunk, size = [], 0
-    if chunk:
-        yield chunk
-
-
-def _waited(running: set[Future[None]]) -> set[Future[None]]:
-    done, rest = wait(running, return_when=FIRST_COMPLETED)
-    for future in done:
-        future.result()
-    return rest
-
-
-def _ledger(path: Path) -> Path:
-    return path.with_name(f"{path.name}.left_out.jsonl")
-
-
-def _run_chunk(chunk: list[Item], path: Path, shipped: bool, seconds: float, memory: int) -> None:
-    work = functools.partial(_read_chunk, chunk, path, shipped)
-    for index, why in run_isolated(work, seconds=seconds, memory=memory).items():
-        logging.warning("left out: %s: %s", chunk[index].name, why)
-
-
-def _read_chunk(
-    chunk: list[Item], path: Path, shipped: bool, left_out: dict[int, str], at: Any
-) -> None:
-    records, ledger = [], []
-    for index, item in enumerate(chunk):
-        at.value = index
-        found = [f"{item.name}: {left_out[index]}"] if index in left_out else None
-        for record in found or _records(item, shipped):
-            if isinstance(record, str):
-                name, _, why = record.partition(": ")
-                ledger.append({"name": name, "why": why})
-            else:
-                records.append(record)
-    sources = {name: known_source(name) for name in {record.source for record in records}}
-    text = "".join(json.dumps(line) + "\n" for line in ledger)
-    atomic_write_text(_ledger(path), text)
-    save_library(library_of(records, sources), path)  # last: the chunk is finished
-
-
-def _records(item: Item, shipped: bool) -> Iterator[Record | str]:
-    try:
-        found = entries_of(item)
-    except Exception as error:  # one entry never costs the others
-        yield f"{item.name}: {type(error).__name__}: {one_line(error)}"
-        return
-    for entry in found:
-        if isinstance(entry, str):
-            yield entry
-            continue
-        known = SOURCES.get(entry.source)
-        if shipped and not (known and known.shipped):
-            yield f"{entry.atoms.name}: {entry.source}: its terms do not let us pass it on"
-            continue
-        try:
-            yield record_of(entry)
-        except ValueError as error:
-            yield f"{entry.atoms.name}: {one_line(error)}"
-        except Exception as error:  # as above
-            yield f"{entry.atoms.name}: {type(error).__name__}: {one_line(error)}"
+def _ended(running: dict[Future[Any], Chunk]) -> list[tuple[Chunk, Any]]:
+    """Waits for at least one, and takes those that have ended out."""
+    done, _ = wait(running, return_when=FIRST_COMPLETED)
+    return [(running.pop(future), future.result()) for future in done]

@@ -34,8 +34,13 @@ def run_isolated(work: Work, *, seconds: float, memory: int) -> dict[int, str]:
         {index: why} of the items that ended or stopped the process.
 
     Raises:
-        UserError: the process ends at no item, or twice at the same one.
+        UserError: the process ends at no item, or twice at the same one; this one may start none.
     """
+    if multiprocessing.current_process().daemon:
+        raise UserError(
+            "a worker of Dask may not start the process that reads structures; start the workers"
+            " with DASK_DISTRIBUTED__WORKER__DAEMON=False in their environment"
+        )
     context = multiprocessing.get_context("spawn")
     at = context.Value("q", -1, lock=False)
     left_out: dict[int, str] = {}

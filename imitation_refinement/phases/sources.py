@@ -116,13 +116,13 @@ class Item(NamedTuple):
     Attributes:
         kind: `cif`, `json` or `amcsd`.
         name: file, or file and line.
-        content: its bytes.
+        content: its bytes, or the file that they are still in.
         source: name of the collection, for entries that state none.
     """
 
     kind: str
     name: str
-    content: bytes
+    content: bytes | Path
     source: str
 
 
@@ -153,7 +153,7 @@ def items(path: str | os.PathLike[str]) -> Iterator[Item]:
     elif lower.endswith(_JSON):
         yield from _checked(path, _json_lines(path))
     elif lower.endswith(".cif"):
-        yield Item("cif", path.name, _content(path), path.stem)
+        yield Item("cif", path.name, path.absolute(), path.stem)
     elif lower.endswith(".zip"):
         yield from _checked(path, _zip(path))
     elif lower.endswith(_TAR):
@@ -178,23 +178,31 @@ def entries_of(item: Item) -> list[Entry | str]:
 
 
 def _entries_as_stated(item: Item) -> list[Entry | str]:
+    content = item.content
+    if isinstance(content, Path):
+        try:
+            content = b"" if content.stat().st_size > _LARGEST else content.read_bytes()
+        except OSError as error:
+            return [f"{item.name}: cannot be read ({error.strerror or error})"]
     if item.kind == "cif":
-        found = read_cif(item.name, item.content)
+        if not content:
+            return [f"{item.name}: empty, or larger than {_LARGEST / 1e6:.0f} MB"]
+        found = read_cif(item.name, content)
         return [
             atoms if isinstance(atoms, str) else Entry(atoms, item.source, _computed(atoms))
             for atoms in found
         ]
     if item.kind == "json":
-        atoms = json_atoms(item.name, item.content)
+        atoms = json_atoms(item.name, content)
         if isinstance(atoms, str):
             return [atoms]
-        fields = json.loads(item.content)
+        fields = json.loads(content)
         source = str(fields.get("source") or item.source)
         if fields.get("majority"):
             return [f"{atoms.name}: its occupancies were rounded away"]
         known = SOURCES.get(source)
         return [Entry(atoms, source, known.computed if known else _computed(atoms))]
-    found_cif = read_cif(item.name, _amcsd_cif(json.loads(item.content)).encode())
+    found_cif = read_cif(item.name, _amcsd_cif(json.loads(content)).encode())
     return [a if isinstance(a, str) else Entry(a, "amcsd", MEASURED) for a in found_cif]
 
 
@@ -213,15 +221,14 @@ def _computed(atoms: Atoms) -> int:
 
 def _folder(folder: Path) -> Iterator[Item]:
     empty = True
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder.absolute()):
         folders.sort()
         for name in sorted(names):
             path = Path(where, name)
             if name.lower().endswith(".cif"):
                 empty = False
-                if path.stat().st_size <= _LARGEST:
-                    relative = path.relative_to(folder).as_posix()
-                    yield Item("cif", relative, _content(path), folder.name)
+                relative = path.relative_to(folder.absolute()).as_posix()
+                yield Item("cif", relative, path, folder.name)
     if empty:
         raise UserError(f"{folder}: no file ending in .cif in this folder or below it")
 
@@ -238,18 +245,19 @@ def _json_lines(path: Path) -> Iterator[Item]:
 def _zip(path: Path) -> Iterator[Item]:
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
-            if member.filename.lower().endswith(".cif") and member.file_size <= _LARGEST:
-                yield Item("cif", member.filename, archive.read(member), path.stem)
+            if member.filename.lower().endswith(".cif"):
+                content = archive.read(member) if member.file_size <= _LARGEST else b""
+                yield Item("cif", member.filename, content, path.stem)
 
 
 def _tar(path: Path) -> Iterator[Item]:
     with tarfile.open(path, "r|*") as archive:
         for member in archive:
-            wanted = member.isfile() and member.size <= _LARGEST
-            if wanted and member.name.lower().endswith(".cif"):
+            if member.isfile() and member.name.lower().endswith(".cif"):
                 file = archive.extractfile(member)
                 assert file is not None  # a regular file
-                yield Item("cif", member.name, file.read(), path.name.partition(".")[0])
+                content = file.read() if member.size <= _LARGEST else b""
+                yield Item("cif", member.name, content, path.name.partition(".")[0])
 
 
 def _amcsd(path: Path) -> Iterator[Item]:
@@ -321,10 +329,3 @@ def _checked(path: Path, stream: Iterator[Item]) -> Iterator[Item]:
         tarfile.TarError, sqlite3.Error, RuntimeError,
     ) as error:  # fmt: skip
         raise UserError(f"{path}: damaged ({one_line(error)}); fetch it again") from error
-
-
-def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
