@@ -1,6 +1,7 @@
 """Eq. 1, Eq. 3 and the two algorithms' formulas by hand and against float64 loops."""
 
 import math
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +37,17 @@ def test_eq1_in_batches_with_padding_is_the_mean_of_the_set():
     )
 
 
+def test_eq1_is_summed_in_the_type_of_the_embedding_and_no_less():
+    """A GPU or TPU would round the product of float32 to fewer bits, were it not told."""
+    embedding, labels = np.ones((4, 3), np.float32), np.zeros(4, np.int32)
+    with jax.enable_x64():
+        for array in losses.class_sums(embedding, labels, 2):
+            assert array.dtype == np.float32
+    program = jax.make_jaxpr(partial(losses.class_sums, num_classes=2))(embedding, labels)
+    (product,) = (line for line in program.eqns if line.primitive.name == "dot_general")
+    assert set(product.params["precision"]) == {jax.lax.Precision.HIGHEST}
+
+
 def test_eq1_prototypes_minimize_the_distance_of_eq2():
     """Class means are the best representatives under the squared distance (Banerjee et al.)."""
     rng = np.random.default_rng(5)
@@ -54,6 +66,8 @@ def test_algorithm1_line1():
     assert drawn.shape == (7, 1000)
     assert abs(float(jnp.std(drawn)) - 0.01) < 0.0005  # 6 standard errors
     assert (drawn != losses.init_prototypes(jax.random.key(1), 7, 1000)).all()
+    with jax.enable_x64():
+        assert losses.init_prototypes(jax.random.key(0), 7, 1000).dtype == np.float32
 
 
 def test_algorithm1_line6():
@@ -64,6 +78,7 @@ def test_algorithm1_line6():
     distances = losses.prototype_distances(array(embedding), array(prototypes))
     loss, terms = losses.classifier_loss(array(logits), distances, jnp.asarray(labels), lam=0.3)
     np.testing.assert_allclose(loss, prediction + 0.3 * prototype, rtol=1e-5)
+    assert terms["loss"] == loss
     np.testing.assert_allclose(terms["cross_entropy"], prediction, rtol=1e-5)
     np.testing.assert_allclose(terms["prototype"], prototype, rtol=1e-5)
     standard, _ = losses.classifier_loss(array(logits), distances, jnp.asarray(labels), lam=0.0)
@@ -128,6 +143,7 @@ def test_eq3_targeted_and_non_targeted():
             beta=0.7,
         )
         np.testing.assert_allclose(loss, pred + 0.2 * 1.5 + 0.7 * proto, rtol=1e-5)
+        assert terms["loss"] == loss
         got = (terms["pred"], terms["proto"], terms["reg"])
         np.testing.assert_allclose(got, (pred, proto, 1.5), rtol=1e-5)
 
