@@ -161,6 +161,10 @@ def test_a_ratio_without_denominator_is_not_a_number():
     found = metrics.resampled_ratio(draws, [3, 5], [0, 2])
     np.testing.assert_array_equal(found, [np.nan, 2.5, 4.0])
     assert metrics.ratio_estimate(draws, np.ones(2), np.zeros(2))["value"] is None
+    more = metrics.GroupResamples(
+        np.array([[1.0, 1.0, 1.0]]), draws.group
+    )  # the last has no example
+    assert metrics.resampled_ratio(more, [3, 5], [0, 2]) == [4.0]
 
 
 def test_estimates_by_hand():
