@@ -208,10 +208,9 @@ def _use_model(mode: str) -> int:
     if mode == "refine":
         from imitation_refinement.commands.refine_scans import refine_scans
 
+        devices.keep_freed_memory()
         cif = Path(_CIF.value) if _CIF.value else None
         phases, elements = _phases(), _elements()
-        if elements and not phases:
-            raise UserError("--elements: says nothing without a library of phases")
         if _ADAPT.value:
             if not phases:
                 raise UserError("--adapt: the refiner of few counts needs a library of phases")
@@ -288,8 +287,6 @@ def _refine_shard(output: Path) -> int:
             "--adapt: learns from all scans together; leave it out with --shard and --cluster"
         )
     libraries, elements = _libraries(), _elements()
-    if elements and not libraries:
-        raise UserError("--elements: says nothing without a library of phases")
     shard = _shard() or WHOLE
     setup = Setup(os.getcwd(), str(_model_place() or ""), tuple(libraries), _CIF.value or "")
     status = run_shard(
@@ -326,9 +323,14 @@ def _phases() -> "Phases | None":
 
 
 def _elements() -> "Elements | None":
+    """What --elements says, which needs a library."""
     from imitation_refinement.phases.identify import parse_elements
 
-    return parse_elements(_ELEMENTS.value) if _ELEMENTS.value else None
+    if not _ELEMENTS.value:
+        return None
+    if not _libraries():
+        raise UserError("--elements: says nothing without a library of phases")
+    return parse_elements(_ELEMENTS.value)
 
 
 def _model_place() -> Path | None:

@@ -125,7 +125,7 @@ def test_trouble_with_one_file_is_its_own(tmp_path, monkeypatch):
     for name in ("a.xy", "b.xy", "c.xy"):
         (tmp_path / name).write_text(SCAN)
     (tmp_path / "README").write_text("no pattern")
-    import imitation_refinement.commands.inputs as module
+    import imitation_refinement.commands.reading as module
 
     read = module.read_records
 

@@ -13,7 +13,8 @@ from fake_model import CUT, SYSTEMS, FakeModel
 
 from imitation_refinement.commands import assess_scans
 from imitation_refinement.commands.ledger import exit_status
-from imitation_refinement.commands.refine_scans import duration, refine_scans
+from imitation_refinement.commands.progress import duration
+from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.commands.scan_results import Names
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.grid import Grid, grid_q, two_theta_from_q

@@ -166,15 +166,14 @@ def test_a_killed_shard_goes_on_at_the_next_chunk(setup, scans, tmp_path, monkey
     run_shard(setup, [str(scans)], tmp_path / "whole", "CuKa")
     real, did = module.done, []
 
-    def killed(chunk, setup):
+    def killed(chunk, setup, readings):
         if len(did) == 2:
             raise KeyboardInterrupt
-        did.append(chunk.number)
-        return real(chunk, setup)
+        return counted(chunk, setup, readings)
 
-    def counted(chunk, setup):
+    def counted(chunk, setup, readings):
         did.append(chunk.number)
-        return real(chunk, setup)
+        return real(chunk, setup, readings)
 
     monkeypatch.setattr(module, "done", killed)
     out = tmp_path / "out"

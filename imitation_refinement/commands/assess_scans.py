@@ -1,20 +1,22 @@
-"""What is found out about each measured pattern: read, placed, refined, named, compared.
+"""What is found out about each measured pattern: refined, named, compared.
 
-Belongs here: the way from files to records, batch by batch, in order; trouble with a pattern is a
-record of its own. Which files an input names is in `inputs`, reading them in `formats`; the
-model's answer is `model.Model.assess`'s, the phases are `phases.identify`'s. Nothing is written.
+Belongs here: the way from placed patterns to records, batch by batch, in order; trouble with a
+pattern is a record of its own. Which files an input names is in `inputs`, reading them in `reading`
+and `read_ahead`; the model's answer is `model.Model.assess`'s, the phases are `phases.identify`'s.
+Nothing is written.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from imitation_refinement.commands.cif_match import CifMatcher, Match
-from imitation_refinement.commands.inputs import Input, read_each
+from imitation_refinement.commands.inputs import Input, entered
 from imitation_refinement.commands.ledger import LeftOut, Notes, in_a_line
 from imitation_refinement.commands.peak_table import peak_table
+from imitation_refinement.commands.reading import Reading
 from imitation_refinement.commands.scan_results import Failed, Names, Refined, told_by
 from imitation_refinement.model.model import Model
 from imitation_refinement.model.placed import as_arrays
@@ -43,49 +45,46 @@ class _Read(NamedTuple):
     error: str = ""
 
 
-def _read(
-    files: Sequence[Input],
-    model: Model,
+def _patterns(
+    readings: Iterable[tuple[Input, Reading]],
     left: list[LeftOut],
     progress: Callable[[int], None],
 ) -> Iterator[_Read]:
-    """Reads files one by one and places their patterns on the grid; errors take their place."""
+    """Names the patterns of some inputs; errors take their place."""
     names, number, last = Names(), 0, None
-    for one, record in read_each(files, left):
-        if one.path is not last:
-            number, last = number + 1, one.path
-            progress(number)
-        name = names(record.name)
-        if record.scan is None:
-            yield _Read(one, name, error=record.reason)
-            continue
-        try:
-            yield _Read(one, name, record.scan, on_grid(record.scan, model.grid))
-        except Exception as error:
-            yield _Read(one, name, error=in_a_line(one.path, error))
+    for whole, reading in readings:
+        for one, found in entered(whole, reading, left):
+            if one.path is not last:
+                number, last = number + 1, one.path
+                progress(number)
+            record = found.record
+            if error := record.reason if record.scan is None else found.trouble:
+                yield _Read(one, names(record.name), error=error)
+            else:
+                yield _Read(one, names(record.name), record.scan, found.scan)
 
 
 def records(
-    files: Sequence[Input],
+    readings: Iterable[tuple[Input, Reading]],
     left: list[LeftOut],
     model: Model,
     matcher: CifMatcher,
     phases: Phases | None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[Input, Refined | Failed]]:
-    """Yields the record of each pattern of some files, in order, and the file it is of.
+    """Yields the record of each pattern of some inputs, in order, and the input it is of.
 
-    Names are unique among these files.
+    Names are unique among these inputs.
 
     Args:
-        files: of `list_inputs` or `with_rows`.
+        readings: of `read_placed`, on the model's grid.
         left: is added to.
         model: see `refine_scans`.
         matcher: compares with CIF files.
         phases: see `refine_scans`.
         progress: is told how many files were begun, at each.
     """
-    for batch in _chunks(_read(files, model, left, progress), BATCH):
+    for batch in _chunks(_patterns(readings, left, progress), BATCH):
         for one, result in zip(batch, _each(model, batch, matcher, phases), strict=True):
             yield one.input, result
 

@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,8 @@ from imitation_refinement.commands.assess_scans import BATCH, records
 from imitation_refinement.commands.cif_match import CifMatcher
 from imitation_refinement.commands.inputs import Input, with_rows
 from imitation_refinement.commands.ledger import LeftOut
+from imitation_refinement.commands.read_ahead import read_placed
+from imitation_refinement.commands.reading import Reading
 from imitation_refinement.commands.tables import part_bytes, table_row
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.find import load_model
@@ -138,26 +140,55 @@ def load_tools(setup: Setup) -> Tools:
             " see the files under the same path"
         ) from error
     devices.enable_compilation_cache()
+    devices.keep_freed_memory()
     model = load_model(setup.model or None)
     libraries = list(setup.libraries)
     phases = load_phases(libraries, user_cache("phases")) if libraries else None
     return Tools(model, phases, CifMatcher(model.grid, Path(setup.cif) if setup.cif else None))
 
 
-def done(chunk: Chunk, setup: Setup) -> bytes:
+def done(
+    chunk: Chunk, setup: Setup, readings: Iterator[tuple[Input, Reading]] | None = None
+) -> bytes:
     """Does a chunk and returns its part of the table; see `tables.part_bytes`.
+
+    Args:
+        chunk: what to do.
+        setup: with what.
+        readings: see `part_of`.
 
     Raises:
         UserError: as `load_tools`. Trouble with an input is a row.
     """
-    return part_of(chunk, load_tools(setup), chunk_key(chunk, setup))
+    return part_of(chunk, load_tools(setup), chunk_key(chunk, setup), readings)
 
 
-def part_of(chunk: Chunk, tools: Tools, key: str) -> bytes:
-    """Returns the part of the table that a chunk is, with its key."""
+def read_chunks(
+    some: Iterable[Chunk], setup: Setup
+) -> Generator[tuple[Input, Reading], None, None]:
+    """Yields what is in the inputs of chunks, in order, for `done` to take; read ahead of it."""
+    files = (one for chunk in some for one in chunk.items if isinstance(one, Input))
+    yield from read_placed(files, load_tools(setup).model.grid, ahead=True)
+
+
+def part_of(
+    chunk: Chunk,
+    tools: Tools,
+    key: str,
+    readings: Iterator[tuple[Input, Reading]] | None = None,
+) -> bytes:
+    """Returns the part of the table that a chunk is, with its key.
+
+    Args:
+        chunk: what to do.
+        tools: see there.
+        key: of `chunk_key`.
+        readings: of the chunk's inputs and then of others; without it they are read here.
+    """
     files = [one for one in chunk.items if isinstance(one, Input)]
     left = [one for one in chunk.items if isinstance(one, LeftOut)]
-    found = records(files, left, tools.model, tools.matcher, tools.phases)
+    own = itertools.islice(readings or read_placed(files, tools.model.grid), len(files))
+    found = records(own, left, tools.model, tools.matcher, tools.phases)
     rows = [table_row(result, one.rows[0] if one.rows else None) for one, result in found]
     rows += [table_row(one) for one in left]
     return part_bytes(rows, tools.model.class_names, key)

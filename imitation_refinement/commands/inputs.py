@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from imitation_refinement.commands.ledger import LeftOut, in_a_line
+from imitation_refinement.commands.ledger import LeftOut
+from imitation_refinement.commands.reading import Placed, Reading, Wanted, read_one
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.identify import Elements, parse_elements
-from imitation_refinement.xrd.formats import Record, read_records, read_row_records
+from imitation_refinement.xrd.formats import Record
 from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
 from imitation_refinement.xrd.formats.stacks import PARQUET, ZARR, count_rows, is_stack
 from imitation_refinement.xrd.wavelengths import parse_wavelength
@@ -130,30 +131,34 @@ def read_each(
         look_only: see `formats.read_records`.
     """
     for one in with_rows(files):
-        try:
-            if one.trouble:
-                raise UserError(one.trouble)
-            if one.rows:
-                for number, record in read_row_records(
-                    one.path, one.rows, one.wavelength, look_only=look_only
-                ):
-                    yield one._replace(rows=(number, number + 1)), record
-                continue
-            if one.data is None and one.path.is_dir():
-                raise UserError(f"{one.path}: no file in this folder looks like a pattern")
-            records = read_records(one.path, one.wavelength, look_only=look_only, data=one.data)
-        except Exception as error:
-            reason = in_a_line(one.path, error)
-            if one.sure:
-                yield one, Record(base_name(one.path.name), None, reason)
-            else:
-                left.append(LeftOut(one.path, _without(one.path, reason)))
-            continue
-        for record in records:
-            if record.by_design:
-                left.append(LeftOut(one.path, _without(one.path, record.reason)))
-            else:
-                yield one, record
+        for each, found in entered(one, read_one(wanted(one), look_only=look_only), left):
+            yield each, found.record
+
+
+def wanted(one: Input) -> Wanted:
+    """Returns what another process needs to know of an input to read it."""
+    return Wanted(one.path, one.wavelength, one.trouble, one.data, one.rows)
+
+
+def entered(one: Input, reading: Reading, left: list[LeftOut]) -> Iterator[tuple[Input, Placed]]:
+    """Yields each pattern of an input, and what failed in its place.
+
+    Args:
+        one: the input; a pattern of a stack comes with that of its own row.
+        reading: what is in it.
+        left: what was left out by design, or looks like no pattern, is added to it.
+    """
+    for found in reading.found:
+        if found.row is not None:
+            yield one._replace(rows=(found.row, found.row + 1)), found
+        elif found.record.by_design:
+            left.append(LeftOut(one.path, _without(one.path, found.record.reason)))
+        else:
+            yield one, found
+    if reading.reason and one.sure:
+        yield one, Placed(Record(base_name(one.path.name), None, reading.reason))
+    elif reading.reason:
+        left.append(LeftOut(one.path, _without(one.path, reading.reason)))
 
 
 def with_rows(files: Iterable[Input], size: int = ROWS) -> Iterator[Input]:

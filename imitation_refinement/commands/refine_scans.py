@@ -5,9 +5,9 @@ about each pattern is `assess_scans`'s, writing is `scan_outputs`' and `batch_pa
 than one batch of patterns is held.
 """
 
-import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 from absl import logging
@@ -17,6 +17,8 @@ from imitation_refinement.commands.batch_page import BatchPage
 from imitation_refinement.commands.cif_match import CifMatcher
 from imitation_refinement.commands.inputs import Input, list_inputs
 from imitation_refinement.commands.ledger import INTERRUPTED, LeftOut, Notes, exit_status, in_a_line
+from imitation_refinement.commands.progress import Progress
+from imitation_refinement.commands.read_ahead import read_placed
 from imitation_refinement.commands.scan_figure import ScanFigure
 from imitation_refinement.commands.scan_outputs import BatchTables, write_candidates, write_patterns
 from imitation_refinement.commands.scan_results import Failed, Refined
@@ -29,7 +31,6 @@ from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 PICTURES = 200  # patterns that get a PNG and CIF files; drawing takes longer than all the rest
-_BETWEEN_REPORTS = 10.0  # seconds
 _NOTES = 20  # kinds of notes that are told in the log
 
 
@@ -105,7 +106,7 @@ def refine_files(
         said: the command that does this, for the results.
     """
     matcher = CifMatcher(model.grid, cif)
-    done, progress = Counter[str](), _Progress(len(files))
+    done, progress = Counter[str](), Progress("files", len(files))
     header = {
         "model": model.describe(),
         "library": phases.describe() if phases else None,
@@ -117,9 +118,12 @@ def refine_files(
     interrupted, draw, notes = False, ScanFigure(), Notes()
     unused = _unused(wavelength, cif, elements)
     page = BatchPage(model.grid, model.class_names, header)
-    with BatchTables(output, model.class_names, header) as tables:
+    with (
+        BatchTables(output, model.class_names, header) as tables,
+        closing(read_placed(files, model.grid, ahead=True)) as readings,
+    ):
         try:
-            for one, result in records(files, left, model, matcher, phases, progress):
+            for one, result in records(readings, left, model, matcher, phases, progress):
                 try:
                     written = []
                     if pictures:
@@ -206,25 +210,3 @@ def _no_effect(unused: set[str]) -> list[str]:
         "--elements": "no phase was looked for, or the manifest states others for every file",
     }
     return [f"{name} had no effect: {why[name]}" for name in sorted(unused)]
-
-
-class _Progress:
-    """Says now and then how many files are done and how long the rest will take."""
-
-    def __init__(self, total: int):
-        self._total, self._started = total, time.monotonic()
-        self._said = self._started
-
-    def __call__(self, done: int) -> None:
-        now = time.monotonic()
-        if now - self._said >= _BETWEEN_REPORTS and done < self._total:
-            self._said = now
-            left = (now - self._started) / done * (self._total - done)
-            logging.info("read %d of %d files, about %s left", done, self._total, duration(left))
-
-
-def duration(seconds: float) -> str:
-    """Returns a time in the unit that suits it: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

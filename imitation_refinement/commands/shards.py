@@ -11,11 +11,13 @@ the output folder:
 """
 
 import hashlib
+import itertools
 import platform
 import shutil
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,12 +31,13 @@ from imitation_refinement.commands.chunks import (
     chunk_key,
     chunks,
     done,
+    read_chunks,
     setup_key,
 )
 from imitation_refinement.commands.cluster import each
-from imitation_refinement.commands.inputs import Input, list_inputs
-from imitation_refinement.commands.ledger import INTERRUPTED, LeftOut, exit_status
-from imitation_refinement.commands.refine_scans import duration
+from imitation_refinement.commands.inputs import list_inputs
+from imitation_refinement.commands.ledger import INTERRUPTED, exit_status
+from imitation_refinement.commands.progress import Progress
 from imitation_refinement.commands.scan_results import FAILED
 from imitation_refinement.commands.tables import (
     LEFT_OUT,
@@ -51,7 +54,6 @@ from imitation_refinement.runtime.workdir import command
 from imitation_refinement.xrd.wavelengths import parse_wavelength
 
 FOLDER = "shards"
-_BETWEEN_REPORTS = 10.0  # seconds
 
 
 def run_shard(
@@ -85,7 +87,8 @@ def run_shard(
     if wavelength is not None:
         parse_wavelength(wavelength)
     files, left = list_inputs(inputs, wavelength, elements)
-    job, total = _job(files, left, setup)
+    keys = [chunk_key(chunk, setup) for chunk in chunks(files, left, CHUNK)]
+    job, total = _job(keys, setup), len(keys)
     folder = output / FOLDER / shard.name
     receipt = read_receipt(folder)
     if receipt is not None:
@@ -99,12 +102,11 @@ def run_shard(
     own = [chunk for chunk in range(total) if shard.owns(chunk, total)]
     started = time.time()
     try:
-        fresh = _do(setup, files, left, folder, own, cluster)
+        fresh = _do(setup, chunks(files, left, CHUNK), folder, {n: keys[n] for n in own}, cluster)
     except KeyboardInterrupt:
         logging.warning("stopped; the same command goes on from there")
         return INTERRUPTED
-    mine = _mine(files, left, own)
-    keyed = ((chunk.number, chunk_key(chunk, setup)) for chunk in mine)
+    keyed = ((number, keys[number]) for number in own)
     counts = Counter[str]()
     table = folder.with_name(f"{shard.name}.parquet")
     rows = write_table(table, _counted(folder, keyed, counts))
@@ -126,44 +128,35 @@ def run_shard(
 
 def _do(
     setup: Setup,
-    files: Sequence[Input],
-    left: Sequence[LeftOut],
+    every: Iterable[Chunk],
     folder: Path,
-    own: Sequence[int],
+    keys: Mapping[int, str],
     cluster: str | None,
 ) -> int:
-    """Does those of a shard's chunks whose parts are not there; returns how many."""
-    missing = (
+    """Does those chunks of `keys` whose parts are not there; returns how many."""
+    missing: Iterator[Chunk] = (
         chunk
-        for chunk in _mine(files, left, own)
-        if read_part(folder, chunk.number, chunk_key(chunk, setup)) is None
+        for chunk in every
+        if chunk.number in keys and read_part(folder, chunk.number, keys[chunk.number]) is None
     )
-    begun = said = time.monotonic()
-    fresh = 0
-    for chunk, content in each(partial(done, setup=setup), missing, cluster):
-        write_part(folder, chunk.number, content)
-        fresh += 1
-        now = time.monotonic()
-        if now - said >= _BETWEEN_REPORTS:
-            said = now
-            there = sum(1 for _ in folder.glob("*.parquet"))
-            rest = duration((now - begun) / fresh * (len(own) - there))
-            logging.info("%d of %d chunks, about %s left", there, len(own), rest)
+    there = sum(1 for _ in folder.glob("*.parquet"))
+    progress, fresh = Progress("chunks", len(keys)), 0
+    with ExitStack() as stack:
+        work = partial(done, setup=setup)
+        if not cluster:
+            missing, read = itertools.tee(missing)
+            readings = stack.enter_context(closing(read_chunks(read, setup)))
+            work = partial(done, setup=setup, readings=readings)
+        for chunk, content in each(work, missing, cluster):
+            write_part(folder, chunk.number, content)
+            fresh += 1
+            progress(there + fresh, fresh)
     return fresh
 
 
-def _mine(files: Sequence[Input], left: Sequence[LeftOut], own: Sequence[int]) -> Iterator[Chunk]:
-    wanted = range(own[0], own[-1] + 1) if own else range(0)
-    return (chunk for chunk in chunks(files, left, CHUNK) if chunk.number in wanted)
-
-
-def _job(files: Sequence[Input], left: Sequence[LeftOut], setup: Setup) -> tuple[str, int]:
-    """Names the whole batch, and says how many chunks it has."""
-    digest, total = hashlib.sha256(setup_key(setup).encode()), 0
-    for chunk in chunks(files, left, CHUNK):
-        digest.update(chunk_key(chunk, setup).encode())
-        total += 1
-    return digest.hexdigest(), total
+def _job(keys: Sequence[str], setup: Setup) -> str:
+    """Names the whole batch."""
+    return hashlib.sha256("".join([setup_key(setup), *keys]).encode()).hexdigest()
 
 
 def _counted(folder: Path, keyed: Iterable[tuple[int, str]], counts: Counter[str]) -> Iterator[Any]:
