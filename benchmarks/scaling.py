@@ -52,7 +52,7 @@ _VALUE = flags.DEFINE_string("value", "", "For itself: what is measured.")
 ROOT = Path(__file__).parents[1]
 _WAVELENGTH = 1.54184
 _POINTS = 3200
-_MADE = 256  # different scans; more files are copies of these
+_MADE = 256  # scans made at once
 
 
 # --- what is measured ------------------------------------------------------------------------
@@ -77,14 +77,17 @@ def made_counts(count: int, points: int, seed: int = 0) -> tuple[np.ndarray, np.
     return axis, np.stack(rows)
 
 
-def make_files(folder: Path, count: int, points: int = _POINTS) -> Path:
-    """Writes so many scans as text and returns their folder."""
-    axis, rows = made_counts(min(count, _MADE), points)
+def make_files(folder: Path, count: int, points: int = _POINTS, *, kinds: int = 0) -> Path:
+    """Writes so many scans as text and returns their folder; all differ, or so many `kinds` do."""
     folder.mkdir(parents=True)
-    for number in range(count):
-        path = folder / f"scan_{number}.xy"
-        lines = [f"{t:.4f} {c}\n" for t, c in zip(axis, rows[number % len(rows)], strict=True)]
-        path.write_text(f"# wavelength {_WAVELENGTH}\n" + "".join(lines))
+    for first in range(0, count, _MADE):
+        some = min(_MADE, count - first)
+        if not first or not kinds:
+            axis, rows = made_counts(min(some, kinds or some), points, seed=first // _MADE)
+        for number in range(some):
+            lines = [f"{t:.4f} {c}\n" for t, c in zip(axis, rows[number % len(rows)], strict=True)]
+            path = folder / f"scan_{first + number}.xy"
+            path.write_text(f"# wavelength {_WAVELENGTH}\n" + "".join(lines))
     return folder
 
 
@@ -128,14 +131,21 @@ def spent(who: int, count: int) -> dict[str, float]:
 
 
 def files(value: str) -> dict[str, Any]:
-    """Text files to Parquet, one process, with the shipped library."""
+    """Text files to Parquet with the shipped library; all scans differ."""
     with tempfile.TemporaryDirectory() as place:
         source = make_files(Path(place, "scans"), int(value))
         return refined(source, Path(place, "out"), "--shard=0/1", count=int(value))
 
 
+def repeated(value: str) -> dict[str, Any]:
+    """The same; 128 scans again and again: their prototypes are drawn in the first chunk."""
+    with tempfile.TemporaryDirectory() as place:
+        source = make_files(Path(place, "scans"), int(value), kinds=128)
+        return refined(source, Path(place, "out"), "--shard=0/1", count=int(value))
+
+
 def cluster(value: str) -> dict[str, Any]:
-    """The same with a worker on each core; the peak is that of one worker."""
+    """All scans differ, a worker on each core; the peak is that of one worker."""
     with tempfile.TemporaryDirectory() as place:
         source = make_files(Path(place, "scans"), int(value))
         return refined(source, Path(place, "out"), "--cluster=local", count=int(value))
@@ -300,9 +310,10 @@ def timed(do: Callable[[], Any], count: int) -> dict[str, Any]:
 
 
 MEASURED: dict[Callable[[str], dict[str, Any]], Sequence[int]] = {
-    files: (256, 1024, 4096),
-    cluster: (1024, 4096),
-    stack: (1024, 4096, 16384),
+    files: (256, 1024, 4096, 16384),
+    repeated: (1024, 4096),
+    cluster: (1024, 4096, 16384),
+    stack: (1024, 4096, 16384, 65536),
     shards: (1, 2, 4),
     points: (800, 3200, 12800, 51200),
     batch: (1, 8, 32, 128, 512),

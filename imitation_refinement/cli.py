@@ -326,11 +326,9 @@ def _elements() -> "Elements | None":
     """What --elements says, which needs a library."""
     from imitation_refinement.phases.identify import parse_elements
 
-    if not _ELEMENTS.value:
-        return None
-    if not _libraries():
+    if _ELEMENTS.value and not _libraries():
         raise UserError("--elements: says nothing without a library of phases")
-    return parse_elements(_ELEMENTS.value)
+    return parse_elements(_ELEMENTS.value) if _ELEMENTS.value else None
 
 
 def _model_place() -> Path | None:
