@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.paired import paired_difference
 from imitation_refinement.evaluation.peaks import invented_and_lost
+from imitation_refinement.model.model_file import read_model_file
 from imitation_refinement.phases.candidates import answers
 from imitation_refinement.phases.device_pairs import held
 from imitation_refinement.phases.device_scans import Bounds
@@ -49,6 +50,7 @@ _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phase
 _PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
 _HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps in the place of the recipe's.", lower_bound=1)
+_START = flags.DEFINE_string("start", None, "Refiner to go on from, in the place of none.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Files of refiners to measure as well.")
 _ON_DEVICE = flags.DEFINE_boolean(
     "on_device", None, "Draw scans on the device in every step; unless said, where it is no CPU."
@@ -183,7 +185,14 @@ def main(_: list[str]) -> None:
     on_device = _ON_DEVICE.value
     if on_device is None:
         on_device = jax.default_backend() != "cpu"
-    told = {"pairs": _PAIRS.value, "library": phases.library.digest, "seed": _SEED.value}
+    begun = load_refiner(_START.value) if _START.value else None
+    made_before = read_model_file(_START.value)[0]["made"] if begun else ""
+    told = {
+        "start": made_before,
+        "pairs": _PAIRS.value,
+        "library": phases.library.digest,
+        "seed": _SEED.value,
+    }
     workdir.claim(ConfigDict({"refiner": section, "on_device": on_device, **told}))
     if on_device:
         plan = planned(phases.library, _PAIRS.value, _SEED.value, False).tolist()
@@ -194,10 +203,13 @@ def main(_: list[str]) -> None:
         pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
         batches = batches_of_pairs(pairs, phases.prototypes, phase, section, run, _SEED.value)
         of = f"of {len(pairs.mask)} pairs"
-    params = train_phase_refiner(batches, GRID, section, run, workdir, _SEED.value)
+    params = train_phase_refiner(
+        batches, GRID, section, run, workdir, _SEED.value, begun.params if begun else None
+    )
     workdir.close()
     refiner = PhaseRefiner(section.network, params)
-    made = (
+    made = f"{made_before}; then " if begun else ""
+    made += (
         f"{section.steps} steps of {section.batch_size} {of}, library"
         f" {phases.library.digest[:12]}, seed {_SEED.value}"
     )

@@ -2,6 +2,12 @@
 
     python benchmarks/simulator.py                  # against pymatgen, a few minutes
     python benchmarks/simulator.py --count 20000    # also a whole ideal set of that many patterns
+    python benchmarks/simulator.py --scans 64       # whole scans instead: NumPy against JAX
+
+`--scans` draws the random numbers of that many scans on the device, gives the same to NumPy, prints
+by how much both differ, and times both: from the lines of a structure to the scan on the grid, its
+noise and its truth; JAX draws the numbers as well. JAX on a GPU is timed in seconds, all else in
+processor time.
 
 Both simulators get the same primitive cells, in turns, so that a busy machine slows both; the
 medians of the rounds are reported. Needs pymatgen (the test extra).
@@ -31,6 +37,7 @@ _ROUNDS = flags.DEFINE_integer("rounds", 5, "Interleaved rounds.", lower_bound=1
 _CRYSTALS = flags.DEFINE_integer("crystals", 60, "Crystals per round.", lower_bound=1)
 _COUNT = flags.DEFINE_integer("count", 0, "Patterns of a whole set to generate; 0 for none.")
 _WORKERS = flags.DEFINE_integer("workers", os.cpu_count() or 1, "Processes for --count.")
+_SCANS = flags.DEFINE_integer("scans", 0, "Scans to simulate with NumPy and with JAX; 0 for none.")
 
 _MEMBERS = 12
 _WAVELENGTH, _TWO_THETA = 1.54184, (15.0, 93.0)
@@ -122,10 +129,106 @@ def whole_set(count, workers):
     )
 
 
+def compare_scans(count):
+    """Prints differences and scans per second of `phases.simulated` and `phases.device_pairs`."""
+    import jax
+
+    from imitation_refinement.phases.device_draws import draw, structures_of
+    from imitation_refinement.phases.device_pairs import placed_scan, simulated_scan
+    from imitation_refinement.phases.device_scans import Bounds, expected_scan
+    from imitation_refinement.phases.fitting import Atoms
+    from imitation_refinement.phases.pairs import QUICK
+    from imitation_refinement.phases.prototypes import GRID
+
+    bounds, laboratory = Bounds(), QUICK[0]
+    crystals = [random_prototype(0, i).crystal for i in range(2 * count)]
+    atoms = [Atoms(c.lattice, c.numbers, c.positions) for c in crystals]
+    every = jax.device_put(
+        structures_of(atoms, [c.system for c in crystals], [0] * len(atoms), 1024)
+    )
+    own, other = (jax.tree.map(lambda a, s=s: a[s::2], every) for s in (0, 1))
+    keys = jax.random.split(jax.random.key(0), count)
+
+    def drawn(key, one, second):
+        found = draw(key, one, second, laboratory, bounds.points)
+        return found, expected_scan(found.lines, found.impurity, found.tube, found.sample, bounds)
+
+    draws, expected = jax.jit(jax.vmap(drawn))(keys, own, other)
+    mean = (expected.profile + expected.background) * draws.sample.strongest[:, None]
+    counts = np.random.default_rng(0).poisson(np.asarray(mean, np.float64)).astype(np.float32)
+    finish = jax.jit(jax.vmap(lambda *of: placed_scan(*of, GRID)))
+    found = jax.tree.map(np.asarray, finish(expected, counts, draws))
+    rows = [jax.tree.map(lambda a, i=i: np.asarray(a[i], np.float64), draws) for i in range(count)]
+    references = [by_numpy(row, one, GRID) for row, one in zip(rows, counts, strict=True)]
+    for name in ("profile", "excess", "noise", "pattern", "truth"):
+        if name == "profile":
+            apart = [np.abs(expected.profile[i][: len(r[name])] - r[name]).max()
+                     for i, r in enumerate(references)]  # fmt: skip
+        else:
+            mine = found.truth if name == "truth" else getattr(found.placed, name)
+            apart = [np.abs(mine[i] - r[name])[r["mask"]].max() for i, r in enumerate(references)]
+        print(f"  {name:<8} apart at most: median {np.median(apart):.1e}, most {max(apart):.1e}")
+
+    whole = jax.jit(jax.vmap(lambda *of: simulated_scan(*of, laboratory, bounds=bounds, grid=GRID)))
+    jax.block_until_ready(whole(keys, own, other))
+    clock = time.process_time if jax.default_backend() == "cpu" else time.perf_counter
+    rates = {"NumPy": [], "JAX": []}
+    for _ in range(_ROUNDS.value):
+        start = time.process_time()
+        for row, one in zip(rows, counts, strict=True):
+            by_numpy(row, one, GRID)
+        rates["NumPy"].append(count / (time.process_time() - start))
+        start = clock()
+        jax.block_until_ready(whole(keys, own, other))
+        rates["JAX"].append(count / (clock() - start))
+    kind = jax.devices()[0].device_kind
+    print(f"scans per second, JAX on {kind}, median of {_ROUNDS.value} rounds of {count}:")
+    for name, values in rates.items():
+        print(f"  {name:<8}{np.median(values):9.1f}   ({min(values):.1f} to {max(values):.1f})")
+
+
+def by_numpy(drawn, counted, grid):
+    """Returns what NumPy makes of the random numbers that were drawn on the device for one scan."""
+    from imitation_refinement.phases import simulated
+    from imitation_refinement.phases.pairs import true_pattern
+    from imitation_refinement.phases.samples import TUBES
+    from imitation_refinement.xrd.scans import on_grid
+
+    tube = min(TUBES, key=lambda tube: abs(tube.first - drawn.tube.first))
+    there = drawn.lines.intensity > 0.0
+    second = drawn.impurity.intensity > 0.0
+    q, intensity = drawn.lines.q[there], drawn.lines.intensity[there]
+    impurity = drawn.impurity.q[second], drawn.impurity.intensity[second]
+    impure = drawn.sample.impurity > 0.0
+    drawn_peaks = np.concatenate([there, second & impure])
+    drawn_peaks &= tube.reached(np.concatenate([drawn.lines.q, drawn.impurity.q]))
+    kinds = 1 if drawn.sample.stripped else 2
+    sample = drawn.sample._replace(
+        grains=drawn.sample.grains[there], stripped=bool(drawn.sample.stripped),
+        widths=drawn.sample.widths[:kinds, drawn_peaks].ravel(),
+    )  # fmt: skip
+    two_theta, profile, background = simulated.expected_scan(q, intensity, tube, sample, impurity)
+    # A random draw of the same cost; what is placed is what the device was given.
+    np.random.default_rng(0).poisson((profile + background) * sample.strongest)
+    counts = counted[: len(two_theta)].astype(np.float64)
+    measured = simulated.treated(
+        two_theta[: len(counts)], counts, profile[: len(counts)] * sample.strongest, tube,
+        sample.step, drawn.treatment,
+    )  # fmt: skip
+    placed = on_grid(measured.scan, grid)
+    names = ("excess", "noise", "pattern", "mask")
+    return {name: getattr(placed, name) for name in names} | {
+        "profile": profile[: len(counts)], "truth": true_pattern(measured, placed, grid),
+    }  # fmt: skip
+
+
 def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
     logging.set_verbosity(logging.INFO)
+    if _SCANS.value:
+        compare_scans(_SCANS.value)
+        return
     if _COUNT.value:
         whole_set(_COUNT.value, _WORKERS.value)
     before = peak_mib(resource.RUSAGE_SELF)

@@ -8,12 +8,14 @@ import pytest
 
 from imitation_refinement.phases import device_grid, device_scans
 from imitation_refinement.phases.device_draws import (
+    Draw,
     draw_sample,
     free_strain,
     strained_lines,
     structures_of,
 )
 from imitation_refinement.phases.device_grid import Axis, window_medians
+from imitation_refinement.phases.device_pairs import placed_scan
 from imitation_refinement.phases.device_scans import Bounds, Lines
 from imitation_refinement.phases.fitting import Atoms
 from imitation_refinement.phases.pairs import true_pattern
@@ -93,13 +95,9 @@ def both_ways(lines, seed, kind):
 @jax.jit
 def PROGRAM(lines, impurity, tube, sample, counts, treatment):
     expected = device_scans.expected_scan(lines, impurity, tube, sample, BOUNDS)
-    scan, peaks = device_scans.treated(
-        counts, expected.profile * sample.strongest, expected.axis, treatment
-    )
-    wavelength = device_scans.stated_wavelength(tube, treatment)
-    placed = device_grid.on_grid(scan, expected.axis, wavelength, GRID)
-    truth = device_grid.expected_on_grid(peaks, expected.axis, wavelength, placed, GRID)
-    return expected, scan, placed, truth
+    drawn = Draw(lines, impurity, tube, sample, treatment)
+    scan = placed_scan(expected, counts, drawn, GRID)
+    return expected, scan.counts, scan.placed, scan.truth
 
 
 def test_in_float64_a_scan_is_that_of_numpy(lines):
@@ -108,13 +106,12 @@ def test_in_float64_a_scan_is_that_of_numpy(lines):
             (two_theta, profile, background, measured, placed, truth), found = both_ways(
                 lines, seed, np.float64
             )
-            expected, scan, on_device, true = found
+            expected, strongest, on_device, true = found
             count = len(two_theta)
             assert expected.axis.count == count
             np.testing.assert_allclose(expected.profile[:count], profile, atol=1e-9)
             np.testing.assert_allclose(expected.background[:count], background, atol=1e-9)
-            np.testing.assert_allclose(scan[:count], measured.scan.counts, atol=1e-6)
-            assert not scan[count:].any()
+            assert strongest == pytest.approx(measured.scan.counts.max(), rel=1e-9)
             np.testing.assert_array_equal(on_device.mask, placed.mask)
             for name in ("noise", "background", "excess", "pattern"):
                 own, other = getattr(on_device, name), getattr(placed, name)

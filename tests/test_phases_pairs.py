@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from made_salts import CUBIC, EDGES, rock_salt, salt_prototypes
 
 from imitation_refinement.phases import pairs as module
-from imitation_refinement.phases.fitting import Atoms, simulated_measurement
+from imitation_refinement.phases.fitting import simulated_measurement
 from imitation_refinement.phases.library import COMPUTED, MEASURED
 from imitation_refinement.phases.pairs import (
     RIVALS,
@@ -15,41 +16,16 @@ from imitation_refinement.phases.pairs import (
     simulated_pair,
     with_rivals,
 )
-from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.phases.simulated import Laboratory
-from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
-from imitation_refinement.xrd.diffraction import reflections
-from imitation_refinement.xrd.grid import Grid
 
-GRID = Grid(0.65, 5.65, 2000)
-CUBIC = CRYSTAL_SYSTEMS.index("cubic")
 LONG = Laboratory(
     counts=(1e6, 1.001e6), background=(0.001, 0.002), impure=0.0, smoothed=0.0, subtracted=0.0
 )
-EDGES = 4.0 + 0.08 * np.arange(24)
-
-
-def rock_salt(edge=5.64):
-    corners = np.array([[0, 0, 0], [0, 0.5, 0.5], [0.5, 0, 0.5], [0.5, 0.5, 0]])
-    positions = np.concatenate([corners, corners + [0.5, 0.5, 0.5]]) % 1.0
-    return Atoms(edge * np.eye(3), np.array([11] * 4 + [17] * 4), positions)
 
 
 @pytest.fixture(scope="module")
 def prototypes():
-    """Rock salts with edges in small steps: neighbours are rivals."""
-    found = [
-        reflections(atoms.lattice, atoms.positions, atoms.numbers, q_min=0.3, q_max=6.6,
-                    wavelength=1.5418, b_iso=0.5)
-        for atoms in map(rock_salt, EDGES)
-    ]  # fmt: skip
-    lines = [np.unique(np.round(one.q, 6), return_inverse=True) for one in found]
-    offsets = np.concatenate([[0], np.cumsum([len(q) for q, _ in lines])])
-    height = [np.bincount(where, one.intensity) for (_, where), one in zip(lines, found)]  # noqa: B905
-    return build_prototypes(
-        np.concatenate([q for q, _ in lines]), np.sqrt(np.concatenate(height)), offsets,
-        np.full(len(EDGES), MEASURED), GRID,
-    )  # fmt: skip
+    return salt_prototypes()
 
 
 class Made:

@@ -144,6 +144,45 @@ def strained_lines(
     return Lines(jnp.where(jnp.isfinite(first), first, 1.0), jnp.where(kept, total, 0.0))
 
 
+class Draw(NamedTuple):
+    """All that a scan is made of but the counting.
+
+    Attributes:
+        lines: of the sample.
+        impurity: of the second phase.
+        tube: of the diffractometer.
+        sample: see `samples.Sample`.
+        treatment: see `samples.Treatment`.
+    """
+
+    lines: Lines
+    impurity: Lines
+    tube: Tubes
+    sample: Sample
+    treatment: Treatment
+
+
+def draw(
+    key: jax.Array, structure: Structures, other: Structures, laboratory: Laboratory, points: int
+) -> Draw:
+    """Draws what becomes of a structure in a laboratory.
+
+    Args:
+        key: of all draws.
+        structure: one, without the leading axis.
+        other: of which a little may be in the sample.
+        laboratory: what is drawn from.
+        points: most of a scan.
+    """
+    keys = jax.random.split(key, 4)
+    lines = draw_lines(keys[0], structure, laboratory)
+    b_iso, march, axis = jnp.float32(0.5), jnp.float32(1.0), jnp.int32(0)
+    impurity = strained_lines(other, jnp.eye(3), b_iso, march, axis)
+    sample = draw_sample(keys[1], laboratory, len(lines.q), len(impurity.q), points)
+    treatment = draw_treatment(keys[2], laboratory, sample.stripped)
+    return Draw(lines, impurity, draw_tube(keys[3]), sample, treatment)
+
+
 def draw_lines(key: jax.Array, structure: Structures, laboratory: Laboratory) -> Lines:
     """Draws a sample of a structure and returns its lines; see `fitting.simulated_measurement`."""
     keys = iter(jax.random.split(key, 8))

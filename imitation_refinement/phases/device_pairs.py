@@ -16,17 +16,15 @@ import numpy as np
 
 from imitation_refinement.method.refiner import Batch
 from imitation_refinement.phases.device_draws import (
+    Draw,
     Structures,
-    draw_lines,
-    draw_sample,
-    draw_treatment,
-    draw_tube,
-    strained_lines,
+    draw,
     structures_of,
 )
 from imitation_refinement.phases.device_grid import Placed, expected_on_grid, on_grid
 from imitation_refinement.phases.device_scans import (
     Bounds,
+    Expected,
     expected_scan,
     stated_wavelength,
     treated,
@@ -173,19 +171,26 @@ def simulated_scan(
         bounds: of the arrays.
         grid: where it is placed.
     """
-    keys = jax.random.split(key, 5)
-    lines = draw_lines(keys[0], structure, laboratory)
-    impurity = strained_lines(
-        other, jnp.eye(3), jnp.float32(0.5), jnp.float32(1.0), jnp.zeros((), jnp.int32)
-    )
-    tube = draw_tube(keys[1])
-    sample = draw_sample(keys[2], laboratory, len(lines.q), len(impurity.q), bounds.points)
-    expected = expected_scan(lines, impurity, tube, sample, bounds)
-    mean = (expected.profile + expected.background) * sample.strongest
-    counts = jax.random.poisson(keys[3], mean).astype(mean.dtype)
-    treatment = draw_treatment(keys[4], laboratory, sample.stripped)
-    counts, peaks = treated(counts, expected.profile * sample.strongest, expected.axis, treatment)
-    wavelength = stated_wavelength(tube, treatment)
+    drawing, counting = jax.random.split(key)
+    drawn = draw(drawing, structure, other, laboratory, bounds.points)
+    expected = expected_scan(drawn.lines, drawn.impurity, drawn.tube, drawn.sample, bounds)
+    mean = (expected.profile + expected.background) * drawn.sample.strongest
+    counts = jax.random.poisson(counting, mean).astype(mean.dtype)
+    return placed_scan(expected, counts, drawn, grid)
+
+
+def placed_scan(expected: Expected, counts: Array, drawn: Draw, grid: Grid) -> Scans:
+    """Returns a scan that was counted as it is handed on and placed, without the leading axis.
+
+    Args:
+        expected: the scan before it was counted.
+        counts: zero beyond the axis, `[n]`.
+        drawn: what it was made of.
+        grid: where it is placed.
+    """
+    peaks = expected.profile * drawn.sample.strongest
+    counts, peaks = treated(counts, peaks, expected.axis, drawn.treatment)
+    wavelength = stated_wavelength(drawn.tube, drawn.treatment)
     placed = on_grid(counts, expected.axis, wavelength, grid)
     truth = expected_on_grid(peaks, expected.axis, wavelength, placed, grid)
     return Scans(placed, truth, jnp.max(counts))

@@ -35,7 +35,7 @@ def recipe() -> ConfigDict:
     """Returns how the refiner of phases is trained."""
     return ConfigDict(
         {
-            "network": "unet_62k", "dtype": "float32", "steps": 2000, "batch_size": 16,
+            "network": "unet_62k", "dtype": "float32", "steps": 1000, "batch_size": 16,
             "optimizer": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50,
             "clip_norm": 1.0, "ema_decay": 0.99,
         }
@@ -112,28 +112,28 @@ def batches_of_draws(
         seed: of all draws.
         bounds: of the arrays of a scan.
     """
-    known = devices.replicate(held)
-    key = devices.place(np.uint32(seed), devices.replicated())
-    make = jax.jit(
-        lambda held, seed, step: batch(
-            held, jax.random.fold_in(jax.random.key(seed), step), size=section.batch_size,
-            bounds=bounds, grid=grid,
-        ),
-        out_shardings=devices.by_example(),
-    )  # fmt: skip
+    whole = devices.replicated()
+    known, key = devices.replicate(held), devices.place(np.uint32(seed), whole)
+    make = _drawing(section.batch_size, bounds, grid)
+    following = jax.jit(lambda step: step + jnp.uint32(1), out_shardings=whole)
 
     def batches(start_step: int) -> Iterator[Any]:
-        step = devices.place(np.uint32(start_step), devices.replicated())
-        after = jax.jit(lambda step: step + jnp.uint32(1), out_shardings=devices.replicated())
+        step = devices.place(np.uint32(start_step), whole)
         while True:
             yield make(known, key, step)
-            step = after(step)
+            step = following(step)
 
     return batches
 
 
 def train_phase_refiner(
-    batches: Batches, grid: Grid, section: ConfigDict, run: ConfigDict, workdir: WorkDir, seed: int
+    batches: Batches,
+    grid: Grid,
+    section: ConfigDict,
+    run: ConfigDict,
+    workdir: WorkDir,
+    seed: int,
+    start: Tree | None = None,
 ) -> Tree:
     """Returns the averaged parameters after all steps, from the last checkpoint if there is one.
 
@@ -144,6 +144,7 @@ def train_phase_refiner(
         run: a config's `run` section.
         workdir: where checkpoints and metrics go.
         seed: of the beginning.
+        start: parameters to begin with; without them the refiner begins as the identity.
 
     Raises:
         UserError, Interrupted: see `runtime.loop.train`.
@@ -152,7 +153,7 @@ def train_phase_refiner(
     state = train(
         STAGE,
         jax.jit(
-            partial(init_refiner, network, optimizer, (grid.length, CHANNELS), seed),
+            partial(init_refiner, network, optimizer, (grid.length, CHANNELS), seed, start),
             out_shardings=devices.replicated(),
         ),
         _program(FrozenConfigDict(section)),
@@ -163,6 +164,17 @@ def train_phase_refiner(
         workdir=workdir,
     )
     return state.ema_params
+
+
+@lru_cache(maxsize=2)
+def _drawing(size: int, bounds: Bounds, grid: Grid) -> Callable[..., Any]:
+    """The compiled `(held, seed, step) -> batch`."""
+
+    def make(held: Held, seed: jax.Array, step: jax.Array) -> Any:
+        key = jax.random.fold_in(jax.random.key(seed), step)
+        return batch(held, key, size=size, bounds=bounds, grid=grid)
+
+    return jax.jit(make, out_shardings=devices.by_example())
 
 
 @lru_cache(maxsize=2)
