@@ -5,6 +5,7 @@ import io
 import json
 import shlex
 import sys
+import threading
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,8 +25,9 @@ from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.phases import identify
 from imitation_refinement.phases.identify import load_phases, parse_elements
 from imitation_refinement.phases.prototypes import GRID
-from imitation_refinement.serve import run, structures
+from imitation_refinement.serve import desk, run, structures
 from imitation_refinement.serve.reader import Reader
+from imitation_refinement.serve.results import write_results
 from imitation_refinement.xrd.formats import read_records
 
 FORMULAS = {"corundum": "Al2O3", "rutile": "TiO2", "tenorite": "CuO", "zincite": "ZnO"}
@@ -193,6 +195,25 @@ def _prototypes(phases, count):
     return identify.build_prototypes(
         library.q, library.amplitude, library.offsets, library.computed, GRID
     )
+
+
+def test_answers_do_not_wait_for_the_zip(client, monkeypatch):
+    begun, answered = threading.Event(), threading.Event()
+
+    def slow(*arguments):
+        begun.set()
+        assert answered.wait(60)  # whoever computes the answer is another
+        return write_results(*arguments)
+
+    monkeypatch.setattr(desk, "write_results", slow)
+    _, told = client.put("rutile.xy", scan("rutile"))
+    with ThreadPoolExecutor(1) as thread:
+        packed = thread.submit(client.ask, "results")
+        assert begun.wait(60)
+        assert client.ask("answer", file=told["file"], pattern=0)[0] == 200
+        assert not packed.done()
+        answered.set()
+        assert packed.result()[0] == 200
 
 
 @pytest.mark.parametrize("plain", [True, False])

@@ -75,11 +75,13 @@ class Desk:
         self._model, self._phases, self._options = model, phases, tuple(options)
         self._store, self._reader = store, reader
         self._computing, self._reading = Work("compute"), Work("read")
+        self._writing = Work("write")  # minutes for many files; answers go on meanwhile
 
     def close(self) -> None:
         """Ends threads and the process that reads."""
         self._computing.close()
         self._reading.close()
+        self._writing.close()
         self._reader.close()
 
     # --- files -----------------------------------------------------------------------------------
@@ -252,7 +254,7 @@ class Desk:
             raise Refused(400, "no file was dropped")
         folder = tempfile.TemporaryDirectory(prefix="imitation-refinement-")
         try:
-            packed = await self._computing(
+            packed = await self._writing(
                 write_results, self._model, session.phases, files, self._options_of(session),
                 Path(folder.name),
             )  # fmt: skip
