@@ -6,8 +6,9 @@ from browser import visit
 from fake_model import SYSTEMS
 from made_records import EVIL, GRID, HEADER, record
 
-from imitation_refinement.commands.batch_page import BatchPage
+from imitation_refinement.commands.batch_page import BatchPage, cell_words
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, Calibration, Candidate
+from imitation_refinement.phases.cell_fit import CellFit
 from imitation_refinement.phases.identify import Identified, Named, Phases
 from imitation_refinement.phases.prototypes import GRID as PHASE_GRID
 from imitation_refinement.phases.prototypes import build_prototypes
@@ -128,6 +129,18 @@ def test_the_table_names_phases(phases_found):
     assert "library of 12 structures <of mine>" in phases_found["header"]
     assert phases_found["answer"].startswith("monoclinic 70 %, P21/c (14), NaCl0.5 (")
     assert phases_found["filtered"] == ["mixed"] and phases_found["wide"]
+
+
+def test_a_fitted_cell_in_words():
+    def words(cell, deviation):
+        return cell_words(CellFit(np.array(cell), np.array(deviation), 0.0, 24))
+
+    hexagonal = [4.75912, 4.75912, 12.9926, 90.0, 90.0, 120.0]
+    assert words(hexagonal, [3e-4, 3e-4, 1.2e-3, 0.0, 1e-12, 2e-11]) == (
+        "a = 4.7591(3) Å, c = 12.993(1) Å, from 24 lines"
+    )
+    rhombohedral = [5.1, 5.1, 5.1, 55.3, 55.3, 55.3]
+    assert words(rhombohedral, [2e-2] * 3 + [1.0] * 3) == "a = 5.10(2) Å, α = 55(1)°, from 24 lines"
 
 
 def test_candidates_are_ranked_with_their_files(phases_found):

@@ -6,6 +6,7 @@ enforces; all text from files is put in as text.
 """
 
 import base64
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from imitation_refinement.commands.scan_results import (
     thinned,
 )
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
+from imitation_refinement.phases.cell_fit import CellFit
 from imitation_refinement.phases.identify import Named, Phases
 from imitation_refinement.phases.overlay import Overlay, overlays
 from imitation_refinement.report.page import render_page
@@ -42,6 +44,7 @@ _PEAKS = 40
 _STICKS = 300
 _CANDIDATES, _FURTHER = 5, 3  # that are drawn; that are named of what a phase leaves
 _LEVELS = 65535  # of a 16-bit number
+_EXACT = 1e-7  # standard deviation of what symmetry gives, but for rounding
 
 
 class BatchPage:
@@ -200,7 +203,24 @@ def _candidate(one: Named) -> dict[str, Any]:
         "leftOver": _rounded(one.left_over, 3),
         "shift": _rounded(100.0 * one.shift, 2),
         "displacement": _rounded(1000.0 * one.displacement, 3),
+        "cell": None if one.cell is None else cell_words(one.cell),
     }
+
+
+def cell_words(fit: CellFit) -> str:
+    """Returns a fitted cell with standard deviations of the last digits: `a = 4.7591(3) Å`.
+
+    What symmetry gives, or makes equal to what stands before it, is left out.
+    """
+    told, before = [], list[float]()
+    for name, value, deviation in zip("abcαβγ", fit.cell, fit.deviation, strict=True):
+        if deviation < _EXACT or any(math.isclose(value, one) for one in before):
+            continue
+        before.append(value)
+        digits = min(max(-math.floor(math.log10(deviation)), 0), 6)
+        unit = " Å" if name in "abc" else "°"
+        told.append(f"{name} = {value:.{digits}f}({deviation * 10**digits:.0f}){unit}")
+    return f"{', '.join(told)}, from {fit.lines} lines"
 
 
 def plot_data(

@@ -141,7 +141,9 @@ function sayAgreement(plot) {
     (angles.length > 8 ? " and " + (angles.length - 8) + " more" : "");
   const [unseen, unexplained] = [
     one.unseen.map((i) => angleOf(q[i], plot.wavelength)), notExplained(plot).map((i) => plot.peaks[i][0])];
+  const cell = selected.candidates[chosen].cell;
   element("agreement").textContent = "Drawn: " + phaseName(selected.candidates[chosen]) + ". " +
+    (cell ? "Its cell fitted to this scan: " + cell + ". " : "") +
     (unseen.length ? "Lines that should be seen and are not (✕): 2θ " + list(unseen) + ". "
       : "All its lines that should be seen are there. ") +
     (unexplained.length ? "Peaks that " + (plot.second ? "neither explains" : "it does not explain") + " (▽): 2θ " + list(unexplained) + "."
