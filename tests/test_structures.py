@@ -14,9 +14,10 @@ from reference_crystals import REFERENCE, arrays_of, reference_structure
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.diffraction import merge_lines, reflections
+from imitation_refinement.xrd.formula import SYMBOLS
 from imitation_refinement.xrd.grid import two_theta_from_q
 from imitation_refinement.xrd.structures.collection import read_cif, read_structures
-from imitation_refinement.xrd.structures.files import standard_structure
+from imitation_refinement.xrd.structures.files import from_json
 from imitation_refinement.xrd.symmetry import system_of_space_group
 
 DATA = os.environ.get("IMITATION_REFINEMENT_DATA")
@@ -50,6 +51,13 @@ def lines_of(lattice, positions, numbers):
     q, intensity = merge_lines(found.q, found.intensity)
     kept = intensity > 1e-6 * intensity.max()
     return q[kept], intensity[kept] / intensity.max()
+
+
+def standard_structure(name, lattice, positions, numbers):
+    species = [SYMBOLS[number] for number in numbers.tolist()]
+    told = {"lattice": lattice.tolist(), "species": species, "frac_coords": positions.tolist()}
+    (found,) = from_json((name, json.dumps(told).encode()))
+    return found
 
 
 @pytest.mark.parametrize("name", sorted(REFERENCE))

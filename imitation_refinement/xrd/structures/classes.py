@@ -15,7 +15,6 @@ from imitation_refinement.xrd.crystals import Crystal
 from imitation_refinement.xrd.structures.collection import Structures
 from imitation_refinement.xrd.symmetry import CRYSTAL_SYSTEMS, system_of_space_group
 
-LABELS = ("crystal_system", "space_group", "phase")
 _HOLD_OUT_STREAM, _BLOCK_STREAM, _LIBRARY_STREAM = 15, 22, 23
 _BLOCK_FORMULAS = 6  # in a block; libraries have 3 to 6 phases
 

@@ -121,27 +121,6 @@ def _structure_or_reason(atoms: Atoms) -> Found:
         return f"{atoms.name}: {one_line(error)}"
 
 
-def standard_structure(
-    name: str, lattice: np.ndarray, positions: np.ndarray, numbers: np.ndarray, mended: str = ""
-) -> Structure:
-    """Brings an ordered structure to the standard setting of its space group, primitive cell.
-
-    Args:
-        name: of the structure.
-        lattice: [3, 3], vectors as rows, angstrom, of any cell.
-        positions: [n, 3], fractional.
-        numbers: int [n], atomic numbers.
-        mended: see `Structure`.
-
-    Raises:
-        ValueError: an element without scattering factors, atoms too near, too many, or no symmetry
-            found.
-    """
-    atoms = Atoms(name, lattice, positions, numbers, np.ones(len(numbers)), mended=mended)
-    check_atoms(atoms)
-    return _structure(atoms)
-
-
 def _structure(atoms: Atoms) -> Structure:
     cell, note = standard_cell(atoms)
     elements = np.array([kind[0][0] for kind in cell.kinds], np.int64)[cell.kind]
