@@ -64,12 +64,19 @@ def check_config(config: ConfigDict) -> Application:
     return APPLICATIONS[name]
 
 
-def run_application(config: ConfigDict, workdir: WorkDir, mode: str) -> None:
+def run_application(
+    application: Application, config: ConfigDict, workdir: WorkDir, mode: str
+) -> None:
     """Does what a mode names in a work directory.
 
+    Args:
+        application: that `check_config` gave for the config.
+        config: checked.
+        workdir: of the run.
+        mode: see `pipeline.run_stages`.
+
     Raises:
-        UserError: see `check_config`; the directory holds a run of another config.
+        UserError: the directory holds a run of another config.
     """
-    application = check_config(config)
     workdir.claim(config, (*MAY_DIFFER, *application.grows))
     application.run(Run(config, workdir, application.make_task), mode)

@@ -1,8 +1,6 @@
 """The command line: flags, devices, dispatch. The installed command and `main.py` start here."""
 # ruff: noqa: E402
 
-import io
-import logging as standard_logging
 import os
 import sys
 from pathlib import Path
@@ -20,8 +18,10 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import read_json, user_cache
 from imitation_refinement.runtime.loop import Interrupted
+from imitation_refinement.runtime.terminal import in_utf8, log_plainly
 
 if TYPE_CHECKING:
+    from imitation_refinement.applications import Application
     from imitation_refinement.phases.identify import Elements, Phases
     from imitation_refinement.runtime.shard import Shard
 
@@ -143,20 +143,21 @@ def main(argv: list[str]) -> int:
     """Does what --mode names and returns the exit status."""
     if len(argv) > 1:
         raise UserError(f"{argv[1]!r} is no flag; flags begin with --, as in --mode=refine")
+    application = None
     if _CONFIG.value is not None:
         from imitation_refinement.applications import check_config
 
-        check_config(_CONFIG.value)
+        application = check_config(_CONFIG.value)
     if _MODE.value in (*OUTPUTS, "serve"):
         devices.enable_compilation_cache()
         return _use_model(_MODE.value)
-    if _CONFIG.value is None:
+    if application is None:
         raise UserError("--config is missing, as in --config=configs/xrd.py")
-    _train(_MODE.value)
+    _train(application, _MODE.value)
     return 0
 
 
-def _train(mode: str) -> None:
+def _train(application: "Application", mode: str) -> None:
     """Does what a mode names in the work directory."""
     from imitation_refinement.applications import run_application
     from imitation_refinement.runtime.workdir import WorkDir
@@ -167,7 +168,7 @@ def _train(mode: str) -> None:
     devices.keep_freed_memory()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
-    run_application(config, workdir, mode)
+    run_application(application, config, workdir, mode)
     devices.sync("end")
     workdir.close()
 
@@ -358,33 +359,10 @@ def _model_place() -> Path | None:
     return folder
 
 
-def _log_plainly() -> None:
-    """Shows time and message of our own lines; of libraries, which are talkative, only warnings."""
-    package = str(Path(__file__).parent)
-
-    def ours(record: standard_logging.LogRecord) -> bool:
-        return record.pathname.startswith(package) or record.levelno >= standard_logging.WARNING
-
-    logging.set_verbosity(logging.INFO)
-    handler = logging.get_absl_handler()
-    handler.setFormatter(standard_logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
-    handler.addFilter(ours)
-
-
-def _in_utf8() -> None:
-    """Starts the program anew in UTF-8 where the locale is another: names of files may have any."""
-    if sys.getfilesystemencoding() != "utf-8" and not sys.flags.utf8_mode:
-        os.environ["PYTHONUTF8"] = "1"  # for the processes that this one starts
-        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
-
-
 def entry_point() -> None:
     """Parses flags, runs, and turns every error of a user's into one line and an exit code."""
-    _in_utf8()
-    _log_plainly()
+    in_utf8()
+    log_plainly()
     try:
         app.run(main, flags_parser=parse_flags)
     except UserError as error:

@@ -37,7 +37,7 @@ def config(tmp_path_factory):
 def run_all(config, folder):
     workdir = WorkDir(folder)
     try:
-        run_application(config, workdir, "all")
+        run_application(check_config(config), config, workdir, "all")
     finally:
         workdir.close()
 

@@ -342,7 +342,8 @@ def work(folder, kind, left_out, at):
     ("kind", "why"), [("killed", "exit status -9"), ("stuck", "more than 1 s")]
 )
 def test_an_item_that_ends_or_stops_the_process_is_left_out(tmp_path, kind, why):
-    left_out = run_isolated(partial(work, tmp_path, kind), seconds=1.0, memory=4 << 30)
+    seconds = 1.0 if kind == "stuck" else 60.0
+    left_out = run_isolated(partial(work, tmp_path, kind), seconds=seconds, memory=4 << 30)
     assert list(left_out) == [2] and why in left_out[2]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4", "5"]
 
@@ -351,6 +352,12 @@ def test_memory_is_limited(tmp_path):
     pytest.importorskip("resource")
     assert run_isolated(partial(work, tmp_path, "memory"), seconds=60.0, memory=4 << 30) == {}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4", "5"]
+
+
+def test_a_daemon_that_may_start_no_process_says_what_to_do(monkeypatch):
+    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
+    with pytest.raises(UserError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
+        run_isolated(broken, seconds=1.0, memory=4 << 30)
 
 
 def broken(left_out, at):
