@@ -39,6 +39,13 @@ _MEANT_FOR = {
     "shard": ("refine", "library"), "merge": ("refine", "library"),
     "cluster": ("refine", "library"), "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
+# Why these do nothing in shards, and what does.
+_WHOLE = {
+    "unmix": "the patterns of a spread are taken apart together; give each spread a command of its"
+    " own, such as a job of an array",
+    "benchmark": "its figures are of all patterns together; --mode=refine takes --shard and"
+    " --cluster and writes the answers for each pattern as a table",
+}
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
 _MODE = flags.DEFINE_enum(
@@ -177,6 +184,8 @@ def _use_model(mode: str) -> int:
     """Does what needs a trained model, or scans alone; nothing is trained here."""
     for name, modes in _MEANT_FOR.items():
         if mode not in modes and flags.FLAGS[name].value:
+            if name in ("shard", "merge", "cluster") and mode in _WHOLE:
+                raise UserError(f"--{name}: --mode={mode} is not cut up: {_WHOLE[mode]}")
             logging.warning("--%s has no effect with --mode=%s", name, mode)
     if _MERGE.value and not _SHARD.value and mode in _MEANT_FOR["merge"]:
         return _merge(mode, Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
