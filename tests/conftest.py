@@ -16,7 +16,7 @@ from presets import preset
 from program import Program
 
 from imitation_refinement import cli
-from imitation_refinement.applications import run_application
+from imitation_refinement.applications import check_config, run_application
 from imitation_refinement.config import parse_flags
 from imitation_refinement.runtime.workdir import WorkDir
 
@@ -115,7 +115,7 @@ def here(program, quick_compilation):
         logger.setLevel(logging.INFO)
         opened = WorkDir(workdir)
         try:
-            run_application(config, opened, mode)
+            run_application(check_config(config), config, opened, mode)
         finally:
             opened.close()
             logger.removeHandler(handler)
