@@ -40,9 +40,11 @@ from imitation_refinement.xrd.measured import groups_of, samples_of
 from imitation_refinement.xrd.scans import on_grid
 
 LOOKS = ("raw", "refined")
-PROTOTYPICAL, HEAD, STANDARD, MATCH = "prototypical", "prototypical_head", "standard", "match"
+PROTOTYPICAL, TRAINED, HEAD = "prototypical", "prototypical_trained", "prototypical_head"
+STANDARD, MATCH = "standard", "match"
 CLASSIFIERS = {
     PROTOTYPICAL: "prototypical by structure",
+    TRAINED: "the same network, prototypes of training alone",
     HEAD: "the same network, its head",
     STANDARD: "standard",
     MATCH: "match alone",
@@ -211,11 +213,19 @@ class Bench:
         of_held, of_measured = (
             embed(variables, scan_roots(s.patterns[look], s.mask)[0]) for s in both
         )
+        distance = distance_of(self._section)
         if job.classifier == PROTOTYPICAL:
-            distance = distance_of(self._section)
             held, measured = (
                 nearest_structures(own.z, embedded, system, distance, s.left_out)
                 for own, s in zip((of_held, of_measured), both, strict=True)
+            )
+            return held, measured
+        if job.classifier == TRAINED:  # in which no formula of the held-out scans is
+            entries = np.unique(self._pairs.entry)
+            entries = entries[~self._known.held[entries]]
+            held, measured = (
+                nearest_structures(own.z, embedded[entries], system[entries], distance)
+                for own in (of_held, of_measured)
             )
             return held, measured
         return _of_head(of_held), _of_head(of_measured)
@@ -275,7 +285,8 @@ def _table2(study: Study) -> Table:
         "structures",
         "Table 2 at the grain of structures: measured scans by crystal system",
         "All learn from the same simulated scans and ideal patterns, batch by batch; the match "
-        "learns nothing. A structure is a prototype, and a system the sum over its structures. "
+        "learns nothing. A structure is a prototype, and a system the sum over its structures: all "
+        "of the library, or those alone that batches of the training were drawn from. "
         "Held out: simulated scans of formulas that were not trained on, without the very "
         "structure where the library has another; the temperature of each row is fitted to them.",
         ["classifier", "pattern", "accuracy (%)", "among two (%)", "refined − raw (points)",
