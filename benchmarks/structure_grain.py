@@ -82,8 +82,9 @@ def facts(done: Mapping[Job, Result], asked: int) -> dict[str, str]:
     for result in list(done.values())[:1]:
         arrays = result.arrays
         found["scans"] = (
-            f"{_PAIRS.value} simulated to train on, {len(arrays['held_hit'])} held out,"
-            f" {len(arrays['label'])} measured of {len(np.unique(arrays['group']))} samples"
+            f"{_PAIRS.value} simulated to train on, less those without peaks,"
+            f" {len(arrays['held_hit'])} held out, {len(arrays['label'])} measured of"
+            f" {len(np.unique(arrays['group']))} samples"
         )
     ideal = section.batch_size * (1 + section.rivals)
     found["training"] = (
