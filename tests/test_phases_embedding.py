@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -97,18 +98,18 @@ def test_the_loss_is_cross_entropy_of_scans_and_bank_plus_lambda_times_eq_2():
     state = init_embedding(optax.identity(), roots.shape[1], 0)
     distance = Distance("sqeuclidean", 4.0)
 
+    @jax.jit
     def loss(weight):
-        return embedding_loss(
-            state.params, state.batch_stats, batch, objective=Objective(weight, distance)
-        )
+        objective = Objective(weight, distance)
+        return embedding_loss(state.params, state.batch_stats, batch, objective=objective)
 
     (standard, (terms, _)), (prototypical, _) = loss(0.0), loss(2.5)
     x = np.concatenate([roots[:3], np.asarray(batch["bank"]).reshape(9, -1)])
-    output, _ = NETWORK.apply(
+    apply = jax.jit(partial(NETWORK.apply, train=True, mutable=["batch_stats"]))
+    output, _ = apply(
         {"params": state.params, "batch_stats": state.batch_stats},
         jnp.asarray(x * np.sqrt(x.shape[1]), jnp.float32)[..., None],
-        train=True, mutable=["batch_stats"],
-    )  # fmt: skip
+    )
     logs = np.asarray(jax.nn.log_softmax(output.logits), np.float64)
     system = np.asarray(batch["system"])
     scans = -logs[np.arange(3), system[:, 0]].mean()
