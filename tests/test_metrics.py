@@ -156,6 +156,14 @@ def test_percentile_interval_by_hand():
     assert metrics.percentile_interval(samples, 2) == pytest.approx((0, 1000))
 
 
+def test_bootstrap_takes_singles_as_doubles():
+    singles = np.array([0.1, 0.2, 0.7], np.float32)
+    doubles = singles.astype(np.float64)
+    assert metrics.percentile_interval(singles, 9) == metrics.percentile_interval(doubles, 9)
+    draws = metrics.GroupResamples(np.array([[1.0, 1.0, 0.0]]), np.arange(3))
+    assert metrics.resampled_median(draws, singles) == [(doubles[0] + doubles[1]) / 2]
+
+
 def test_a_ratio_without_denominator_is_not_a_number():
     draws = metrics.GroupResamples(np.array([[2.0, 0.0], [0.0, 2.0], [1.0, 1.0]]), np.array([0, 1]))
     found = metrics.resampled_ratio(draws, [3, 5], [0, 2])
@@ -174,6 +182,7 @@ def test_estimates_by_hand():
     found = metrics.mean_estimate(draws, values)
     # Beyond 0.09541 % of the samples 1, 2, 3, 4, 10: 4 times that between the outermost two.
     assert found == pytest.approx({"value": 4.0, "low": 1.0038, "high": 9.9771}, abs=1e-4)
+    assert metrics.ratio_estimate(draws, values, weights)["value"] == 2.5
     found = metrics.ratio_estimate(draws, values, weights, offset=-1.0)  # 1, 1, 3, 2, 5 of each
     assert found == pytest.approx({"value": 1.5, "low": 0.0, "high": 3.9924}, abs=1e-4)
     four = metrics.GroupResamples(4.0 * np.eye(4), np.arange(4))
@@ -226,8 +235,11 @@ def test_bootstrap_depends_on_the_seed_alone():
     assert first == metrics.bootstrap_interval(values, groups, seed=1)
     assert first != metrics.bootstrap_interval(values, groups, seed=2)
     assert first[0] < values.mean() < first[1]
-    assert metrics.bootstrap_interval(values, groups) == metrics.bootstrap_interval(
-        values, groups, seed=0, confidence=0.95, resamples=2000, statistic=metrics.resampled_mean
+    uneven = np.random.default_rng(0).normal(
+        size=20
+    )  # of others, one resample more may change nothing
+    assert metrics.bootstrap_interval(uneven, groups) == metrics.bootstrap_interval(
+        uneven, groups, seed=0, confidence=0.95, resamples=2000, statistic=metrics.resampled_mean
     )
     narrow = metrics.bootstrap_interval(values, groups, seed=1, confidence=0.5)
     assert first[0] < narrow[0] < narrow[1] < first[1]
