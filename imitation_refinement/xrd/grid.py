@@ -4,6 +4,7 @@ q = 2 pi / d = 4 pi sin(theta) / lambda; q in 1/angstrom, d and lambda in angstr
 degrees.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -30,21 +31,25 @@ class Grid(NamedTuple):
     wavelength: float = 1.54184
 
 
+@lru_cache(maxsize=64)
 def grid_q(grid: Grid) -> np.ndarray:
-    """Returns q of each point, float64 `[L]`, increasing.
+    """Returns q of each point, float64 `[L]`, increasing; computed once, not to be written to.
 
     Raises:
         ValueError: unknown axis, or q_max cannot be reached at the wavelength.
     """
     if grid.axis == "geometric_q":
-        return np.geomspace(grid.q_min, grid.q_max, grid.length)
-    if grid.axis == "q":
-        return np.linspace(grid.q_min, grid.q_max, grid.length)
-    if grid.axis == "two_theta":
+        q = np.geomspace(grid.q_min, grid.q_max, grid.length)
+    elif grid.axis == "q":
+        q = np.linspace(grid.q_min, grid.q_max, grid.length)
+    elif grid.axis == "two_theta":
         first, last = two_theta_from_q(np.array([grid.q_min, grid.q_max]), grid.wavelength)
         two_theta = np.linspace(first, last, grid.length)
-        return q_from_two_theta(two_theta, grid.wavelength)
-    raise ValueError(f"axis {grid.axis!r} is none of geometric_q, q, two_theta")
+        q = q_from_two_theta(two_theta, grid.wavelength)
+    else:
+        raise ValueError(f"axis {grid.axis!r} is none of geometric_q, q, two_theta")
+    q.flags.writeable = False
+    return q
 
 
 def two_theta_from_q(q: np.ndarray, wavelength: float) -> np.ndarray:

