@@ -128,9 +128,7 @@ def batch(held: Held, key: jax.Array, *, size: int, bounds: Bounds, grid: Grid) 
     keys = jax.random.split(key, size + 1)
     count = len(held.rival)
     chosen, other = jax.random.randint(keys[0], (2, size), 0, count)
-    structures, others = (
-        jax.tree.map(lambda a, i=i: a[i], held.structures) for i in (chosen, other)
-    )
+    structures, others = (_rows(held.structures, rows) for rows in (chosen, other))
     turn = jnp.arange(size, dtype=jnp.int32) % len(QUICK)
     laboratories = jax.tree.map(lambda *of: jnp.asarray(of, jnp.float32)[turn], *QUICK)
     scans = jax.vmap(partial(simulated_scan, bounds=bounds, grid=grid))(

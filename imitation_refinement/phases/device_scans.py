@@ -80,7 +80,7 @@ def expected_scan(
         bounds: of the axis and of the peaks.
     """
     own = lines.intensity * jnp.exp(sample.grains)
-    own = own / jnp.max(own)
+    own = own / jnp.maximum(jnp.max(own), _tiny(own))
     share = sample.impurity / jnp.maximum(jnp.max(impurity.intensity), _tiny(own))
     q = jnp.concatenate([lines.q, impurity.q])
     intensity = jnp.concatenate([own, share * impurity.intensity])
