@@ -157,8 +157,10 @@ def test_gradients_are_of_the_refiner_alone_and_agree_with_differences():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), gradient, exact)
 
 
-def test_loss_is_the_weighted_sum_of_its_terms():
+@pytest.mark.parametrize("norm", [1, 2])
+def test_loss_is_the_weighted_sum_of_its_terms(norm):
     objective = toy.objective(
+        norm=norm,
         prediction_weight=0.3,
         regularization_weight=2.0,
         prototype_weight=0.5,
@@ -168,12 +170,16 @@ def test_loss_is_the_weighted_sum_of_its_terms():
     terms = terms_at(nudged(), objective)
     expected = (
         0.3 * terms["pred"]
-        + 2.0 * terms["reg"] / toy.LENGTH
+        + 2.0 * terms["reg"] / toy.LENGTH ** (1 / norm)
         + 0.5 * terms["proto"]
         + 4.0 * terms["pair"]
         + 0.7 * (terms["pair_pred"] + 0.5 * terms["pair_proto"])
     )
     np.testing.assert_allclose(terms["loss"], expected, rtol=1e-5)
+    x = toy.batch()["x"]
+    change = np.asarray(refine(nudged(), x, network=toy.ToyRefiner()) - x)[..., 0]
+    size = np.linalg.norm(change, norm, axis=1).mean()
+    np.testing.assert_allclose(terms["reg"], size, rtol=1e-5)
 
 
 def test_pair_loss_against_a_loop():
