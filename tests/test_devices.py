@@ -247,3 +247,16 @@ def test_freed_memory_is_used_again():
         pytest.skip("not the GNU C library")
     given_back, kept = map(int, done.stdout.split())
     assert kept < 100 < given_back
+
+
+def test_a_program_that_runs_once_is_compiled_otherwise_and_gives_the_same_bits():
+    def drawn(seed):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        return [
+            jax.nn.initializers.lecun_normal()(key, (5, 8, 8)) for key in keys
+        ] + [jax.random.normal(keys[0], (7, 16))]  # fmt: skip
+
+    plain = jax.jit(drawn)(3)
+    quick = jax.jit(drawn, compiler_options=devices.runs_once())(3)
+    for one, other in zip(plain, quick, strict=True):
+        np.testing.assert_array_equal(one, other)

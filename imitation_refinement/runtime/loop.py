@@ -75,9 +75,11 @@ def _check_finite(
 
 def abstract(initial: Callable[[], Tree]) -> Tree:
     """Returns shapes, dtypes and placement of what `initial` would make, without making it."""
+    with jax.disable_jit():  # options of the compiler go with the outermost function alone
+        shapes = jax.eval_shape(initial)
     return jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=devices.replicated()),
-        jax.eval_shape(initial),
+        shapes,
     )
 
 

@@ -102,6 +102,7 @@ def classifier_program(
         jax.jit(
             partial(init_classifier, network, optimizer, input_shape, num_classes),
             out_shardings=whole,
+            compiler_options=devices.runs_once(),
         ),
         jax.jit(
             step,

@@ -167,6 +167,7 @@ def train_refiner(
         jax.jit(
             partial(init_refiner, network, optimizer, run.task.input_shape, seed, pretrained),
             out_shardings=devices.replicated(),
+            compiler_options=devices.runs_once(),
         ),
         lambda state, batch: step(state, classifier.tree, batch),
         run.batches(
