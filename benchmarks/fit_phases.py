@@ -95,16 +95,21 @@ def examples(library: Library, prototypes: Prototypes, parts: Path) -> Examples:
     return Examples(*(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
-def table(answered: Answered, calibration: Calibration) -> list[str]:
-    """Returns how well formulas that fitted nothing are answered, by library and by counts."""
+def table(answered: Answered, calibration: Calibration, refined: bool) -> list[str]:
+    """Returns how well formulas that fitted nothing are answered, by library and by counts.
+
+    Args:
+        answered: by patterns alone, or with the refined ones.
+        calibration: whose levels are taken.
+        refined: which of the two.
+    """
     known = answered.scope == KNOWN
-    level = calibration.levels[known.astype(int), answered.refined.astype(int)]
+    level = calibration.levels[known.astype(int), int(refined)]
     confident, absent = answered.confidence >= level, answered.absent
     rows = {
         "whole library": answered.scope == WHOLE,
         "parts of it": answered.scope == PART,
         "elements known": known,
-        "the refined pattern asked too": answered.refined,
     }
     for low, high in pairwise(_COUNTS):
         within = (answered.counts >= low) & (answered.counts < high)
@@ -139,7 +144,9 @@ def main(_: list[str]) -> None:
         f" {library.digest[:12]}, seed {_SEED.value}"
     )
     save_calibration(_OUTPUT.value, calibration, made)
-    print("\n".join(table(answered, calibration)))
+    for refined, of_one in zip((False, True), answered, strict=True):
+        title = "Pattern and refined pattern" if refined else "Pattern alone"
+        print("\n".join([f"{title}:", "", *table(of_one, calibration, refined), ""]))
     logging.info("%s; levels %s", made, calibration.levels.round(3).tolist())
 
 

@@ -8,6 +8,7 @@ of the weighed formulas are among the five likeliest candidates for the pattern,
 first phases leave. Writes `paired-scans-table.md` into `--output`. For looking only.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -74,16 +75,16 @@ def main(_: list[str]) -> None:
         load_phases(_LIBRARY.value, user_cache("phases")),
         load_refiner(_REFINER.value),
     )
-    own = [one._replace(strongest=np.inf) for one in short]  # each pattern is asked alone
-    refined = refiner(own)
+    alone = dataclasses.replace(phases, refiner=None)
+    refined = refiner(short)
     mask = np.stack([one.mask & two.mask for one, two in zip(short, long, strict=True)])
     truth = max_normalized(np.stack([one.pattern for one in long]) * mask)
-    raw = max_normalized(np.stack([one.pattern for one in own]) * mask)
+    raw = max_normalized(np.stack([one.pattern for one in short]) * mask)
     after = max_normalized(refined * mask)
     peaks = invented_and_lost(raw, after, truth)
-    again = [one._replace(pattern=row) for one, row in zip(own, refined, strict=True)]
+    again = [one._replace(pattern=row) for one, row in zip(short, refined, strict=True)]
     rows = [
-        ("raw", raw, own, peaks.missed_raw, peaks.spurious_raw, peaks.raw),
+        ("raw", raw, short, peaks.missed_raw, peaks.spurious_raw, peaks.raw),
         ("refined", after, again, peaks.missed_refined, peaks.spurious_refined, peaks.refined),
     ]
     lines = ["| short scan | ℓ1 to the long one | missed | spurious | phases found |",
@@ -91,8 +92,10 @@ def main(_: list[str]) -> None:
     for name, pattern, scans, missed, spurious, number in rows:
         lines.append(
             f"| {name} | {l1(pattern, truth).mean():.2f} | {_share(missed, peaks.truth)} %"
-            f" | {_share(spurious, number)} % | {phases_found(entries, scans, phases)} |"
+            f" | {_share(spurious, number)} % | {phases_found(entries, scans, alone)} |"
         )
+    both = dataclasses.replace(phases, refiner=refiner)
+    lines.append(f"| both | | | | {phases_found(entries, short, both)} |")
     change = l1(after, truth) / l1(raw, truth) - 1.0
     top = sorted(one.strongest for one in short)
     text = "\n".join([

@@ -2,7 +2,8 @@
 
     python benchmarks/phases.py --manifest=a/manifest.csv --manifest=b/manifest.csv
 
-Prints one table for each manifest: the whole library, an eighth to a half of its phases, the
+Prints one table for each manifest: the whole library, by patterns alone and, as in all other rows
+and in what users are told, together with refined ones; an eighth to a half of its phases, the
 elements known, and the right phase left out; and what `confident` and `not in the library` are
 worth. Shares in percent with 95 % bootstrap intervals over groups. For looking only: nothing is
 chosen by these figures. A phase that is left out has a twin where the same elements, hydrogen
@@ -28,8 +29,9 @@ from imitation_refinement.phases.compositions import match_known
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.identify import Elements, Phases
 from imitation_refinement.phases.library import Library, load_library
-from imitation_refinement.phases.match import match
+from imitation_refinement.phases.match import Match, match, pooled
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
+from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.scans import on_grid
 
@@ -68,6 +70,7 @@ class Scans(NamedTuple):
 
     entries: list[Entry]
     pattern: np.ndarray
+    refined: np.ndarray
     mask: np.ndarray
     signal: np.ndarray
     system: np.ndarray
@@ -96,6 +99,7 @@ def placed(manifest: Path) -> Scans:
     return Scans(
         entries,
         np.stack([scan.pattern for scan in found]),
+        load_refiner()(found),
         np.stack([scan.mask for scan in found]),
         np.array([not scan.signal for scan in found]),
         np.array([-1 if entry.system is None else entry.system for entry in entries]),
@@ -104,25 +108,35 @@ def placed(manifest: Path) -> Scans:
 
 
 def answered(
-    scans: Scans, have: Known, allowed: np.ndarray | None = None, limits: Limits | None = None
+    scans: Scans,
+    have: Known,
+    allowed: np.ndarray | None = None,
+    limits: Limits | None = None,
+    *,
+    alone: bool = False,
 ) -> list[Answer]:
-    """Returns the answers with the prototypes that are allowed, bool `[N]` or `[n, N]`."""
+    """Returns the answers with the prototypes that are allowed, bool `[N]` or `[n, N]`.
+
+    With `alone` they are by the patterns as measured, without the refined ones.
+    """
     calibration = load_calibration(_CALIBRATION.value)
     library, found = have.library, []
+
+    def matched(patterns: np.ndarray, part: slice) -> Match:
+        to_match = patterns[part], scans.mask[part], have.prototypes
+        if limits is not None:
+            return match_known(*to_match, calibration.known, known=limits.of(part))
+        own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
+        return match(*to_match, calibration.posterior, allowed=own)
+
     for first in range(0, len(scans.entries), _BATCH):
         part = slice(first, first + _BATCH)
-        pattern, mask = scans.pattern[part], scans.mask[part]
-        if limits is not None:
-            matched = match_known(
-                pattern, mask, have.prototypes, calibration.posterior, known=limits.of(part)
-            )
-        else:
-            own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
-            matched = match(pattern, mask, have.prototypes, calibration.posterior, allowed=own)
+        look = matched(scans.pattern, part)
         found += answers(
-            matched, have.prototypes, library.space_group, library.crystal_system,
+            look if alone else pooled(look, matched(scans.refined, part)),
+            have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
-            None if limits is None else limits.named[part],
+            None if limits is None else limits.named[part], not alone,
         )  # fmt: skip
     return found
 
@@ -143,6 +157,11 @@ def with_twins(right: np.ndarray, have: Known) -> np.ndarray:
         for entry in np.flatnonzero(own)[:_COMPARED]:
             found[row, twins.of(int(entry))] = True
     return found
+
+
+def hits(found: Sequence[Answer], scans: Scans) -> np.ndarray:
+    """Returns whether the first crystal system is right, bool `[n]`."""
+    return np.array([answer.systems.argmax() for answer in found]) == scans.system
 
 
 def line(
@@ -193,8 +212,13 @@ def report(manifest: Path, have: Known) -> None:
     print("| library | system | among two | surest half | space group | among 5 | phase | among 5"
           " | among 10 | confident | of these right | not in the library |")  # fmt: skip
     print("|" + " --- |" * 12)
-    everything = answered(scans, have)
+    everything, alone = answered(scans, have), answered(scans, have, alone=True)
     print(line("all", everything, scans, right, draws), flush=True)
+    print(line("all, patterns alone", alone, scans, right, draws))
+    more = [hits(some, scans).astype(float) for some in (everything, alone)]
+    found = mean_estimate(draws, more[0] - more[1])
+    shares = (100.0 * found[name] for name in ("value", "low", "high"))
+    print("| system, together - alone | {:+.1f} ({:+.1f} to {:+.1f}) |".format(*shares))
     named, twin = right.any(axis=1), with_twins(right, have)
     rng = np.random.default_rng(_SEED.value)
     order = rng.permutation(have.phase.max() + 1)

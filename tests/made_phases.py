@@ -21,4 +21,4 @@ def by_cosine(none: float = -50.0, level: float = 0.8) -> Calibration:
         np.zeros(2), linear, np.zeros(2), np.zeros((3 * figures + 3, 2)), np.zeros(2), np.zeros(2),
         np.array(none),
     )  # fmt: skip
-    return Calibration(posterior, np.full((2, 2), level))
+    return Calibration(posterior, posterior, np.full((2, 2), level))

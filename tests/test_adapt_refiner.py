@@ -16,10 +16,10 @@ from imitation_refinement.commands.adapt_refiner import adapted_phases
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases import identify
-from imitation_refinement.phases.identify import load_phases
+from imitation_refinement.phases.identify import Elements, load_phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
-from imitation_refinement.phases.refining import CHANNELS, FEW_COUNTS
+from imitation_refinement.phases.refining import CHANNELS
 from imitation_refinement.xrd.counts import thinned
 from imitation_refinement.xrd.formats import read_records
 from imitation_refinement.xrd.scans import on_grid
@@ -56,9 +56,9 @@ def systems(phases, placed):
     return phases.identify(placed)[0].answer.systems
 
 
-def test_the_answer_of_a_quick_scan_is_the_mean_of_what_two_patterns_say(phases):
+def test_the_answer_is_the_mean_of_what_two_patterns_say(phases):
     quick, other = on_grid(scan("silicon", 100.0), GRID), on_grid(scan("zincite"), GRID)
-    assert quick.strongest <= FEW_COUNTS < other.strongest
+    noise = other._replace(pattern=0.0 * other.pattern, signal="no peaks")
     seen = []
 
     def misleads(placed):  # a refiner that makes zincite of everything
@@ -66,17 +66,30 @@ def test_the_answer_of_a_quick_scan_is_the_mean_of_what_two_patterns_say(phases)
         return np.stack([other.pattern * one.mask for one in placed])
 
     both = dataclasses.replace(phases, refiner=misleads)
-    found = both.identify([other, quick])
-    assert seen == [1]  # of the long scan nobody asks
+    found = both.identify([noise, quick])
+    assert seen == [1]  # of what has no peaks nobody asks
     assert found[0].refined is None
     np.testing.assert_array_equal(found[1].refined, other.pattern * quick.mask)
-    np.testing.assert_array_equal(found[0].answer.systems, systems(phases, [other]))
+    np.testing.assert_array_equal(found[0].answer.systems, systems(phases, [noise]))
     posed = quick._replace(pattern=other.pattern * quick.mask)
     expected = 0.5 * (systems(phases, [quick]) + systems(phases, [posed]))
     np.testing.assert_allclose(found[1].answer.systems, expected, atol=1e-6)
     assert {one.formula for one in found[1].candidates[:2]} == {"Si", "ZnO"}
     ids = found[1].candidates[0].members
     assert len(ids) == len(set(ids))
+
+
+def test_samples_of_known_elements_have_weights_of_their_own(phases):
+    placed = [on_grid(scan(name), GRID) for name in ("silicon", "rutile", "zincite")]
+    weights = phases.calibration
+    surer = weights.posterior._replace(linear=2.0 * weights.posterior.linear)
+    phases = dataclasses.replace(phases, calibration=weights._replace(known=surer))
+    elements = Elements(may=frozenset({"Ti", "O"}))
+    blind, named = phases.identify(placed), phases.identify(placed, [elements] * 3)
+    mixed = phases.identify(placed, [None, elements, None])
+    for row, alone in enumerate((blind, named, blind)):
+        np.testing.assert_array_equal(mixed[row].answer.systems, alone[row].answer.systems)
+    assert mixed[1].answer.systems.max() > blind[1].answer.systems.max()
 
 
 def test_results_say_which_patterns_the_answer_is_from(phases, refiner, tmp_path):

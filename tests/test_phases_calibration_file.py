@@ -18,8 +18,11 @@ def some_calibration():
         "none_hidden": (3 * figures + 3, none), "none_bias": none, "none_out": none,
         "none_offset": (),
     }  # fmt: skip
-    weights = {name: 1.0 + rng.random(shape).astype(np.float32) for name, shape in shapes.items()}
-    return Calibration(Posterior(**weights), np.array([[0.9, 0.8], [0.7, 0.6]]), absent=0.4)
+    posterior, known = (
+        Posterior(**{k: 1.0 + rng.random(s).astype(np.float32) for k, s in shapes.items()})
+        for _ in range(2)
+    )
+    return Calibration(posterior, known, np.array([[0.9, 0.8], [0.7, 0.6]]), absent=0.4)
 
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path):
@@ -28,11 +31,11 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
     read = load_calibration(tmp_path / "phases.npz")
     assert read.levels.tolist() == [[0.9, 0.8], [0.7, 0.6]] and read.absent == 0.4
     features = np.random.default_rng(1).normal(size=(2, 5, len(FEATURES)))
-    for a, b in zip(
-        probabilities(features, written.posterior), probabilities(features, read.posterior),
-        strict=True,
-    ):  # fmt: skip
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+    assert not np.array_equal(written.posterior.linear, written.known.linear)
+    for before, after in zip(written[:2], read[:2], strict=True):
+        given = (probabilities(features, posterior) for posterior in (before, after))
+        for a, b in zip(*given, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
@@ -55,5 +58,6 @@ def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
 
 def test_the_shipped_calibration_suits_this_version():
     calibration = load_calibration()
-    assert calibration.posterior.linear.shape == (len(FEATURES),)
+    for posterior in (calibration.posterior, calibration.known):
+        assert posterior.linear.shape == (len(FEATURES),)
     assert ((calibration.levels > 0.5) & (calibration.levels < 1.0)).all()

@@ -12,9 +12,9 @@ from absl import logging
 
 from imitation_refinement.commands.inputs import list_inputs, read_each
 from imitation_refinement.phases.identify import Phases
-from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.xrd.scans import Scan
 
+FEW_COUNTS = 500.0  # of the strongest point, of scans that are learned from
 MOST = 200  # scans that are learned from; more are held in memory in vain
 
 

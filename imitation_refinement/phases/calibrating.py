@@ -1,9 +1,11 @@
 """Fitting the calibration of the phases to examples: the weights, and the levels of `confident`.
 
-Belongs here: the posterior fitted to all examples, and answers to each example by weights that were
-fitted to examples of other formulas, from which the levels are chosen.
+Belongs here: the posteriors fitted to all examples, one to those of which elements are known, and
+answers to each example by weights that were fitted to examples of other formulas, from which the
+levels are chosen.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,7 +34,6 @@ class Answered(NamedTuple):
         absent: whether the phase is not in the library, bool `[m]`.
         scope: WHOLE, PART or KNOWN, int `[m]`.
         counts: of the strongest point, `[m]`.
-        refined: whether the refined pattern was asked too, bool `[m]`.
     """
 
     inside: np.ndarray
@@ -42,7 +43,6 @@ class Answered(NamedTuple):
     absent: np.ndarray
     scope: np.ndarray
     counts: np.ndarray
-    refined: np.ndarray
 
     @property
     def confidence(self) -> np.ndarray:
@@ -57,7 +57,7 @@ class Answered(NamedTuple):
 
 def fit_calibration(
     examples: Examples, *, seed: int = 0, **options: Any
-) -> tuple[Calibration, Answered]:
+) -> tuple[Calibration, tuple[Answered, Answered]]:
     """Fits the posterior, and the levels on answers of weights that have not seen the formula.
 
     Args:
@@ -66,31 +66,31 @@ def fit_calibration(
         **options: of `fit_posterior`.
 
     Returns:
-        (the calibration, the answers from which its levels were chosen).
+        (the calibration, the answers from which its levels were chosen: of patterns alone, and
+        together with the refined ones).
     """
-    fold = examples.formula % FOLDS
+    fold, known = examples.formula % FOLDS, examples.scope == KNOWN
     count = len(fold)
     inside, none, first = np.zeros((count, _SYSTEMS)), np.zeros(count), np.zeros(count, bool)
-    for own in np.unique(fold):
-        posterior = _fitted(examples, fold != own, seed, options)
-        for i in np.flatnonzero(fold == own).tolist():
+    for own, named in itertools.product(np.unique(fold), (False, True)):
+        posterior = _fitted(examples, (fold != own) & (known == named), seed, options)
+        for i in np.flatnonzero((fold == own) & (known == named)).tolist():
             inside[i], none[i], first[i] = _one_answer(examples, i, posterior)
-    answered = _pooled(examples, inside, none, first)
-    posterior = _fitted(examples, np.ones(count, bool), seed, options)
-    return Calibration(posterior, _levels(answered)), answered
+    begin = np.unique(examples.look, return_index=True)[1]
+    alone = Examples(*(column[begin] for column in examples))
+    answered = (
+        _pooled(alone, inside[begin], none[begin], first[begin]),
+        _pooled(examples, inside, none, first),
+    )
+    levels = np.array([[_level(one, named) for one in answered] for named in (False, True)])
+    blind, informed = (_fitted(examples, known == named, seed, options) for named in (False, True))
+    return Calibration(blind, informed, levels), answered
 
 
-def _levels(answered: Answered) -> np.ndarray:
-    """The field `levels` of `Calibration`."""
-    known = answered.scope == KNOWN
-    levels = np.empty((2, 2))
-    for place in np.ndindex(2, 2):
-        rows = (known == place[0]) & (answered.refined == place[1])
-        levels[place] = confident_level(
-            answered.confidence[rows], answered.correct[rows], answered.absent[rows],
-            answered.scope[rows],
-        )  # fmt: skip
-    return levels
+def _level(answered: Answered, known: bool) -> float:
+    """The level of the answers where the elements of the sample are known, or of the others."""
+    of = answered.confidence, answered.correct, answered.absent, answered.scope
+    return confident_level(*(column[(answered.scope == KNOWN) == known] for column in of))
 
 
 def _fitted(examples: Examples, rows: np.ndarray, seed: int, options: dict[str, Any]) -> Posterior:
@@ -134,7 +134,6 @@ def _pooled(
         examples.situation[begin] == ABSENT,
         examples.scope[begin],
         examples.counts[begin],
-        count > 1,
     )
 
 

@@ -14,6 +14,7 @@ from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior
 
+_SECTIONS = ("posterior", "known")
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "phases.npz"
 
 
@@ -30,8 +31,12 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration, mad
         "absent": calibration.absent,
         "made": made,
     }
-    arrays = calibration.posterior._asdict()
-    write_model_file(path, header, {name: np.asarray(a, np.float32) for name, a in arrays.items()})
+    arrays = {
+        f"{section}/{name}": np.asarray(array, np.float32)
+        for section, posterior in zip(_SECTIONS, calibration[:2], strict=True)
+        for name, array in posterior._asdict().items()
+    }
+    write_model_file(path, header, arrays)
 
 
 def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
@@ -42,10 +47,15 @@ def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
     """
     path = SHIPPED if path is None else path
     header, arrays = read_model_file(path)
-    if header.get("kind") != "phases" or set(arrays) != set(Posterior._fields):
+    names = {f"{section}/{name}" for section in _SECTIONS for name in Posterior._fields}
+    if header.get("kind") != "phases" or set(arrays) != names:
         raise UserError(f"{path}: holds no calibration of phases; fit it again")
     if header["features"] != list(FEATURES):
         raise UserError(
             f"{path}: was fitted to other figures than this version computes; fit it again"
         )
-    return Calibration(Posterior(**arrays), np.array(header["levels"]), header["absent"])
+    blind, informed = (
+        Posterior(*(arrays[f"{section}/{name}"] for name in Posterior._fields))
+        for section in _SECTIONS
+    )
+    return Calibration(blind, informed, np.array(header["levels"]), header["absent"])

@@ -36,7 +36,8 @@ class Calibration(NamedTuple):
     """What turns evidence into probabilities and these into verdicts.
 
     Attributes:
-        posterior: see `posterior`.
+        posterior: see there; where nothing is known of the elements of a sample.
+        known: the same where something is.
         levels: probability of a crystal system's prototypes from which on an answer is confident,
             `[2, 2]`: whether the elements of the sample are known, and whether the refined pattern
             was asked too.
@@ -44,6 +45,7 @@ class Calibration(NamedTuple):
     """
 
     posterior: Posterior
+    known: Posterior
     levels: np.ndarray
     absent: float = 0.5
 

@@ -18,7 +18,6 @@ from imitation_refinement.phases.prototypes import (
     Prototypes,
     scan_roots,
 )
-from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.phases.samples import FAINT, REACH
 from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
@@ -93,8 +92,8 @@ class Examples(NamedTuple):
         scope: WHOLE, PART or KNOWN, int `[n]`.
         formula: number of the scan's formula, int `[n]`.
         counts: of the scan's strongest point, infinite where they are no whole numbers, `[n]`.
-        look: number of the scan and its library; a scan of few counts has a second look, at its
-            refined pattern, under the same number; int `[n]`.
+        look: number of the scan and its library, int `[n]`; each has two looks, first at the
+            pattern and then at the refined one.
     """
 
     features: np.ndarray
@@ -231,7 +230,7 @@ def make_examples(
         entries: structures, int `[m]`.
         facts: of N entries.
         prototypes: of them.
-        refine: gives the refined patterns `[n, L]` of scans; those of few counts are matched too.
+        refine: gives the refined patterns `[n, L]` of scans.
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
@@ -248,8 +247,8 @@ def make_examples(
         return None if found.signal else found
 
     scans = side_by_side(simulated, range(len(entries)))
-    few = [scan for scan in scans if scan is not None and scan.strongest <= FEW_COUNTS]
-    refined = iter(refine(few)) if few else iter(())
+    seen = [scan for scan in scans if scan is not None]
+    refined = iter(refine(seen)) if seen else iter(())
     plan = []
     for place, scan in enumerate(scans):
         if scan is None:
@@ -257,9 +256,7 @@ def make_examples(
         entry = int(entries[place])
         rng = np.random.default_rng([seed, first + place, 1])
         libraries = drawn_libraries(entry, facts.phase, facts.within(entry), rng)
-        looks = [scan]
-        if scan.strongest <= FEW_COUNTS:
-            looks.append(scan._replace(pattern=next(refined)))
+        looks = (scan, scan._replace(pattern=next(refined)))
         for number, library in enumerate(libraries):
             look = _LIBRARIES * (first + place) + number
             plan += [(one, look, entry, *library) for one in looks]

@@ -32,7 +32,6 @@ from imitation_refinement.phases.prototypes import (
     scan_roots,
 )
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
-from imitation_refinement.phases.refining import FEW_COUNTS
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
@@ -123,8 +122,8 @@ class Phases:
         library: N entries.
         prototypes: of them.
         calibration: what the evidence for them means.
-        refiner: of scans of few counts, whose answer is the mean of what their pattern and the
-            refined one say; None for patterns as they are alone.
+        refiner: of scans, whose answer is the mean of what their pattern and the refined one say;
+            None for patterns as they are alone.
     """
 
     library: Library
@@ -168,23 +167,40 @@ class Phases:
             placed: of `on_grid` on `prototypes.GRID`, not empty.
             known: composition of each; None for any.
         """
+        if known is not None and len({one is None for one in known}) > 1:
+            return self._in_two(placed, known)
         patterns = np.stack([one.pattern for one in placed])
         masks = np.stack([one.mask for one in placed])
         signal = np.array([not one.signal for one in placed])
         limits = None if known is None else self.limits(known)
         patterns = patterns * signal[:, None]
-        posterior = self.calibration.posterior
-        found = match_known(patterns, masks, self.prototypes, posterior, known=limits)
+        found = self._match(patterns, masks, limits)
         told = self._told(found, signal, limits)
-        few = [row for row, one in enumerate(placed) if signal[row] and one.strongest <= FEW_COUNTS]
-        if self.refiner and few:
-            self._ask_refined(told, few, placed, masks, found, limits)
+        seen = np.flatnonzero(signal).tolist()
+        if self.refiner and seen:
+            self._ask_refined(told, seen, placed, masks, found, limits)
         roots = scan_roots(patterns, masks, 1)[0]
         told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         mixed = [row for row, one in enumerate(told) if signal[row] and _is_mixed(one)]
         if mixed:
             self._add_further(told, mixed, patterns, masks, found, limits)
         return told
+
+    def _in_two(
+        self, placed: Sequence[PlacedScan], known: Sequence[Elements | None]
+    ) -> list[Identified]:
+        """Answers scans of samples of which something is known, and the others, by themselves."""
+        told: dict[int, Identified] = {}
+        for something in (False, True):
+            rows = [row for row, one in enumerate(known) if (one is not None) == something]
+            of_some = self.identify([placed[i] for i in rows], [known[i] for i in rows])
+            told.update(zip(rows, of_some, strict=True))
+        return [told[row] for row in range(len(placed))]
+
+    def _match(self, patterns: np.ndarray, masks: np.ndarray, limits: Known | None) -> Match:
+        calibration = self.calibration
+        posterior = calibration.posterior if limits is None else calibration.known
+        return match_known(patterns, masks, self.prototypes, posterior, known=limits)
 
     def _ask_refined(
         self,
@@ -200,8 +216,7 @@ class Phases:
         refined = self.refiner([placed[row] for row in rows])
         best = found.entry.shape[1]
         limits = None if limits is None else limits.of(rows)
-        posterior = self.calibration.posterior
-        again = match_known(refined, masks[rows], self.prototypes, posterior, known=limits)
+        again = self._match(refined, masks[rows], limits)
         both = pooled(Match(*(column[rows] for column in found)), again)
         answered = self._told(both, np.ones(len(rows), bool), limits, refined=True)
         for row, one, pattern in zip(rows, answered, refined, strict=True):

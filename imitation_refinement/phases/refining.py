@@ -22,8 +22,6 @@ from imitation_refinement.method.refiner import Batch, Metrics, RefinerState, Tr
 from imitation_refinement.phases.prototypes import FOLD, SMOOTH
 from imitation_refinement.runtime.batches import padded_rows
 
-# Counts of the strongest point up to which an answer is taken from the refined pattern too.
-FEW_COUNTS = 500.0
 CHANNELS = 3
 SIGNIFICANT = 4.0  # divides arsinh of the excess in standard deviations
 _LIFT = 1e-4  # of intensities under the root, whose derivative at 0 is infinite
