@@ -30,6 +30,8 @@ DOUBLE = UNet(
     (12, 24, 48), ndim=2, up_kernel=2, down_convs=2, up_convs=2, outer_skip=True, output="unit"
 )
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def section(network, dtype="float32"):
     return ConfigDict({"network": network, "dtype": dtype})

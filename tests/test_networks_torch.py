@@ -24,6 +24,7 @@ from imitation_refinement.method.networks.warp import warp
 torch = pytest.importorskip("torch", reason="PyTorch is in the test extra")
 F = torch.nn.functional
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 CONV = {1: F.conv1d, 2: F.conv2d}
 MAX_POOL = {1: F.max_pool1d, 2: F.max_pool2d}
 AVG_POOL = {1: F.avg_pool1d, 2: F.avg_pool2d}

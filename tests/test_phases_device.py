@@ -28,6 +28,7 @@ from imitation_refinement.xrd.diffraction import merge_lines, reflections
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import on_grid
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TRICLINIC = CRYSTAL_SYSTEMS.index("triclinic")
 GRID = Grid(0.65, 5.65, 2000)
 BOUNDS = Bounds(points=16384, drawn=1_000_000)
