@@ -78,7 +78,7 @@ def test_a_scan_is_shown_and_its_rivals_are_shifted_as_those_of_pairs_on_disk(pr
 
 
 def test_batches_are_a_function_of_the_step_and_made_without_the_host(known, prototypes):
-    section = ConfigDict({"batch_size": 4})
+    section = ConfigDict({"batch_size": 2})
     stream = batches_of_draws(known, prototypes.grid, section, 0, SMALL)
     first = stream(0)
     next(first)
@@ -86,14 +86,14 @@ def test_batches_are_a_function_of_the_step_and_made_without_the_host(known, pro
         second, third = next(first), next(first)
     again = next(stream(2))
     jax.tree.map(np.testing.assert_array_equal, third, again)
-    assert refiner_training._drawing(4, SMALL, prototypes.grid)._cache_size() == 1
+    assert refiner_training._drawing(2, SMALL, prototypes.grid)._cache_size() == 1
     assert not np.array_equal(second["x"], third["x"])
-    assert second["x"].shape == (4, prototypes.grid.length, refining.CHANNELS)
+    assert second["x"].shape == (2, prototypes.grid.length, refining.CHANNELS)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(second))
     assert set(np.unique(second["phase"][:, 0]).tolist()) <= set(ENTRIES)
     # The own prototype, where it fits, is what the scan's truth looks like.
     truth = refining.root_embedding(
-        second["truth"], jnp.min(second["mask"].reshape(4, -1, 2), axis=2)
+        second["truth"], jnp.min(second["mask"].reshape(2, -1, 2), axis=2)
     )
     own = np.asarray(second["bank"])[:, 0]
     cosine = (np.asarray(truth) * own).sum(axis=1) / np.linalg.norm(own, axis=1)
