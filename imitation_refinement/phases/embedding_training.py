@@ -18,8 +18,8 @@ from imitation_refinement.phases.embedding import Objective, embedding_step, ini
 from imitation_refinement.phases.pairs import Pairs
 from imitation_refinement.phases.prototypes import FOLD, Prototypes, scan_roots
 from imitation_refinement.runtime import devices
-from imitation_refinement.runtime.batches import batch_stream, uniform_indices
-from imitation_refinement.runtime.loop import train
+from imitation_refinement.runtime.batches import uniform_indices
+from imitation_refinement.runtime.loop import batches_on_devices, train
 from imitation_refinement.runtime.workdir import WorkDir
 
 Tree = Any
@@ -102,19 +102,9 @@ def train_embedding(
     def example(index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return batch_example(roots[index], pairs.entry[index], known, section.rivals, rng)
 
-    def batches(start_step: int) -> Any:
-        local = batch_stream(
-            indices,
-            example,
-            batch_size=section.batch_size,
-            seed=seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            threads=run.threads,
-        )
-        return map(devices.to_devices, local)
-
+    batches = batches_on_devices(
+        indices, example, batch_size=section.batch_size, seed=seed, threads=run.threads
+    )
     state = train(
         STAGE,
         jax.jit(

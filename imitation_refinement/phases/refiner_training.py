@@ -21,8 +21,8 @@ from imitation_refinement.phases.pairs import Pairs
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
 from imitation_refinement.phases.refining import CHANNELS, Objective, phase_step, shown
 from imitation_refinement.runtime import devices
-from imitation_refinement.runtime.batches import batch_stream, uniform_indices
-from imitation_refinement.runtime.loop import train
+from imitation_refinement.runtime.batches import uniform_indices
+from imitation_refinement.runtime.loop import batches_on_devices, train
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.xrd.grid import Grid
 
@@ -83,21 +83,13 @@ def batches_of_pairs(
         seed: of the order.
     """
     indices = uniform_indices(len(pairs.mask), section.batch_size, section.steps, seed)
-
-    def batches(start_step: int) -> Iterator[Any]:
-        local = batch_stream(
-            indices,
-            lambda index, _: batch_example(pairs, prototypes, phase, index),
-            batch_size=section.batch_size,
-            seed=seed,
-            start_step=start_step,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-            threads=run.threads,
-        )
-        return map(devices.to_devices, local)
-
-    return batches
+    return batches_on_devices(
+        indices,
+        lambda index, _: batch_example(pairs, prototypes, phase, index),
+        batch_size=section.batch_size,
+        seed=seed,
+        threads=run.threads,
+    )
 
 
 def batches_of_draws(

@@ -16,11 +16,41 @@ from ml_collections import ConfigDict
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import BatchIndices, Example, batch_stream
 from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.interrupt import StopSignal
 from imitation_refinement.runtime.workdir import WorkDir
 
 Tree = Any
+
+
+def batches_on_devices(
+    indices: BatchIndices,
+    example: Callable[[int, np.random.Generator], Example],
+    *,
+    batch_size: int,
+    seed: int,
+    threads: int,
+) -> Callable[[int], Iterator[Tree]]:
+    """Returns `start_step -> batches on devices`, of which each process reads its own rows.
+
+    Args: see `batches.batch_stream`.
+    """
+
+    def stream(start_step: int) -> Iterator[Tree]:
+        local = batch_stream(
+            indices,
+            example,
+            batch_size=batch_size,
+            seed=seed,
+            start_step=start_step,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+            threads=threads,
+        )
+        return map(devices.to_devices, local)
+
+    return stream
 
 
 class Interrupted(Exception):

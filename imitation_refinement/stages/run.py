@@ -16,8 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from imitation_refinement.runtime import devices
-from imitation_refinement.runtime.batches import BatchIndices, Example, batch_stream, padded_rows
+from imitation_refinement.runtime.batches import BatchIndices, Example, padded_rows
 from imitation_refinement.runtime.files import user_cache
+from imitation_refinement.runtime.loop import batches_on_devices
 from imitation_refinement.runtime.workdir import WorkDir
 from imitation_refinement.tasks import Task
 
@@ -85,21 +86,10 @@ class Run:
     ) -> Callable[[int], Iterator[Tree]]:
         """Returns `start_step -> batches on devices`; `called` is the section named in errors."""
         devices.local_batch_size(batch_size, f"{called}.batch_size")
-
-        def stream(start_step: int) -> Iterator[Tree]:
-            local = batch_stream(
-                indices,
-                example,
-                batch_size=batch_size,
-                seed=seed,
-                start_step=start_step,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-                threads=self.config.run.threads,
-            )
-            return map(devices.to_devices, local)
-
-        return stream
+        threads = self.config.run.threads
+        return batches_on_devices(
+            indices, example, batch_size=batch_size, seed=seed, threads=threads
+        )
 
     def apply(self, function: Callable[[Tree, Tree], Tree], frozen: Tree, examples: Tree) -> Tree:
         """Applies `function(frozen, batch)` to all rows of `examples`, batch by batch.
