@@ -19,7 +19,8 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.peaks import invented_and_lost
 from imitation_refinement.phases.formulas import reduced
-from imitation_refinement.phases.identify import Identified, Phases, load_phases
+from imitation_refinement.phases.identify import Phases, load_phases
+from imitation_refinement.phases.named import Identified
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.runtime.files import atomic_write_text, user_cache

@@ -24,10 +24,9 @@ from imitation_refinement.phases.alike import Twins
 from imitation_refinement.phases.calibrating import roc_area
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, answers
+from imitation_refinement.phases.compositions import Compositions, Elements, match_known
 from imitation_refinement.phases.compositions import Known as Limits
-from imitation_refinement.phases.compositions import match_known
 from imitation_refinement.phases.formulas import elements, reduced
-from imitation_refinement.phases.identify import Elements, Phases
 from imitation_refinement.phases.library import Library, load_library
 from imitation_refinement.phases.match import Match, match, pooled
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
@@ -136,7 +135,7 @@ def answered(
             look if alone else pooled(look, matched(scans.refined, part)),
             have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
-            None if limits is None else limits.named[part], not alone,
+            None if limits is None else np.ones(len(look.entry), bool), not alone,
         )  # fmt: skip
     return found
 
@@ -230,9 +229,8 @@ def report(manifest: Path, have: Known) -> None:
         tell(found, absent, found, named & ~absent)
         tell(found, named & ~(twin & allowed).any(axis=1), found, named & ~absent, _ALONE)
     if named.any():
-        phases = Phases(have.library, have.prototypes, load_calibration(_CALIBRATION.value))
-        compositions = [Elements(may=elements(entry.formula)) for entry in scans.entries]
-        some = answered(scans, have, limits=phases.limits(compositions))
+        own = [Elements(may=elements(entry.formula)) for entry in scans.entries]
+        some = answered(scans, have, limits=Compositions(have.library).known(own))
         print(line("all, elements known", some, scans, right, draws))
         # A phase counts as left out with all entries of its name.
         without = answered(scans, have, ~right)

@@ -36,7 +36,9 @@ from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Assessment, Model
 from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases import identify as identification
-from imitation_refinement.phases.identify import Identified, Phases, parse_elements
+from imitation_refinement.phases.compositions import parse_elements
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Identified
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.runtime.files import user_cache
 from imitation_refinement.xrd.scans import Scan, on_grid

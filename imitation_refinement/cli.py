@@ -22,7 +22,8 @@ from imitation_refinement.runtime.terminal import in_utf8, log_plainly
 
 if TYPE_CHECKING:
     from imitation_refinement.applications import Application
-    from imitation_refinement.phases.identify import Elements, Phases
+    from imitation_refinement.phases.compositions import Elements
+    from imitation_refinement.phases.identify import Phases
     from imitation_refinement.runtime.shard import Shard
 
 # Each imports what it needs when it runs: using a model takes no training code.
@@ -334,7 +335,7 @@ def _phases() -> "Phases | None":
 
 def _elements() -> "Elements | None":
     """What --elements says, which needs a library."""
-    from imitation_refinement.phases.identify import parse_elements
+    from imitation_refinement.phases.compositions import parse_elements
 
     if _ELEMENTS.value and not _libraries():
         raise UserError("--elements: says nothing without a library of phases")

@@ -16,7 +16,8 @@ from imitation_refinement.commands.adapt_refiner import adapted_phases
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases import identify
-from imitation_refinement.phases.identify import Elements, load_phases
+from imitation_refinement.phases.compositions import Elements
+from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
 from imitation_refinement.phases.refining import CHANNELS

@@ -9,7 +9,8 @@ from made_records import EVIL, GRID, HEADER, record
 from imitation_refinement.commands.batch_page import BatchPage, cell_words
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, Calibration, Candidate
 from imitation_refinement.phases.cell_fit import CellFit
-from imitation_refinement.phases.identify import Identified, Named, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Identified, Named
 from imitation_refinement.phases.prototypes import GRID as PHASE_GRID
 from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.xrd.grid import Grid, two_theta_from_q

@@ -7,7 +7,7 @@ import pytest
 from imitation_refinement.commands.inputs import Input, list_inputs, natural, read_each
 from imitation_refinement.commands.ledger import LeftOut, Notes, exit_status, in_a_line
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.identify import parse_elements
+from imitation_refinement.phases.compositions import parse_elements
 
 SCAN = "".join(f"{15 + 0.05 * i:.2f} {50 + i % 7}\n" for i in range(600))
 

@@ -8,6 +8,7 @@ from imitation_refinement.phases.alike import Twins
 from imitation_refinement.phases.compositions import (
     COMPLETE,
     Compositions,
+    Elements,
     Known,
     match_known,
     preferred,
@@ -50,6 +51,10 @@ def test_what_elements_say_of_entries():
     assert have.complete(titanium).tolist() == [True, False, True, False]
     assert have.complete(both | {"Mg"}).tolist() == [False, False, True, False]
     assert not have.complete(frozenset()).any()
+    known = have.known([Elements(titanium, frozenset({"Fe"})), Elements(None, titanium)])
+    assert known.allowed.tolist() == [[False, True, False, False], [True, False, True, False]]
+    assert known.complete.tolist() == [[False, False, True, False], [False] * 4]
+    assert known.of([1]).allowed.tolist() == [[True, False, True, False]]
 
 
 def test_preferred_odds_by_hand():
@@ -84,7 +89,7 @@ def test_neighbours_of_other_elements_vote_and_are_no_candidates():
     pattern, mask = scan_of(prototypes, 0)
     posterior = by_cosine(none=0.0).posterior
     allowed = np.array([[False, True, True, False]])
-    known = Known(np.ones(1, bool), allowed, np.zeros((1, 4), bool))
+    known = Known(allowed, np.zeros((1, 4), bool))
     found = match_known(pattern, mask, prototypes, posterior, known=known)
     limited = match(pattern, mask, prototypes, posterior, allowed=allowed)
     probability = np.bincount(found.entry[0], np.exp(found.log_probability[0]), 4)
@@ -94,21 +99,6 @@ def test_neighbours_of_other_elements_vote_and_are_no_candidates():
     assert vote.sum() == pytest.approx(1.0) and vote[0] > 0.45  # half of a vote that is all for it
     logs = found.log_probability[0]
     assert (logs[:-1] >= logs[1:]).all()  # likeliest first
-
-
-def test_where_nothing_is_known_of_a_sample_its_answer_stays():
-    prototypes = structures([1.5, 2.0, 2.7, 3.3, 4.1], [1.2, 2.2, 3.9])
-    pattern, mask = scan_of(prototypes, 0)
-    posterior = by_cosine(none=0.0).posterior
-    alone = match_known(pattern, mask, prototypes, posterior, known=None)
-    allowed = np.array([[True, True], [False, True]])
-    known = Known(np.array([False, True]), allowed, np.zeros((2, 2), bool))
-    patterns, masks = (np.repeat(each, 2, axis=0) for each in (pattern, mask))
-    twice = match_known(patterns, masks, prototypes, posterior, known=known)
-    for of in (lambda one: np.exp(one.log_probability[0]), lambda one: one.vote[0]):
-        sums = [np.bincount(one.entry[0], of(one), 2) for one in (alone, twice)]
-        np.testing.assert_allclose(sums[1], sums[0])
-    assert known.of([1]).named.tolist() == [True]
 
 
 def test_twins_have_the_same_heavier_elements_and_lines_at_some_scale():

@@ -5,7 +5,8 @@ import pytest
 
 from imitation_refinement.phases.candidates import Calibration, Candidate
 from imitation_refinement.phases.evidence import DISPLACEMENTS, _displaced
-from imitation_refinement.phases.identify import Named, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Named
 from imitation_refinement.phases.overlay import moved_lines, overlays
 from imitation_refinement.phases.prototypes import GRID, build_prototypes, log_axis
 from imitation_refinement.xrd.grid import Grid, grid_q

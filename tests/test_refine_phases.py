@@ -21,7 +21,8 @@ from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.model import portable
 from imitation_refinement.phases import identify
-from imitation_refinement.phases.identify import load_phases, parse_elements
+from imitation_refinement.phases.compositions import parse_elements
+from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.xrd.structures.cif import read_cif
 

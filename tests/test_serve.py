@@ -23,7 +23,8 @@ from imitation_refinement.commands.batch_page import table_row
 from imitation_refinement.commands.inputs import Input
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.phases import identify
-from imitation_refinement.phases.identify import load_phases, parse_elements
+from imitation_refinement.phases.compositions import parse_elements
+from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.serve import desk, run, structures
 from imitation_refinement.serve.reader import Reader

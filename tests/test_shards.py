@@ -33,7 +33,7 @@ from imitation_refinement.commands.shards import run_shard
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.portable import save_model
-from imitation_refinement.phases.identify import parse_elements
+from imitation_refinement.phases.compositions import parse_elements
 from imitation_refinement.runtime.shard import Shard, parse_shard
 
 COUNT = 8  # scans; with a stack of three and what is left out, three chunks of four

@@ -20,7 +20,8 @@ from imitation_refinement.commands.reading import Reading
 from imitation_refinement.commands.scan_results import Failed, Names, Refined, told_by
 from imitation_refinement.model.model import Model
 from imitation_refinement.model.placed import as_arrays
-from imitation_refinement.phases.identify import Identified, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Identified
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.xrd.scans import PlacedScan, Scan, on_grid
 

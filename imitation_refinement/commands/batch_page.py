@@ -27,7 +27,8 @@ from imitation_refinement.commands.scan_results import (
 )
 from imitation_refinement.phases.candidates import NOT_IN_LIBRARY
 from imitation_refinement.phases.cell_fit import CellFit
-from imitation_refinement.phases.identify import Named, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Named
 from imitation_refinement.phases.overlay import Overlay, overlays
 from imitation_refinement.report.page import render_page
 from imitation_refinement.runtime.files import atomic_write_text

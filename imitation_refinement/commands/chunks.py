@@ -26,7 +26,8 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.model.find import load_model
 from imitation_refinement.model.model import Model
 from imitation_refinement.model.portable import MODEL_FILE, shipped_model
-from imitation_refinement.phases.identify import Elements, Phases, load_phases
+from imitation_refinement.phases.compositions import Elements
+from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.library import shipped_library
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import user_cache

@@ -18,7 +18,7 @@ from imitation_refinement.commands.ledger import LeftOut
 from imitation_refinement.commands.reading import Placed, Reading, Wanted, read_one
 from imitation_refinement.commands.scan_outputs import ENDINGS
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.identify import Elements, parse_elements
+from imitation_refinement.phases.compositions import Elements, parse_elements
 from imitation_refinement.xrd.formats import Record
 from imitation_refinement.xrd.formats.readers import SUFFIXES, base_name
 from imitation_refinement.xrd.formats.stacks import PARQUET, ZARR, count_rows, is_stack

@@ -24,7 +24,8 @@ from imitation_refinement.commands.scan_outputs import BatchTables, write_candid
 from imitation_refinement.commands.scan_results import Failed, Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
-from imitation_refinement.phases.identify import Elements, Phases
+from imitation_refinement.phases.compositions import Elements
+from imitation_refinement.phases.identify import Phases
 from imitation_refinement.runtime.files import writing
 from imitation_refinement.runtime.workdir import command
 from imitation_refinement.xrd.grid import Grid

@@ -28,8 +28,8 @@ from imitation_refinement.commands.scan_results import (
     thinned,
 )
 from imitation_refinement.phases.cif_text import cif_text
-from imitation_refinement.phases.identify import Named
 from imitation_refinement.phases.library import Library
+from imitation_refinement.phases.named import Named
 from imitation_refinement.runtime.files import atomic_file, writing
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import write_refined

@@ -13,7 +13,7 @@ import numpy as np
 
 from imitation_refinement.commands.cif_match import Match
 from imitation_refinement.commands.peak_table import PeakTable
-from imitation_refinement.phases.identify import Identified, Named
+from imitation_refinement.phases.named import Identified, Named
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
 from imitation_refinement.xrd.scans import PlacedScan, Scan, q_per_radian

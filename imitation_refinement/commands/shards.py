@@ -47,7 +47,7 @@ from imitation_refinement.commands.tables import (
     write_table,
 )
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.identify import Elements
+from imitation_refinement.phases.compositions import Elements
 from imitation_refinement.runtime.files import atomic_write_json, read_json
 from imitation_refinement.runtime.shard import WHOLE, Shard
 from imitation_refinement.runtime.workdir import command

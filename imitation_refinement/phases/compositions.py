@@ -1,15 +1,17 @@
 """What is known of a sample's elements, and what it says about the entries of a library.
 
-Belongs here: which entries may be and which have all that was named; and matching under it. The
-words that users write are `identify`'s.
+Belongs here: the words that users write, which entries may be and which have all that was named;
+and matching under it.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import logsumexp
 
+from imitation_refinement.errors import UserError
 from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.match import Match, match
@@ -20,6 +22,44 @@ from imitation_refinement.xrd.formula import SYMBOLS
 # Ln of the odds by which a phase of all elements that were named is preferred to one of some. On
 # simulated scans whose elements are named exactly 1.5 is likeliest; who names too many wants less.
 COMPLETE = 1.0
+
+
+class Elements(NamedTuple):
+    """What is known of a sample's composition.
+
+    Attributes:
+        may: elements besides which none occurs; None for any.
+        must: elements that occur.
+        must_not: elements that do not.
+    """
+
+    may: frozenset[str] | None = None
+    must: frozenset[str] = frozenset()
+    must_not: frozenset[str] = frozenset()
+
+
+def parse_elements(text: str) -> Elements:
+    """Returns what `Ca C O` (no others), `+Fe` (must occur) and `-Cl` (must not) say together.
+
+    Symbols are separated by spaces or commas. Without any plain symbol the others may occur.
+
+    Raises:
+        UserError: a word is no element, or one both must and must not occur.
+    """
+    groups: dict[str, set[str]] = {"": set(), "+": set(), "-": set()}
+    for word in re.split(r"[\s,;]+", text.strip()):
+        sign, symbol = (word[0], word[1:]) if word[:1] in "+-" and word else ("", word)
+        if symbol not in SYMBOLS[1:]:
+            raise UserError(
+                f"elements: {word!r} is no element; write symbols such as 'Ca C O', +Fe for one "
+                "that must occur, -Cl for one that must not"
+            )
+        groups[sign].add(symbol)
+    both = sorted(groups["-"] & (groups["+"] | groups[""]))
+    if both:
+        raise UserError(f"elements: {both[0]} is named both as present and as absent")
+    may = frozenset(groups[""]) if groups[""] else None
+    return Elements(may, frozenset(groups["+"]), frozenset(groups["-"]))
 
 
 class Compositions:
@@ -42,7 +82,7 @@ class Compositions:
         must: frozenset[str] = frozenset(),
         must_not: frozenset[str] = frozenset(),
     ) -> np.ndarray:
-        """Returns which entries agree with what is known, bool `[N]`; see `identify.Elements`."""
+        """Returns which entries agree with what is known, bool `[N]`; see `Elements`."""
         kept = np.ones(self._has.shape[1], bool)
         for symbol, has in zip(SYMBOLS, self._has, strict=True):
             if symbol in must:
@@ -58,17 +98,28 @@ class Compositions:
             return np.zeros(self._has.shape[1], bool)
         return np.asarray(self._has[self._rows(named)].all(axis=0))
 
+    def known(self, samples: Sequence[Elements]) -> "Known":
+        """Returns what the elements of n samples say of the entries.
+
+        Where any element may be, no entry is known to be complete.
+        """
+        kinds = set(samples)
+        may = {one: self.allowed(one.may, one.must, one.must_not) for one in kinds}
+        none = frozenset[str]()
+        has = {one: self.complete(none if one.may is None else one.may | one.must) for one in kinds}
+        return Known(
+            np.stack([may[one] for one in samples]), np.stack([has[one] for one in samples])
+        )
+
 
 class Known(NamedTuple):
-    """What is known of the elements of n samples.
+    """What the elements of n samples say of N prototypes.
 
     Attributes:
-        named: whether anything is, bool `[n]`.
-        allowed: which of N prototypes may be, bool `[n, N]`.
+        allowed: which may be, bool `[n, N]`.
         complete: which have all elements that were named, bool `[n, N]`.
     """
 
-    named: np.ndarray
     allowed: np.ndarray
     complete: np.ndarray
 
@@ -95,21 +146,17 @@ def match_known(
         masks: bool `[n, L]`.
         prototypes: N of them.
         posterior: what turns evidence into probabilities.
-        known: of the n samples; nothing without it.
+        known: of the n samples; None where nothing is, of any.
 
     Returns:
-        A match of twice as many prototypes if anything is known; the latter half are neighbours and
-        have probability 0.
+        A match of twice as many prototypes if elements are known; the latter half are neighbours
+        and have probability 0.
     """
     if known is None:
         return match(patterns, masks, prototypes, posterior)
     found = match(patterns, masks, prototypes, posterior, allowed=known.allowed)
     found = preferring(found, known.complete)
-    free = Match(*(column.copy() for column in found))
-    rows = np.flatnonzero(known.named)
-    again = match(patterns[rows], masks[rows], prototypes, posterior)
-    for column, values in zip(free, again, strict=True):
-        column[rows] = values
+    free = match(patterns, masks, prototypes, posterior)
     never = np.full(free.score.shape, -np.inf)
     free = free._replace(score=never, log_probability=never, vote=0.5 * free.vote)
     found = found._replace(vote=0.5 * found.vote)

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.evidence import SIZES
-from imitation_refinement.phases.identify import Named, Phases
+from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.named import Named
 from imitation_refinement.phases.prototypes import draw_roots
 from imitation_refinement.xrd.grid import Grid, grid_q
 from imitation_refinement.xrd.imperfections import K_ALPHA, displaced

@@ -23,7 +23,9 @@ from imitation_refinement.commands.scan_results import Failed, Names, Refined, t
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
 from imitation_refinement.phases.cif_text import cif_text
-from imitation_refinement.phases.identify import SHOWN, Elements, Named, Phases
+from imitation_refinement.phases.compositions import Elements
+from imitation_refinement.phases.identify import SHOWN, Phases
+from imitation_refinement.phases.named import Named
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.xrd.formats import Record
 from imitation_refinement.xrd.scans import on_grid

@@ -15,7 +15,8 @@ from pathlib import Path
 from imitation_refinement.commands.inputs import MANIFEST
 from imitation_refinement.commands.refine_scans import refine_files
 from imitation_refinement.model.model import Model
-from imitation_refinement.phases.identify import Phases, parse_elements
+from imitation_refinement.phases.compositions import parse_elements
+from imitation_refinement.phases.identify import Phases
 from imitation_refinement.serve.store import File
 
 OUTPUT = "refined"

@@ -16,7 +16,8 @@ from imitation_refinement.commands.inputs import Input
 from imitation_refinement.commands.scan_results import Refined
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Model
-from imitation_refinement.phases.identify import Phases, parse_elements
+from imitation_refinement.phases.compositions import parse_elements
+from imitation_refinement.phases.identify import Phases
 from imitation_refinement.serve import answers, safety
 from imitation_refinement.serve.desk import EXAMPLES
 from imitation_refinement.serve.reader import Reader
