@@ -6,7 +6,6 @@ import os
 import signal
 import time
 import zipfile
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -26,7 +25,6 @@ from imitation_refinement.phases.build import (
     read_shard,
 )
 from imitation_refinement.phases.cif_text import cif_text
-from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import COMPUTED_NEWER, load_library
 from imitation_refinement.runtime.shard import WHOLE, Shard
 
@@ -66,9 +64,20 @@ BAD = [
 ]
 
 
+@pytest.fixture
+def at_once(monkeypatch):
+    """Chunks are read in this process, since a new one for each takes a second."""
+
+    def run(work, *, seconds, memory):
+        work({}, SimpleNamespace(value=-1))
+        return {}
+
+    monkeypatch.setattr(parts, "run_isolated", run)
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_bad_entries_are_named_and_cost_the_others_nothing(tmp_path, workers, monkeypatch):
-    monkeypatch.setattr(parts, "PER_CHUNK", 4)
+    monkeypatch.setattr(parts, "PER_CHUNK", 7)
     path = collection(tmp_path, [*BAD[:5], *GOOD, *BAD[5:]])
     built = build_library([path], tmp_path / "out.npz", workers)
     assert built.library.source_id.tolist() == ["CsCl", "CsBr", "TlCl"]
@@ -86,6 +95,7 @@ def test_bad_entries_are_named_and_cost_the_others_nothing(tmp_path, workers, mo
     assert not (tmp_path / "out.npz.parts").exists()
 
 
+@pytest.mark.usefixtures("at_once")
 def test_collections_of_several_kinds_are_one_library(tmp_path):
     folder = tmp_path / "cifs"
     folder.mkdir()
@@ -101,6 +111,7 @@ def test_collections_of_several_kinds_are_one_library(tmp_path):
     assert [library.sources[i].name for i in library.source] == ["amcsd"] * 3 + ["cifs"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_what_may_not_be_passed_on_is_left_out_and_counted(tmp_path):
     path = collection(
         tmp_path, [*GOOD, line("x", 5.1, source="bgmn_str"), line("y", 5.2, source="?")]
@@ -111,6 +122,7 @@ def test_what_may_not_be_passed_on_is_left_out_and_counted(tmp_path):
     assert len(build_library([path], tmp_path / "all.npz").library) == 5
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_chemical_system_of_the_materials_project_is_an_input(tmp_path, monkeypatch):
     def fetched(system, folder):
         assert (system, folder) == ("Cs-Cl", tmp_path)
@@ -128,7 +140,7 @@ def build_in_process(path, output):
 
 
 def test_a_killed_build_goes_on_from_its_finished_chunks(tmp_path, monkeypatch):
-    lines = [line(f"a{i}", 4.0 + 0.1 * i) for i in range(8)]
+    lines = [line(f"a{i}", 4.0 + 0.1 * i) for i in range(5)]
     path, output = collection(tmp_path, lines), tmp_path / "out.npz"
     folder = tmp_path / "out.npz.parts"
     process = multiprocessing.get_context("spawn").Process(
@@ -148,12 +160,14 @@ def test_a_killed_build_goes_on_from_its_finished_chunks(tmp_path, monkeypatch):
     read = build.read_chunk
     monkeypatch.setattr(build, "read_chunk", lambda one: (began.append(one.number), read(one)))
     library = build_library([path], output).library
-    assert set(began) == set(range(8)) - done | {min(done)} and len(began) == len(set(began))
-    assert library.source_id.tolist() == [f"a{i}" for i in range(8)]
+    assert set(began) == set(range(5)) - done | {min(done)} and len(began) == len(set(began))
+    assert library.source_id.tolist() == [f"a{i}" for i in range(5)]
+    monkeypatch.undo()  # in one chunk
     build_library([path], tmp_path / "whole.npz")
     assert (tmp_path / "whole.npz").read_bytes() == output.read_bytes()
 
 
+@pytest.mark.usefixtures("at_once")
 def test_parts_of_another_input_are_not_used(tmp_path):
     path, output, again = collection(tmp_path, GOOD), tmp_path / "out.npz", tmp_path / "again.npz"
     read_shard([path], output, Shard(0, 2))
@@ -164,6 +178,7 @@ def test_parts_of_another_input_are_not_used(tmp_path):
     assert load_library(output).source_id.tolist() == ["CsCl", "CsBr"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_a_file_that_changed_is_read_again(tmp_path):
     folder, output = tmp_path / "cifs", tmp_path / "out.npz"
     folder.mkdir()
@@ -175,6 +190,7 @@ def test_a_file_that_changed_is_read_again(tmp_path):
     assert merge_library(output).library.formula.tolist() == ["CsI"]
 
 
+@pytest.mark.usefixtures("at_once")
 def test_files_that_cannot_be_read_are_named(tmp_path):
     folder = tmp_path / "cifs"
     folder.mkdir()
@@ -199,18 +215,9 @@ def test_files_that_cannot_be_read_are_named(tmp_path):
 
 
 @pytest.fixture
-def many(tmp_path, monkeypatch):
-    """A library and collections of which two entries are one phase and some cannot be used.
-
-    They are read in this process, since a new one for each chunk takes a second.
-    """
-
-    def at_once(work, *, seconds, memory):
-        work({}, SimpleNamespace(value=-1))
-        return {}
-
+def many(tmp_path, at_once, monkeypatch):
+    """A library and collections of which two entries are one phase and some cannot be used."""
     monkeypatch.setattr(parts, "PER_CHUNK", 3)
-    monkeypatch.setattr(parts, "run_isolated", at_once)
     build_library([collection(tmp_path, GOOD[2:])], tmp_path / "first.npz")
     folder = tmp_path / "cifs"
     folder.mkdir()
@@ -305,6 +312,7 @@ def test_flags_of_shards(tmp_path, many):
         run_flags(*words, "--shard=2/2")
 
 
+@pytest.mark.usefixtures("at_once")
 @pytest.mark.parametrize(
     ("lines", "why"), [([], "no structure in it"), (BAD[:1], "no usable structure; first: broken")]
 )
@@ -315,55 +323,3 @@ def test_nothing_usable_is_one_line(tmp_path, lines, why):
     assert "\n" not in str(error.value) and "some.jsonl" in str(error.value)
     with pytest.raises(UserError, match="no such file"):
         build_library([tmp_path / "none"], tmp_path / "out.npz")
-
-
-# --- One bad item never ends the work ------------------------------------------------------------
-
-
-def work(folder, kind, left_out, at):
-    """Writes a file for each of six items; item 2 is bad in one way or another."""
-    for index in range(6):
-        at.value = index
-        if index in left_out:
-            continue
-        if index == 2 and kind == "killed":
-            os.kill(os.getpid(), signal.SIGKILL)
-        if index == 2 and kind == "stuck":
-            time.sleep(1000)
-        if index == 2 and kind == "memory":
-            try:
-                bytearray(8 << 30)
-            except MemoryError:
-                continue
-        (folder / str(index)).touch()
-
-
-@pytest.mark.parametrize(
-    ("kind", "why"), [("killed", "exit status -9"), ("stuck", "more than 1 s")]
-)
-def test_an_item_that_ends_or_stops_the_process_is_left_out(tmp_path, kind, why):
-    seconds = 1.0 if kind == "stuck" else 60.0
-    left_out = run_isolated(partial(work, tmp_path, kind), seconds=seconds, memory=4 << 30)
-    assert list(left_out) == [2] and why in left_out[2]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4", "5"]
-
-
-def test_memory_is_limited(tmp_path):
-    pytest.importorskip("resource")
-    assert run_isolated(partial(work, tmp_path, "memory"), seconds=60.0, memory=4 << 30) == {}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "3", "4", "5"]
-
-
-def test_a_daemon_that_may_start_no_process_says_what_to_do(monkeypatch):
-    monkeypatch.setattr(multiprocessing, "current_process", lambda: SimpleNamespace(daemon=True))
-    with pytest.raises(UserError, match="DASK_DISTRIBUTED__WORKER__DAEMON=False"):
-        run_isolated(broken, seconds=1.0, memory=4 << 30)
-
-
-def broken(left_out, at):
-    raise SystemExit(3)
-
-
-def test_a_process_that_ends_at_no_item_is_an_error():
-    with pytest.raises(UserError, match="exit status 3"):
-        run_isolated(broken, seconds=1.0, memory=4 << 30)
