@@ -245,8 +245,6 @@ def library(value: str) -> dict[str, Any]:
 
 def page(value: str) -> dict[str, Any]:
     """Summing up a made table of so many rows; opening the page in headless Chromium."""
-    import pyarrow as pa
-
     count, rng = int(value), np.random.default_rng(0)
     names = tuple(load_model(None).class_names)
     verdicts = np.array(
@@ -263,8 +261,7 @@ def page(value: str) -> dict[str, Any]:
         for i, verdict in enumerate(drawn)
     ]  # fmt: skip
     with tempfile.TemporaryDirectory() as place:
-        tables.write_part(Path(place, "parts"), 0, tables.part_bytes(rows, names, ""))
-        part: pa.Table = tables.read_part(Path(place, "parts"), 0, "")
+        part = tables.part_table(tables.part_bytes(rows, names))
         parts = (part.slice(0, min(tables.GROUP, count - n)) for n in range(0, count, tables.GROUP))
         began = time.perf_counter()
         tables.write_table(Path(place, "t.parquet"), parts)

@@ -272,7 +272,7 @@ def test_missing_shards_are_named_and_nothing_is_written(tmp_path, many):
         merge_library(output)
     assert not output.exists()
     read_shard(many[:1], output, Shard(1, 8))
-    with pytest.raises(UserError, match="00001-of-00008.json: is not of the same library"):
+    with pytest.raises(UserError, match="00001-of-00008.json: is not of the same batch"):
         merge_library(output)
 
 

@@ -1,6 +1,5 @@
 """Parquet tables: types, damage, and bytes that do not depend on the parts."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +12,11 @@ from imitation_refinement.commands.ledger import LeftOut
 from imitation_refinement.commands.scan_results import Failed, columns
 from imitation_refinement.commands.tables import (
     part_bytes,
-    read_part,
+    part_table,
     read_rows,
     read_table,
     table_row,
     verdicts,
-    write_part,
     write_table,
 )
 from imitation_refinement.errors import UserError
@@ -28,20 +26,18 @@ def some(count: int, first: int = 0) -> list[dict]:
     return [table_row(record(f"scan{first + i}", confidence=0.5), i) for i in range(count)]
 
 
-def part(folder: Path, rows: list[dict]):
-    shutil.rmtree(folder / "parts", ignore_errors=True)
-    write_part(folder / "parts", 3, part_bytes(rows, SYSTEMS, "k"))
-    return read_part(folder / "parts", 3, "k")
+def part(rows: list[dict]):
+    return part_table(part_bytes(rows, SYSTEMS))
 
 
-def test_a_row_has_the_columns_of_the_summary_with_their_types(tmp_path):
+def test_a_row_has_the_columns_of_the_summary_with_their_types():
     rows = [
         table_row(record("good", confidence=0.9123), 7),
         table_row(Failed("bad", Path("bad.xy"), "bad.xy: empty")),
         table_row(LeftOut(Path("tilt.xy"), "a tilt scan")),
         table_row(Failed("bytes", Path("b\udcff.xy"), "no text")),
     ]
-    table = part(tmp_path, rows)
+    table = part(rows)
     assert set(table.column_names) == {*columns(SYSTEMS), "row", "candidates"}
     good, bad, tilt, raw = table.to_pylist()
     assert (good["name"], good["row"], good["confidence"]) == ("good", 7, 0.9123)
@@ -54,30 +50,14 @@ def test_a_row_has_the_columns_of_the_summary_with_their_types(tmp_path):
     assert verdicts(table) == {"confident": 1, "failed": 2, "left out": 1}
 
 
-def test_a_part_is_of_its_key_and_number_and_whole(tmp_path):
-    assert part(tmp_path, some(3)).num_rows == 3
-    folder = tmp_path / "parts"
-    assert read_part(folder, 3, "other") is read_part(folder, 4, "k") is None
-    assert read_part(tmp_path / "none", 3, "k") is None
-    (path,) = folder.iterdir()
-    content = path.read_bytes()
-    path.write_bytes(content[:-10])
-    assert read_part(folder, 3, "k") is None
-    for place in range(0, len(content), 997):
-        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert read_part(folder, 3, "k") is None
-    write_part(folder, 3, part_bytes(some(2), SYSTEMS, "newer"))  # beside the damaged one
-    assert read_part(folder, 3, "newer").num_rows == 2
-
-
 @pytest.mark.parametrize("sizes", [(23,), (1,) * 23, (7, 9, 0, 7), (10, 10, 3), (20, 3)])
 def test_bytes_of_a_table_do_not_depend_on_its_parts(tmp_path, monkeypatch, sizes):
     monkeypatch.setattr(tables, "GROUP", 10)
-    whole = part(tmp_path, some(23))
+    whole = part(some(23))
     assert write_table(tmp_path / "whole.parquet", [whole]) == 23
     first, parts = 0, []
     for size in sizes:
-        parts.append(part(tmp_path, some(23)[first : first + size]))
+        parts.append(part(some(23)[first : first + size]))
         first += size
     assert write_table(tmp_path / "parts.parquet", parts) == 23
     assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
@@ -89,7 +69,7 @@ def test_bytes_of_a_table_do_not_depend_on_its_parts(tmp_path, monkeypatch, size
 
 def test_a_whole_number_of_groups_has_no_empty_one_and_no_parts_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr(tables, "GROUP", 4)
-    parts = [part(tmp_path, some(4))] * 2
+    parts = [part(some(4))] * 2
     write_table(tmp_path / "t.parquet", parts)
     assert [group.num_rows for group in read_table(tmp_path / "t.parquet")] == [4, 4]
     assert write_table(tmp_path / "none.parquet", []) == 0
@@ -97,7 +77,7 @@ def test_a_whole_number_of_groups_has_no_empty_one_and_no_parts_no_file(tmp_path
 
 
 def test_damage_of_a_table_is_told_in_one_line(tmp_path):
-    write_table(tmp_path / "t.parquet", [part(tmp_path, some(40))])
+    write_table(tmp_path / "t.parquet", [part(some(40))])
     content = bytearray((tmp_path / "t.parquet").read_bytes())
     content[100] ^= 255
     (tmp_path / "t.parquet").write_bytes(content)
@@ -106,8 +86,8 @@ def test_damage_of_a_table_is_told_in_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_numbers_are_those_of_the_csv(tmp_path):
+def test_numbers_are_those_of_the_csv():
     one = record("a", confidence=1 / 3)
-    (row,) = part(tmp_path, [table_row(one)]).to_pylist()
+    (row,) = part([table_row(one)]).to_pylist()
     assert row["confidence"] == 0.3333
     np.testing.assert_allclose(row["change"], one.change, atol=5e-6)

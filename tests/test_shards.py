@@ -24,11 +24,13 @@ from tiny_model import tiny_model
 from imitation_refinement import cli
 from imitation_refinement.commands import chunks as chunks_module
 from imitation_refinement.commands import shards as module
-from imitation_refinement.commands.chunks import Chunk, Setup, Tools, chunk_key, chunks, setup_key
+from imitation_refinement.commands.chunks import chunks
 from imitation_refinement.commands.cif_match import CifMatcher
 from imitation_refinement.commands.inputs import Input, list_inputs
 from imitation_refinement.commands.ledger import LeftOut
 from imitation_refinement.commands.merge import merge_shards
+from imitation_refinement.commands.setup import Setup, Tools, content_key, setup_key
+from imitation_refinement.commands.shard_work import read_part, write_part
 from imitation_refinement.commands.shards import run_shard
 from imitation_refinement.config import parse_flags
 from imitation_refinement.errors import UserError
@@ -91,22 +93,39 @@ def test_a_chunk_is_named_by_what_is_done_and_with_what(tmp_path):
     (tmp_path / "lib").mkdir()
     (tmp_path / "lib" / "a.cif").write_text("data_a")
     setup = Setup(str(tmp_path), libraries=("lib",))
-    one = Chunk(0, (Input(Path("a.xy"), 1.54, parse_elements("Ca C O")), LeftOut(Path("b"), "x")))
-    key = chunk_key(one, setup)
+    one, left = Input(Path("a.xy"), 1.54, parse_elements("Ca C O")), LeftOut(Path("b"), "x")
+    key = content_key(setup, [one, left])
     # The order of a set of elements is another in each process.
-    again = Chunk(7, (Input(Path("a.xy"), 1.54, parse_elements("O C Ca")), LeftOut(Path("b"), "x")))
-    assert chunk_key(again, setup) == key
+    again = one._replace(elements=parse_elements("O C Ca"))
+    assert content_key(setup, [again, left]) == key
     others = [
-        one._replace(items=(Input(Path("a.xy"), 1.55, parse_elements("Ca C O")), *one.items[1:])),
-        one._replace(items=(Input(Path("a.xy"), 1.54, parse_elements("+Ca")), *one.items[1:])),
-        one._replace(items=(Input(Path("a.xy"), 1.54, rows=(0, 1)), *one.items[1:])),
-        one._replace(items=one.items[:1]),
+        content_key(setup, [one._replace(wavelength=1.55), left]),
+        content_key(setup, [one._replace(elements=parse_elements("+Ca")), left]),
+        content_key(setup, [one._replace(rows=(0, 1)), left]),
+        content_key(setup, [one]),
+        content_key(setup, [one, left], 3),
+        content_key(Setup(str(tmp_path)), [one, left]),
     ]
-    keys = [chunk_key(other, setup) for other in others] + [chunk_key(one, Setup(str(tmp_path)))]
-    assert len({key, *keys}) == 6
+    assert len({key, *others}) == 7
     (tmp_path / "lib" / "a.cif").write_text("data_b")
     setup_key.cache_clear()
-    assert chunk_key(one, setup) != key
+    assert content_key(setup, [one, left]) != key
+
+
+def test_a_part_is_of_its_key_and_number_and_whole(tmp_path):
+    content = bytes(range(256)) * 8
+    write_part(tmp_path, 3, "k", content)
+    assert read_part(tmp_path, 3, "k") == content
+    assert read_part(tmp_path, 3, "other") is read_part(tmp_path, 4, "k") is None
+    assert read_part(tmp_path / "none", 3, "k") is None
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(content[:-10])
+    assert read_part(tmp_path, 3, "k") is None
+    for place in range(0, len(content), 97):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        assert read_part(tmp_path, 3, "k") is None
+    write_part(tmp_path, 3, "k", b"again")  # beside the damaged one
+    assert read_part(tmp_path, 3, "k") == b"again"
 
 
 # --- shards -----------------------------------------------------------------------------------
@@ -228,8 +247,11 @@ def test_missing_shards_are_named(setup, scans, tmp_path, caplog):
 
 def test_more_shards_than_chunks_leave_empty_ones(setup, scans, tmp_path):
     out = tmp_path / "out"
-    for number in (0, 1):
+    statuses = [
         run_shard(setup, [str(scans / "scan0.xy")], out, "CuKa", shard=Shard(number, 2))
+        for number in (0, 1)
+    ]
+    assert statuses == [0, 0]
     assert merge_shards(out) == 0 and len(rows_of(out)) == 1
 
 
@@ -246,7 +268,7 @@ def real_setup(tmp_path_factory) -> Setup:
 
 def kill_a_worker_when(folder: Path, killed: list[int]) -> None:
     """Kills a process of the cluster as soon as the first part is there."""
-    while not list(folder.glob("shards/*/*.parquet")):
+    while not list(folder.glob("shards/*/*.part")):
         time.sleep(0.02)
     victim = multiprocessing.active_children()[0].pid
     os.kill(victim, signal.SIGKILL)

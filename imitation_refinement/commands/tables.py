@@ -1,11 +1,10 @@
 """Tables of many patterns in Parquet: a row for each, as in `summary.csv`, with its candidates.
 
-Belongs here: the door to pyarrow for output; types of the columns, parts, and putting parts
-together. The bytes of a table depend on its rows alone, not on how they came in parts; every page
-has a CRC-32 that is checked on reading, a part the hash of all of it.
+Belongs here: the door to pyarrow for output; types of the columns, and putting parts together. The
+bytes of a table depend on its rows alone, not on how they came in parts; every page has a CRC-32
+that is checked on reading.
 """
 
-import hashlib
 import io
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -31,7 +30,6 @@ from imitation_refinement.xrd.formats.readers import base_name
 LEFT_OUT = "left out"  # instead of a verdict
 CANDIDATES = 5  # of a pattern
 GROUP = 16384  # rows of a table that are held, and lie together in its file
-_KEY = b"chunk"  # what a part is of
 _INTEGERS = ("row", "space_group_number", "peaks")
 _NUMBERS = (
     "confidence", "second_probability", "phase_probability", "change", "wavelength",
@@ -83,20 +81,19 @@ def table_row(result: Refined | Failed | LeftOut, number: int | None = None) -> 
     return values
 
 
-def part_bytes(rows: Sequence[dict[str, Any]], class_names: Sequence[str], key: str) -> bytes:
+def part_bytes(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> bytes:
     """Returns rows as a Parquet file.
 
     Args:
         rows: of `table_row`.
         class_names: the K classes.
-        key: names what these rows are of; see `read_part`.
     """
     like = schema(class_names)
     arrays = [
         pa.array([_typed(one.get(field.name), field.type) for one in rows], field.type)
         for field in like
     ]
-    table = pa.table(arrays, schema=like.with_metadata({_KEY: key.encode()}))
+    table = pa.table(arrays, schema=like)
     file = io.BytesIO()
     pq.write_table(table, file, compression="zstd")
     return file.getvalue()
@@ -110,30 +107,9 @@ def _typed(value: Any, kind: pa.DataType) -> Any:
     return value if pa.types.is_list(kind) else kind.to_pandas_dtype()(value)
 
 
-def write_part(folder: Path, number: int, content: bytes) -> None:
-    """Keeps a part under its number, with a hash of its bytes in its name.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    with atomic_file(folder / f"{number:07d}-{_hash(content)}.parquet") as file:
-        file.write(content)
-
-
-def read_part(folder: Path, number: int, key: str) -> pa.Table | None:
-    """Returns the rows of a part; None if it is not there, damaged, or of another key."""
-    for path in folder.glob(f"{number:07d}-*.parquet"):
-        content = path.read_bytes()
-        if not path.stem.endswith(_hash(content)):
-            continue
-        table = pq.read_table(pa.BufferReader(content))
-        if (table.schema.metadata or {}).get(_KEY) == key.encode():
-            return table.replace_schema_metadata(None)
-    return None
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:32]
+def part_table(content: bytes) -> pa.Table:
+    """Returns the rows of `part_bytes`."""
+    return pq.read_table(pa.BufferReader(content))
 
 
 def verdicts(table: pa.Table) -> dict[str, int]:

@@ -11,7 +11,6 @@ from which a killed run goes on, with or without shards:
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,8 +35,8 @@ from imitation_refinement.phases.parts import (
 )
 from imitation_refinement.phases.sources import items
 from imitation_refinement.phases.twins import first_of_each_phase
-from imitation_refinement.runtime.files import atomic_write_json, atomic_write_text, read_json
-from imitation_refinement.runtime.shard import WHOLE, Shard, ranges
+from imitation_refinement.runtime.files import atomic_write_json, atomic_write_text
+from imitation_refinement.runtime.shard import WHOLE, Shard, read_receipts, refuse_missing
 from imitation_refinement.xrd.structures.materials_project import materials_project
 
 _MEMORY = 4 << 30  # bytes that a worker may take
@@ -214,27 +213,8 @@ def merge_library(output: str | os.PathLike[str]) -> Built:
 
 def _receipts(folder: Path) -> list[dict[str, Any]]:
     """What the shards have said, of which none is missing."""
-    found: dict[int, dict[str, Any]] = {}
-    first = None
-    for path in sorted(folder.glob("*-of-*.json")):
-        if not re.fullmatch(r"\d+-of-\d+", path.stem):
-            continue
-        receipt = read_json(path)
-        first = first or (path, receipt)
-        if receipt["shard"][1] != first[1]["shard"][1] or receipt["job"] != first[1]["job"]:
-            raise UserError(
-                f"{path}: is not of the same library as {first[0].name} (other inputs, version or"
-                " number of shards); delete the older ones, or name another --output"
-            )
-        found[receipt["shard"][0]] = receipt
-    count = first[1]["shard"][1] if first else 0
-    missing = [number for number in range(count) if number not in found]
-    if missing or not found:
-        which = f"{len(missing)} of {count} shards are missing: {ranges(missing)}"
-        raise UserError(
-            f"{folder}: {which if found else 'no finished shard in it'}; run --mode=library"
-            " --shard=i/n with the same --output first"
-        )
+    found = read_receipts(folder, "library")
+    refuse_missing(found, folder, "library")
     return list(found.values())
 
 

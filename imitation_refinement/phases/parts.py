@@ -22,7 +22,7 @@ from imitation_refinement.phases.isolated import run_isolated
 from imitation_refinement.phases.library import Library, load_library, save_library
 from imitation_refinement.phases.records import Record, library_of, record_of
 from imitation_refinement.phases.sources import SOURCES, Item, entries_of, known_source
-from imitation_refinement.runtime.files import atomic_write_json, read_json
+from imitation_refinement.runtime.files import atomic_write_json, read_json, sha256_of
 from imitation_refinement.xrd.structures.cif import one_line
 
 BUILD_VERSION = 1  # raise it whenever the same collections would give another library
@@ -108,7 +108,7 @@ def finished(folder: Path, number: int, key: str) -> bool:
     if not (library.exists() and about.exists()):
         return False
     told = read_json(about)
-    return bool(told["key"] == key and told["sha256"] == _sha256(library))
+    return bool(told["key"] == key and told["sha256"] == sha256_of(library))
 
 
 def load_part(folder: Path, number: int) -> tuple[Library, list[dict[str, str]]]:
@@ -119,11 +119,6 @@ def load_part(folder: Path, number: int) -> tuple[Library, list[dict[str, str]]]
 
 def _files(folder: Path, number: int) -> tuple[Path, Path]:
     return folder / f"{number:07d}.npz", folder / f"{number:07d}.json"
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_entries(chunk: Chunk, left_out: dict[int, str], at: Any) -> None:
@@ -140,7 +135,7 @@ def _read_entries(chunk: Chunk, left_out: dict[int, str], at: Any) -> None:
     sources = {name: known_source(name) for name in {record.source for record in records}}
     library, about = _files(chunk.folder, chunk.number)
     save_library(library_of(records, sources), library)
-    told = {"key": chunk.key, "sha256": _sha256(library), "left_out": ledger}
+    told = {"key": chunk.key, "sha256": sha256_of(library), "left_out": ledger}
     atomic_write_json(about, told)  # last: the chunk is finished
 
 

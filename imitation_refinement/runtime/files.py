@@ -4,6 +4,7 @@ Belongs here: generic reading and writing. A reader, or a run after a kill, find
 the new file, never a part of one; trouble with the disk becomes a UserError that names the file.
 """
 
+import hashlib
 import json
 import os
 import zipfile
@@ -63,7 +64,12 @@ def atomic_write_text(path: str | os.PathLike[str], content: str) -> None:
 
 def atomic_write_json(path: str | os.PathLike[str], value: Any) -> None:
     """Writes indented JSON, NumPy scalars and arrays as numbers and lists; see `atomic_file`."""
-    atomic_write_text(path, json.dumps(value, indent=2, default=_json_default) + "\n")
+    atomic_write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """Returns what `atomic_write_json` writes."""
+    return json.dumps(value, indent=2, default=_json_default) + "\n"
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
@@ -119,6 +125,12 @@ def _json_default(value: Any) -> Any:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     raise TypeError(f"{type(value).__name__} is not JSON")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Returns the SHA-256 of a file's bytes, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def user_cache(name: str) -> Path:
