@@ -32,21 +32,15 @@ OUTPUTS = {
     "refine": "refined", "inspect": "inspected", "benchmark": "benchmark", "unmix": "unmixed",
     "export": "exported", "save": "model.npz", "library": "library.npz",
 }  # fmt: skip
+_BATCHES = ("refine", "benchmark", "unmix", "library")  # that can be cut up
 # Which of these modes a flag is for; elsewhere it has no effect.
 _MEANT_FOR = {
     "wavelength": ("refine", "inspect", "unmix"), "elements": ("refine",),
     "library": ("refine", "serve"), "cif": ("refine",), "adapt": ("refine",),
     "components": ("unmix",), "pictures": ("refine",),
-    "shard": ("refine", "library"), "merge": ("refine", "library"),
-    "cluster": ("refine", "library"), "port": ("serve",), "token": ("serve",),
+    "shard": _BATCHES, "merge": _BATCHES, "cluster": _BATCHES,
+    "port": ("serve",), "token": ("serve",),
 }  # fmt: skip
-# Why these do nothing in shards, and what does.
-_WHOLE = {
-    "unmix": "the patterns of a spread are taken apart together; give each spread a command of its"
-    " own, such as a job of an array",
-    "benchmark": "its figures are of all patterns together; --mode=refine takes --shard and"
-    " --cluster and writes the answers for each pattern as a table",
-}
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; a preset after a colon.")
 _MODE = flags.DEFINE_enum(
@@ -73,8 +67,8 @@ _MODEL = flags.DEFINE_string(
 _INPUT = flags.DEFINE_multi_string(
     "input",
     [],
-    "refine, inspect, unmix: pattern files, folders, glob patterns or manifests; benchmark: a "
-    "manifest.",
+    "refine, inspect, unmix: pattern files, folders, glob patterns or manifests (for unmix each "
+    "folder, and each .npz or stack, is one spread); benchmark: a manifest.",
 )
 _OUTPUT = flags.DEFINE_string(
     "output",
@@ -111,14 +105,19 @@ _PICTURES = flags.DEFINE_integer(
     lower_bound=0,
 )
 _SHARD = flags.DEFINE_string(
-    "shard", None, "refine, library: do the part i/n of the inputs, i from 0, into its own table."
+    "shard",
+    None,
+    "refine, benchmark, unmix, library: do the part i/n of the inputs (unmix: of the spreads), i "
+    "from 0, into its own table.",
 )
-_MERGE = flags.DEFINE_bool("merge", False, "refine, library: put what the shards did together.")
+_MERGE = flags.DEFINE_bool(
+    "merge", False, "refine, benchmark, unmix, library: put what the shards did together."
+)
 _CLUSTER = flags.DEFINE_string(
     "cluster",
     None,
-    "refine, library: spread the work over the workers of a Dask scheduler, tcp://HOST:PORT, or "
-    "over the cores of this machine: `local`.",
+    "refine, benchmark, unmix, library: spread the work over the workers of a Dask scheduler, "
+    "tcp://HOST:PORT, or over the cores of this machine: `local`.",
 )
 _COMPONENTS = flags.DEFINE_integer(
     "components", None, "unmix: how many components; estimated if not given."
@@ -185,11 +184,11 @@ def _use_model(mode: str) -> int:
     """Does what needs a trained model, or scans alone; nothing is trained here."""
     for name, modes in _MEANT_FOR.items():
         if mode not in modes and flags.FLAGS[name].value:
-            if name in ("shard", "merge", "cluster") and mode in _WHOLE:
-                raise UserError(f"--{name}: --mode={mode} is not cut up: {_WHOLE[mode]}")
             logging.warning("--%s has no effect with --mode=%s", name, mode)
-    if _MERGE.value and not _SHARD.value and mode in _MEANT_FOR["merge"]:
-        return _merge(mode, Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
+    if _MERGE.value and not _SHARD.value and mode in _BATCHES:
+        from imitation_refinement.commands.batches import merge_batch
+
+        return merge_batch(mode, Path(_OUTPUT.value or OUTPUTS[mode]).expanduser())
     if mode in ("refine", "inspect", "benchmark", "unmix", "library") and not _INPUT.value:
         example = {"benchmark": "manifest.csv", "library": "cifs/"}.get(mode, "'scans/*.xy'")
         raise UserError(f"--mode={mode} needs --input, as in --input={example}")
@@ -206,8 +205,9 @@ def _use_model(mode: str) -> int:
         from imitation_refinement.commands.inspect_scans import inspect_scans
 
         return inspect_scans(_INPUT.value, output, _WAVELENGTH.value)
-    if mode == "refine" and (_SHARD.value or _CLUSTER.value):
-        return _refine_shard(output)
+    cut_up = mode in _BATCHES and (_SHARD.value or _CLUSTER.value)
+    if cut_up or (mode == "unmix" and _several_spreads()):
+        return _in_shards(mode, output)
     from imitation_refinement.model.find import load_model
     from imitation_refinement.model.portable import save_model
 
@@ -268,43 +268,34 @@ def _serve() -> int:
     return run.serve(model, phases, options, _HOST.value, port, token)
 
 
-def _merge(mode: str, output: Path) -> int:
-    """Puts what shards did together."""
-    if mode == "library":
-        from imitation_refinement.phases.build import merge_library
+def _several_spreads() -> bool:
+    from imitation_refinement.commands.unmix_shards import list_spreads
 
-        merge_library(output)
-        return 0
-    from imitation_refinement.commands.merge import merge_shards
-
-    return merge_shards(output)
+    return len(list_spreads(_INPUT.value, _WAVELENGTH.value)[0]) > 1
 
 
-def _refine_shard(output: Path) -> int:
-    """Refines the patterns of --shard, or of all, into Parquet; without --shard merges them too."""
-    from imitation_refinement.commands.chunks import Setup
-    from imitation_refinement.commands.ledger import INTERRUPTED
-    from imitation_refinement.commands.merge import merge_shards
-    from imitation_refinement.commands.shards import run_shard
-    from imitation_refinement.runtime.shard import WHOLE
+def _in_shards(mode: str, output: Path) -> int:
+    """Does the part of --shard, or all of a batch on --cluster."""
+    from imitation_refinement.commands.batches import run_batch
+    from imitation_refinement.commands.setup import Setup
 
-    if _PICTURES.value:
-        raise UserError(
-            "--pictures: --shard and --cluster write tables alone; refine the few that you want to"
-            " look at without them"
-        )
-    if _ADAPT.value:
-        raise UserError(
-            "--adapt: learns from all scans together; leave it out with --shard and --cluster"
-        )
-    libraries, elements = _libraries(), _elements()
-    shard = _shard() or WHOLE
-    setup = Setup(os.getcwd(), str(_model_place() or ""), tuple(libraries), _CIF.value or "")
-    status = run_shard(
-        setup, _INPUT.value, output, _WAVELENGTH.value, elements=elements, shard=shard,
-        cluster=_CLUSTER.value,
+    setup, elements = Setup(os.getcwd(), str(_model_place() or "")), None
+    if mode == "refine":
+        if _PICTURES.value:
+            raise UserError(
+                "--pictures: --shard and --cluster write tables alone; refine the few that you want"
+                " to look at without them"
+            )
+        if _ADAPT.value:
+            raise UserError(
+                "--adapt: learns from all scans together; leave it out with --shard and --cluster"
+            )
+        setup = setup._replace(libraries=tuple(_libraries()), cif=_CIF.value or "")
+        elements = _elements()
+    return run_batch(
+        mode, setup, _INPUT.value, output, wavelength=_WAVELENGTH.value, elements=elements,
+        components=_COMPONENTS.value, shard=_shard(), cluster=_CLUSTER.value,
     )  # fmt: skip
-    return status if _SHARD.value or status == INTERRUPTED else merge_shards(output)
 
 
 def _shard() -> "Shard | None":

@@ -12,6 +12,7 @@ from imitation_refinement.commands.benchmark_scores import (
     Answers,
     Compared,
     balanced_accuracy,
+    quality_of,
     score,
 )
 from imitation_refinement.errors import UserError
@@ -114,7 +115,7 @@ def test_quality_counts_the_measured_range_only():
     raw = np.where(mask, truth + 0.5 * np.exp(-0.5 * ((x - 50) / 2) ** 2), 0.0)
     masked = truth * mask
     compared = Compared(np.array([2]), raw, masked, masked, mask)
-    found = score(given, compared, NAMES, resamples=50)["quality"]
+    found = score(given, quality_of(compared), NAMES, resamples=50)["quality"]
     assert found["distances"]["l1"]["refined"]["value"] == 0.0
     added = 0.5 * np.exp(-0.5 * ((x[:60] - 50) / 2) ** 2).sum()
     assert found["distances"]["l1"]["raw"]["value"] == pytest.approx(added)

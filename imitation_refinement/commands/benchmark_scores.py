@@ -27,7 +27,7 @@ from imitation_refinement.evaluation.metrics import (
     resample_groups,
     resampled_ratio,
 )
-from imitation_refinement.evaluation.peaks import invented_and_lost
+from imitation_refinement.evaluation.peaks import PeakCounts, invented_and_lost
 from imitation_refinement.model.acceptance import VERDICTS
 
 COVERAGES = (0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -71,9 +71,36 @@ class Compared(NamedTuple):
     mask: NDArray
 
 
+class Quality(NamedTuple):
+    """How near m patterns are to the simulated pattern of their crystal.
+
+    Attributes:
+        rows: which of the answers they are, int `[m]`.
+        distances: of QUALITY, raw and refined, float64 `[m, len(QUALITY), 2]`.
+        peaks: int64 `[m]` each.
+    """
+
+    rows: NDArray
+    distances: NDArray
+    peaks: PeakCounts
+
+
+def quality_of(compared: Compared) -> Quality:
+    """Returns the distances over the measured range and the peaks of each pattern by itself."""
+    distances = [
+        [
+            [METRICS[name].function(x[None, m], y[None, m])[0] for x in (before, after)]
+            for name in QUALITY
+        ]
+        for before, after, y, m in zip(*compared[1:], strict=True)
+    ]
+    peaks = invented_and_lost(compared.raw, compared.refined, compared.truth)
+    return Quality(compared.rows, np.array(distances, np.float64), peaks)
+
+
 def score(
     answers: Answers,
-    compared: Compared | None,
+    quality: Quality | None,
     class_names: Sequence[str],
     *,
     seed: int = 0,
@@ -83,7 +110,7 @@ def score(
 
     Args:
         answers: at least one.
-        compared: those with a known crystal, None if there are none.
+        quality: of those with a known crystal, None if there are none.
         class_names: K.
         seed: of the bootstrap.
         resamples: of the bootstrap.
@@ -112,7 +139,7 @@ def score(
         "risk_coverage": {kind: _risk(answers, kind) for kind in KINDS},
         "calibration": {kind: _calibration(answers, kind, draws) for kind in KINDS},
         "verdicts": _verdicts(answers, draws),
-        "quality": None if compared is None else _quality(answers, compared, seed, resamples),
+        "quality": None if quality is None else _quality(answers, quality, seed, resamples),
     }
 
 
@@ -200,18 +227,11 @@ def _verdicts(answers: Answers, draws: GroupResamples) -> dict[str, Any]:
     return found
 
 
-def _quality(answers: Answers, compared: Compared, seed: int, resamples: int) -> dict[str, Any]:
+def _quality(answers: Answers, quality: Quality, seed: int, resamples: int) -> dict[str, Any]:
     """Distances to the simulated patterns over the measured range, and peaks."""
-    draws = resample_groups(answers.groups[compared.rows], seed=seed, resamples=resamples)
+    draws = resample_groups(answers.groups[quality.rows], seed=seed, resamples=resamples)
     distances = {}
-    for name in QUALITY:
-        raw, refined = (
-            np.array([
-                METRICS[name].function(x[None, m], y[None, m])[0]
-                for x, y, m in zip(patterns, compared.truth, compared.mask, strict=True)
-            ])
-            for patterns in (compared.raw, compared.refined)
-        )  # fmt: skip
+    for name, (raw, refined) in zip(QUALITY, quality.distances.transpose(1, 2, 0), strict=True):
         better = refined < raw if METRICS[name].better == "lower" else refined > raw
         distances[name] = {
             "raw": mean_estimate(draws, raw),
@@ -219,7 +239,7 @@ def _quality(answers: Answers, compared: Compared, seed: int, resamples: int) ->
             "change": mean_estimate(draws, refined - raw),
             "improved": float(better.mean()),
         }
-    peaks = invented_and_lost(compared.raw, compared.refined, compared.truth)
+    peaks = quality.peaks
     over = {
         "invented": peaks.refined,
         "spurious_raw": peaks.raw,
@@ -230,7 +250,7 @@ def _quality(answers: Answers, compared: Compared, seed: int, resamples: int) ->
         "recovered": peaks.truth,
     }
     return {
-        "patterns": len(compared.rows),
+        "patterns": len(quality.rows),
         "groups": draws.times.shape[1],
         "distances": distances,
         "peaks": {

@@ -214,6 +214,14 @@ def _named(names: Sequence[str]) -> Iterator[tuple[Path, str]]:
             yield file, _OURS if _is_ours(file) else "a folder" if _is_folder(file) else ""
 
 
+def folders_of(names: Sequence[str]) -> list[str]:
+    """Returns the folders that glob patterns name, in natural order."""
+    patterns = [name for name in _with_lists(names) if not os.path.lexists(name)]
+    matches = [Path(match) for name in patterns for match in glob.glob(name, recursive=True)]
+    folders = [match for match in matches if _is_folder(match)]
+    return [str(one) for one in sorted(folders, key=lambda one: (one.parent, natural(one)))]
+
+
 def _with_lists(names: Sequence[str]) -> Iterator[str]:
     """Yields names, in the place of `@list` the lines of that file, relative to where it is."""
     for name in names:

@@ -8,13 +8,13 @@ order, scan_2 before scan_10.
 """
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.commands.inputs import COMPOSITIONS, list_inputs, read_each
+from imitation_refinement.commands.inputs import COMPOSITIONS, Input, list_inputs, read_each
 from imitation_refinement.commands.ledger import LeftOut, Notes, in_a_line
 from imitation_refinement.errors import UserError
 from imitation_refinement.xrd.formats import Record
@@ -52,12 +52,28 @@ class Spread(NamedTuple):
 
 
 def read_spread(inputs: Sequence[str], grid: Grid, wavelength: str | float | None) -> Spread:
+    """Reads a library of which inputs are named; see `read_listed`."""
+    return read_listed(*list_inputs(inputs, wavelength), grid, wavelength)
+
+
+def read_listed(
+    listed: Iterable[Input],
+    left: Sequence[LeftOut],
+    grid: Grid,
+    wavelength: str | float | None,
+) -> Spread:
     """Reads the patterns of a library and its compositions, and puts them on a grid.
+
+    Args:
+        listed: at least one file, of `list_inputs`.
+        left: likewise.
+        grid: to place the patterns on.
+        wavelength: that was given for all files, to say if it had no use.
 
     Raises:
         UserError: nothing could be read, or the compositions do not fit the patterns.
     """
-    files, left = list_inputs(inputs, wavelength)
+    files, left = list(listed), list(left)
     table = next((one.path for one in files if one.path.name == COMPOSITIONS), None)
     files = [one for one in files if one.path.name != COMPOSITIONS]
     read = list(read_each(files, left))
@@ -77,7 +93,7 @@ def read_spread(inputs: Sequence[str], grid: Grid, wavelength: str | float | Non
         used.append(index)
         notes.add(record.scan.notes)
     if not placed:
-        raise UserError(failures[0] if failures else f"{', '.join(inputs)}: no pattern")
+        raise UserError(failures[0] if failures else f"{table}: no pattern beside it was named")
     scans = [scan for index in used if (scan := records[index].scan)]
     own = [scan for scan in scans if scan.wavelength_source == "file"]
     if wavelength is not None and len(own) == len(scans):

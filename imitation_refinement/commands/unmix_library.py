@@ -1,25 +1,27 @@
 """A composition-spread library: patterns in; its phases, refined and recognised, and a page out.
 
 Belongs here: the way from patterns to components and to files. What is read is in `spread`, the
-factorisations in `convolutive`, `unmix_count` and `unmix`, pictures and the page in `unmix_page`.
+factorisations in `convolutive`, `unmix_count` and `unmix`, pictures and the page in `unmix_page`;
+many libraries are `unmix_shards`'.
 """
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from threadpoolctl import threadpool_limits
 
 from imitation_refinement.commands.ledger import exit_status
 from imitation_refinement.commands.spread import Spread, read_spread
 from imitation_refinement.commands.unmix_count import EXTRA, chosen_count, search
-from imitation_refinement.commands.unmix_page import write_page
+from imitation_refinement.commands.unmix_page import page_of
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model import Assessment, Model
-from imitation_refinement.runtime.files import atomic_file, atomic_write_json, atomic_write_text
+from imitation_refinement.runtime.files import atomic_file, json_text
 from imitation_refinement.xrd.convolutive import (
     Phases,
     kl_divergence,
@@ -34,6 +36,7 @@ MAX_STRAIN = 0.035  # largest relative change of d-spacings over the library, ei
 STRIDE = 2  # grid points between the shifts that are tried; peaks are four times as wide
 MOST = 10  # components that are tried when their number is not given
 FEWEST = 1
+FEWEST_PATTERNS = 3  # of a library
 
 
 class Found(NamedTuple):
@@ -80,33 +83,85 @@ def run_unmix(
             cannot be written.
     """
     spread = read_spread(inputs, model.grid, wavelength)
+    tell(spread)
+    results, files = unmixed(model, spread, ", ".join(inputs), components)
+    write_files(output, files)
+    logging.info(
+        "%d components of %d patterns written to %s",
+        len(results["components"]), len(spread.names), output,
+    )  # fmt: skip
+    return exit_status(len(spread.names), len(spread.failures))
+
+
+def tell(spread: Spread) -> None:
+    """Says in the log what could not be used, what was left out, and notes."""
     for failure in spread.failures:
         logging.warning("failed: %s", failure)
     for path, reason in spread.left_out:
         logging.info("left out: %s: %s", path, reason)
     for note in spread.notes:
         logging.warning("note: %s", note)
+
+
+def unmixed(
+    model: Model, spread: Spread, source: str, components: int | None
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Unmixes a library, refines and classifies its components; nothing is written.
+
+    Args:
+        model: what refines and classifies.
+        spread: the library.
+        source: what to name in errors.
+        components: see `run_unmix`.
+
+    Returns:
+        What was found, as plain numbers and text, and the content of each file by its name.
+
+    Raises:
+        UserError: there are fewer than three patterns, or `components` does not fit.
+    """
     count = len(spread.names)
-    if count < 3:
-        raise UserError(f"{', '.join(inputs)}: {count} patterns could be used; unmixing needs 3")
+    if count < FEWEST_PATTERNS:
+        raise UserError(
+            f"{source}: {count} patterns could be used; unmixing needs {FEWEST_PATTERNS}"
+        )
     if components is not None and not 1 <= components <= count:
         raise UserError(f"--components={components}: must be 1 to {count}, the number of patterns")
     logging.info("unmixing %d patterns; this takes minutes for some hundred", count)
-    found = unmix_spread(spread, model.grid, components)
+    with threadpool_limits(1, "blas"):  # the last bits of products depend on their number
+        found = unmix_spread(spread, model.grid, components)
     measured = np.asarray(spread.mask.any(axis=0))
     raw = found.phases.components * measured
     mask = np.broadcast_to(measured, raw.shape)
     assessment = model.assess(raw[..., None].astype(np.float32), mask)
     results = summary(model, spread, found, assessment)
-    atomic_write_json(output / "unmix.json", results)
-    atomic_write_text(output / "activations.csv", activations_csv(spread, found.phases, model.grid))
+    page = page_of(results, spread, found.phases, assessment.refined, model.grid)
+    files = {
+        "unmix.json": _bytes(json_text(results)),
+        "activations.csv": _bytes(activations_csv(spread, found.phases, model.grid)),
+        "unmix.html": _bytes(page),
+    }
     for index in range(len(raw)):
         for kind, pattern in (("raw", raw[index]), ("refined", assessment.refined[index, :, 0])):
-            path = output / f"component-{index + 1}.{kind}.xy"
-            _write_pattern(path, pattern, measured, model.grid, spread.wavelength, kind)
-    write_page(output / "unmix.html", results, spread, found.phases, assessment.refined, model.grid)
-    logging.info("%d components of %d patterns written to %s", len(raw), count, output)
-    return exit_status(count, len(spread.failures))
+            files[f"component-{index + 1}.{kind}.xy"] = _columns(
+                pattern, measured, model.grid, spread.wavelength, kind
+            )
+    return results, files
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Writes files, each of them atomically.
+
+    Raises:
+        UserError: one cannot be written.
+    """
+    for name, content in files.items():
+        with atomic_file(folder / name) as file:
+            file.write(content)
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # names of files may hold bytes that are no text
 
 
 def unmix_spread(
@@ -212,13 +267,14 @@ def activations_csv(spread: Spread, told: Phases, grid: Grid) -> str:
     return text.getvalue()
 
 
-def _write_pattern(
-    path: Path, pattern: np.ndarray, mask: np.ndarray, grid: Grid, wavelength: float, kind: str
-) -> None:
-    """Writes a component as two columns, 2 theta in degrees and intensity per unit of q."""
+def _columns(
+    pattern: np.ndarray, mask: np.ndarray, grid: Grid, wavelength: float, kind: str
+) -> bytes:
+    """A component as two columns, 2 theta in degrees and intensity per unit of q."""
     columns = np.column_stack([two_theta_from_q(grid_q(grid)[mask], wavelength), pattern[mask]])
     header = (
         f"component of a library, {kind}; wavelength {wavelength:g} angstrom\ntwo_theta intensity"
     )
-    with atomic_file(path) as file:
-        np.savetxt(file, columns, fmt="%.5f", header=header)
+    file = io.BytesIO()
+    np.savetxt(file, columns, fmt="%.5f", header=header)
+    return file.getvalue()

@@ -4,7 +4,6 @@ Belongs here: wording and looks. Numbers come from `unmix_library`.
 """
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from imitation_refinement.report.plots import (
     rows_of_patterns,
     styled,
 )
-from imitation_refinement.runtime.files import atomic_write_text
 from imitation_refinement.tasks import Picture
 from imitation_refinement.xrd.convolutive import Phases
 from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
@@ -28,26 +26,21 @@ from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
 _COLUMNS = 4  # of maps
 
 
-def write_page(
-    path: Path,
+def page_of(
     results: Mapping[str, Any],
     spread: Spread,
     told: Phases,
     refined: np.ndarray,
     grid: Grid,
-) -> None:
-    """Writes the page of an unmixed library, atomically.
+) -> str:
+    """Returns the page of an unmixed library, as HTML.
 
     Args:
-        path: the file.
         results: of `unmix_library.summary`.
         spread: the library.
         told: its components, shares and shifts.
         refined: the refined components, `[K, L, 1]`.
         grid: of the patterns.
-
-    Raises:
-        UserError: it cannot be written.
     """
     measured = spread.mask.any(axis=0)
     q = grid_q(grid)[measured]
@@ -74,7 +67,7 @@ def write_page(
             maps(told.shares, spread.composition, spread.elements),
         ),
     ]
-    atomic_write_text(path, render_page("unmix.html.j2", r=results, pictures=pictures))
+    return render_page("unmix.html.j2", r=results, pictures=pictures)
 
 
 @styled

@@ -22,7 +22,7 @@ from imitation_refinement.xrd.formats.columns import MAX_BYTES, Columns
 from imitation_refinement.xrd.formats.hdf5 import count_frames, read_frames
 
 PARQUET, ZARR = ".parquet", ".zarr"
-_HDF5 = (".h5", ".hdf5", ".nxs", ".nx", ".hdf")
+HDF5 = (".h5", ".hdf5", ".nxs", ".nx", ".hdf")
 _HDF5_STACK = 8_000_000  # bytes; a smaller file is read whole
 _AXES = ("two_theta", "q", "d")
 _INTENSITIES = ("intensity", "counts")
@@ -32,7 +32,7 @@ _INSTALL = "from the checkout: .venv/bin/pip install '.[scale]'"
 def is_stack(path: Path) -> bool:
     """Returns whether a path may be a stack, by its ending, and for HDF5 its size too."""
     suffix = path.suffix.lower()
-    if suffix in _HDF5:
+    if suffix in HDF5:
         return path.is_file() and path.stat().st_size >= _HDF5_STACK
     return suffix in (PARQUET, ZARR)
 
@@ -44,7 +44,7 @@ def count_rows(path: Path) -> int:
         UserError: missing, damaged, not laid out as a stack, or its library is not installed.
     """
     suffix = path.suffix.lower()
-    if suffix in _HDF5:
+    if suffix in HDF5:
         return count_frames(path)
     with _told(path):
         count = _parquet(path).metadata.num_rows if suffix == PARQUET else _arrays(path)[1].shape[0]
@@ -60,7 +60,7 @@ def read_rows(path: Path, first: int, last: int) -> list[Columns]:
         UserError: as `count_rows`; a row group of Parquet that is too large to be held.
     """
     suffix = path.suffix.lower()
-    if suffix in _HDF5:
+    if suffix in HDF5:
         return read_frames(path, first, last)
     with _told(path):
         read = _parquet_rows if suffix == PARQUET else _zarr_rows
