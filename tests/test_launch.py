@@ -62,15 +62,17 @@ def started(log: Path) -> list[list[str]]:
     return [shlex.split(line) for line in log.read_text().splitlines()]
 
 
-def assert_every_shard_and_a_merge(calls: list[list[str]], count: int, source: str, out: str):
+def assert_every_shard_and_a_merge(
+    calls: list[list[str]], count: int, source: str, out: str, mode: str = "refine"
+):
     *shards, merge = calls
     found = set()
     for words in shards:
-        assert words[:3] == ["--mode=refine", f"--input={source}", f"--output={out}"]
+        assert words[:3] == [f"--mode={mode}", f"--input={source}", f"--output={out}"]
         assert words[4:] == ["--wavelength=CuKa"]
         found.add(parse_shard(words[3].removeprefix("--shard=")))
     assert found == {Shard(number, count) for number in range(count)} and len(shards) == count
-    assert merge == ["--mode=refine", "--merge", f"--output={out}"]
+    assert merge == [f"--mode={mode}", "--merge", f"--output={out}"]
 
 
 @pytest.mark.parametrize("script", sorted(path.name for path in LAUNCH.glob("*.sh")))
@@ -89,6 +91,12 @@ def test_a_slurm_array_does_every_shard_once_and_merges(engines, tmp_path, monke
     statuses = set(Path(f"{engines}.status").read_text().split())
     assert statuses == {"0" if status == 3 else str(status)}
     assert Path(f"{engines}.dependency").read_text() == "--dependency=afterany:123\n"
+
+
+def test_a_slurm_array_of_another_mode(engines, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODE", "unmix")
+    run("submit.sh", "wafers/*", "out", "--wavelength=CuKa")
+    assert_every_shard_and_a_merge(started(engines), 100, "wafers/*", "out", "unmix")
 
 
 @pytest.mark.skipif(not shutil.which("parallel"), reason="GNU parallel is not installed")

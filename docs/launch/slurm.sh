@@ -1,6 +1,6 @@
 #!/bin/bash
 # One task of a job array does one shard. Submit with `submit.sh`, which merges at the end.
-#SBATCH --job-name=refine
+#SBATCH --job-name=shards
 #SBATCH --array=0-99
 #SBATCH --cpus-per-task=2
 #SBATCH --mem=4G
@@ -11,5 +11,5 @@
 set -uo pipefail
 input=$1 output=$2
 shift 2
-imitation-refinement --mode=refine --input="$input" --output="$output" \
+imitation-refinement --mode="${MODE:-refine}" --input="$input" --output="$output" \
   --shard="$SLURM_ARRAY_TASK_ID/$SLURM_ARRAY_TASK_COUNT" "$@" || [ $? -eq 3 ]
