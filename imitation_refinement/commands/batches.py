@@ -8,7 +8,7 @@ from pathlib import Path
 
 from imitation_refinement.commands.ledger import INTERRUPTED
 from imitation_refinement.commands.setup import Setup
-from imitation_refinement.phases.identify import Elements
+from imitation_refinement.phases.compositions import Elements
 from imitation_refinement.runtime.shard import WHOLE, Shard
 
 

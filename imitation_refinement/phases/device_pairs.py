@@ -162,10 +162,10 @@ def simulated_scan(
     """Draws a scan of a sample of one structure and places it, without the leading axis.
 
     Args:
-        key: of all draws.
-        structure: one, without the leading axis.
-        other: of which a little may be in the sample.
-        laboratory: what is drawn from.
+        key: see `device_draws.draw`, as those that are not named here.
+        structure: see there.
+        other: see there.
+        laboratory: see there.
         bounds: of the arrays.
         grid: where it is placed.
     """
