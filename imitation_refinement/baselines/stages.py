@@ -177,11 +177,10 @@ def gta_stage(
         run: the run.
         source: classifier of ideal patterns, whose network F and C are and, with
             `section.warm_start`, whose variables they start from.
-        name: of the stage; also the folder.
-        rows: indices of the imperfect patterns to train on. Their labels are read only if
-            `section.label_weight` > 0.
+        name: see `adda_stage`, as those that are not named here.
+        rows: see there.
         section: fields `baselines.fields.GTA`.
-        called: what the user calls that section.
+        called: see there.
     """
     seed = run.seed("gta", *name.encode())
     classes = len(run.task.class_names)
