@@ -1,6 +1,8 @@
 """Settings under which silent mistakes fail; warnings are errors by pyproject.toml."""
 # ruff: noqa: E402
 
+import contextlib
+import fcntl
 import logging
 import os
 import shutil
@@ -13,7 +15,7 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from presets import preset
-from program import Program
+from program import QUICK, Program
 
 from imitation_refinement import cli
 from imitation_refinement.applications import check_config, run_application
@@ -24,10 +26,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")  # no broadcasting by a f
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes
 
 
-# Files whose tests share the finished run of `reference`, and the one that compiles the same.
-OF_REFERENCE = (
-    "test_pipeline.py", "test_pipeline_errors.py", "test_portable.py", "test_notebook.py",
-)  # fmt: skip
+# What takes longest, one for each of two workers: neither is left alone with it at the end.
+FIRST = ("test_pipeline.py", "test_pipeline_killed.py")
 
 
 def pytest_configure(config):
@@ -37,8 +37,8 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """What takes longest goes first, so that no worker is left alone with it at the end."""
-    items.sort(key=lambda item: item.path.name not in OF_REFERENCE)
+    """What takes longest goes first."""
+    items.sort(key=lambda item: (*FIRST, item.path.name).index(item.path.name))
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -48,8 +48,7 @@ def pytest_xdist_make_scheduler(config, log):
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid):
-            name = Path(nodeid.partition("::")[0]).name
-            return OF_REFERENCE[0] if name in OF_REFERENCE else name
+            return nodeid.partition("::")[0]
 
     config.option.loadscopereorder = False  # by the number of tests, which says little of time
     return ByFile(config, log)
@@ -72,12 +71,20 @@ def quick_compilation():
 
 
 @pytest.fixture(scope="session")
-def quick_program(tmp_path_factory) -> dict[str, str]:
+def shared(tmp_path_factory) -> Path:
+    """A folder of this session, the same for all of its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def quick_program(shared) -> dict[str, str]:
     """Environment of processes that run `:smoke`: compiled quickly, and what was compiled kept."""
-    caches = tmp_path_factory.getbasetemp() / "pipeline_cache"
+    caches = shared / "pipeline_cache"
     kept = caches / "imitation_refinement" / "jax"
-    kept.parent.mkdir(parents=True)
-    kept.symlink_to(jax.config.jax_compilation_cache_dir)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # of another worker
+        kept.symlink_to(jax.config.jax_compilation_cache_dir)
     return {
         "XDG_CACHE_HOME": str(caches),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
@@ -87,25 +94,30 @@ def quick_program(tmp_path_factory) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def program(quick_program) -> Program:
-    return Program(Path(quick_program["XDG_CACHE_HOME"]), **quick_program)
+    return Program(Path(quick_program["XDG_CACHE_HOME"]), QUICK, **quick_program)
 
 
 @pytest.fixture(scope="session")
-def reference(program, tmp_path_factory) -> Path:
-    """The folder of an uninterrupted run; not to be changed."""
-    workdir = tmp_path_factory.mktemp("reference") / "run"
-    program(workdir)
-    return workdir
+def reference(program, shared) -> Path:
+    """The folder of an uninterrupted run, made by the worker that asks first; not to be changed."""
+    folder = shared / "reference"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the others wait
+        if not (folder / "done").exists():
+            program(folder / "run")
+            (folder / "done").touch()
+    return folder / "run"
 
 
 @pytest.fixture(scope="module")
 def here(program, quick_compilation):
-    """Runs `:smoke` in this process, on the data of `program`; what it logged."""
+    """Runs what `program` does in this process, on the same data; what it logged."""
 
     def run(workdir: Path, mode: str = "all", **changes: object) -> str:
         config = preset("smoke")
         config.run.cache_dir = str(program.data)
-        config.update_from_flattened_dict(changes)
+        config.update_from_flattened_dict({**QUICK, **changes})
         lines: list[str] = []
         handler = logging.Handler()
         handler.emit = lambda record: lines.append(record.getMessage())

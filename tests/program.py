@@ -4,17 +4,40 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SMOKE = f"--config={ROOT / 'configs' / 'xrd.py'}:smoke"
 
+STAGES = {
+    "classifier", "judge/other_network", "judge/other_seed",
+    "refiner/pretrained", "refiner/fold_0", "refiner/fold_1",
+    "evaluate", "model", "report",
+}  # fmt: skip
+JUDGES = {"judge/other_network", "judge/other_seed"}
+
+# VGG takes a third of the tracing that dense blocks do; more processes are more imports.
+QUICK: dict[str, object] = {
+    "classifier.network": "vgg_slim",
+    "judges.other_seed.network": "vgg_slim",
+    "judges.other_network.network": "vgg_slim",
+    "run.workers": 1,
+}
+
+
+def as_flags(changes: Mapping[str, object]) -> list[str]:
+    return [f"--config.{field}={value}" for field, value in changes.items()]
+
 
 class Program:
-    """Starts main.py with one folder of caches and with what `environment` adds."""
+    """Starts main.py with one folder of caches, changes of `:smoke` and an environment on top."""
 
-    def __init__(self, folder: Path, **environment: str):
+    def __init__(
+        self, folder: Path, changes: Mapping[str, object] | None = None, **environment: str
+    ):
         self.data = folder / "imitation_refinement" / "data"  # where a program looks by itself
+        self._changes = as_flags(changes or {})
         self._environment = {
             **os.environ,
             "XDG_CACHE_HOME": str(folder),
@@ -25,7 +48,8 @@ class Program:
 
     def start(self, workdir: Path, *flags: str, config: str = SMOKE, devices: int = 1):
         cache = [f"--config.run.cache_dir={self.data}"] if config else []
-        words = [config, f"--workdir={workdir}", *cache, *flags]
+        changes = self._changes if config == SMOKE else []
+        words = [config, f"--workdir={workdir}", *cache, *changes, *flags]
         options = f"--xla_force_host_platform_device_count={devices}"
         return subprocess.Popen(
             [sys.executable, str(ROOT / "main.py"), *filter(None, words)],

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -73,6 +74,11 @@ def test_the_examples_are_what_their_script_writes(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, str(script)], check=True, env=environment, timeout=300)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.xy")} == before
+
+
+def test_a_process_that_generates_data_does_not_run_the_program_again(monkeypatch):
+    monkeypatch.setattr("imitation_refinement.cli.entry_point", lambda: pytest.fail("it runs"))
+    runpy.run_path(str(ROOT / "main.py"), run_name="__mp_main__")  # as multiprocessing does
 
 
 # --- exit status and errors -------------------------------------------------------------------

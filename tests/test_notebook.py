@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import nbformat
-from program import ROOT
+from program import QUICK, ROOT, as_flags
 
 NOTEBOOK = ROOT / "notebooks" / "quickstart.ipynb"
 
@@ -46,6 +46,8 @@ def test_it_runs_from_top_to_bottom(tmp_path, quick_program, copy, monkeypatch):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     (training,) = (cell for cell in code if "tempfile.mkdtemp()" in cell.source)
     training.source = training.source.replace("tempfile.mkdtemp()", repr(str(copy.parent)))
+    assert "[*command," in training.source
+    training.source = training.source.replace("*command,", f"*command, *{as_flags(QUICK)},")
     client = NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}})
     client.execute()
     outputs = [output for cell in code for output in cell.outputs]

@@ -156,10 +156,7 @@ def test_a_damaged_data_cache_is_named(program, here, reference, tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_checkpoint(here, tmp_path):
     workdir = tmp_path / "run"
-    changes = {
-        "classifier.learning_rate": 1e30, "classifier.network": "vgg_slim",
-        "run.checkpoint_every": 1,
-    }  # fmt: skip
+    changes = {"classifier.learning_rate": 1e30, "run.checkpoint_every": 1}
     error = error_of(here, workdir, "classifier", **changes)
     words = error.split()
     step = int(words[words.index("step") + 1].rstrip(";"))
