@@ -30,10 +30,22 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes
 FIRST = ("test_pipeline.py", "test_pipeline_killed.py")
 
 
+# Every program is kept, also what compiles in milliseconds: there are thousands. Caches of XLA are
+# for GPUs, and their place is a part of each program's key: in another folder all is compiled anew.
+KEPT = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_enable_xla_caches": "none",
+}
+
+
 def pytest_configure(config):
     """Compiles each program once for all tests, workers and sessions; `--cache-clear` forgets."""
     jax.config.update("jax_compilation_cache_dir", str(config.cache.mkdir("compiled")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    for option, value in KEPT.items():
+        jax.config.update(option, value)
+    # What another worker is just writing is compiled here too.
+    unreadable = "ignore:Error reading persistent compilation cache entry:UserWarning"
+    config.addinivalue_line("filterwarnings", unreadable)
 
 
 def pytest_collection_modifyitems(items):
@@ -88,7 +100,7 @@ def quick_program(shared) -> dict[str, str]:
     return {
         "XDG_CACHE_HOME": str(caches),
         "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+        **{option.upper(): str(value) for option, value in KEPT.items()},
     }
 
 
