@@ -72,7 +72,7 @@ def best_of_all(root: np.ndarray, mask: np.ndarray, prototypes: Prototypes) -> n
     for start in range(0, prototypes.size, _BLOCK):
         some = np.arange(start, min(start + _BLOCK, prototypes.size))
         some = np.concatenate([leaders, some])
-        places = best_of(root, mask, prototypes, some, prototypes.roots(some), _BEST)
+        [places] = best_of(root[None], mask, prototypes, some, prototypes.roots(some), _BEST)
         leaders = some[places]
     return leaders
 

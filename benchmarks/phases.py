@@ -28,7 +28,7 @@ from imitation_refinement.phases.compositions import Compositions, Elements, mat
 from imitation_refinement.phases.compositions import Known as Limits
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.library import Library, load_library
-from imitation_refinement.phases.match import Match, match, pooled
+from imitation_refinement.phases.match import match_looks, pooled
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
 from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
@@ -121,21 +121,20 @@ def answered(
     calibration = load_calibration(_CALIBRATION.value)
     library, found = have.library, []
 
-    def matched(patterns: np.ndarray, part: slice) -> Match:
-        to_match = patterns[part], scans.mask[part], have.prototypes
-        if limits is not None:
-            return match_known(*to_match, calibration.known, known=limits.of(part))
-        own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
-        return match(*to_match, calibration.posterior, allowed=own)
-
     for first in range(0, len(scans.entries), _BATCH):
         part = slice(first, first + _BATCH)
-        look = matched(scans.pattern, part)
+        looks = [patterns[part] for patterns in (scans.pattern, scans.refined)][: 1 if alone else 2]
+        to_match = looks, scans.mask[part], have.prototypes
+        if limits is not None:
+            matches = match_known(*to_match, calibration.known, known=limits.of(part))
+        else:
+            own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
+            matches = match_looks(*to_match, calibration.posterior, allowed=own)
         found += answers(
-            look if alone else pooled(look, matched(scans.refined, part)),
+            matches[0] if alone else pooled(*matches),
             have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
-            None if limits is None else np.ones(len(look.entry), bool), not alone,
+            np.full(len(looks[0]), limits is not None), not alone,
         )  # fmt: skip
     return found
 

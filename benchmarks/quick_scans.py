@@ -31,7 +31,7 @@ from imitation_refinement.evaluation.saved_time import shortening
 from imitation_refinement.phases.candidates import answers
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
-from imitation_refinement.phases.match import Match, match, pooled
+from imitation_refinement.phases.match import Match, match_looks, pooled
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.report.plots import new_figure, png, styled
@@ -165,7 +165,7 @@ def _draw(
     mask = np.stack([one.mask for one in placed])
     raw = np.stack([one.pattern for one in placed]) * seen[:, None]
     refined = refiner(placed) * seen[:, None]
-    by_raw, by_refined = (_matched(patterns, mask, phases) for patterns in (raw, refined))
+    by_raw, by_refined = _matched([raw, refined], mask, phases)
     looks = {"raw": by_raw, "refined": by_refined, "both": pooled(by_raw, by_refined)}
     hits = {look: _hits(found, entries, phases, seen) for look, found in looks.items()}
     before, after = max_normalized(raw), max_normalized(refined)
@@ -173,12 +173,16 @@ def _draw(
     return hits, seen, distance, invented_and_lost(before, after, truth)
 
 
-def _matched(patterns: np.ndarray, mask: np.ndarray, phases: Phases) -> Match:
-    parts = [
-        match(patterns[own], mask[own], phases.prototypes, phases.calibration.posterior)
-        for own in (slice(i, i + _BATCH) for i in range(0, len(patterns), _BATCH))
+def _matched(looks: Sequence[np.ndarray], mask: np.ndarray, phases: Phases) -> list[Match]:
+    posterior, parts = phases.calibration.posterior, []
+    for first in range(0, len(mask), _BATCH):
+        own = slice(first, first + _BATCH)
+        some = [patterns[own] for patterns in looks]
+        parts.append(match_looks(some, mask[own], phases.prototypes, posterior))
+    return [
+        Match(*(np.concatenate(column) for column in zip(*of_look, strict=True)))
+        for of_look in zip(*parts, strict=True)
     ]
-    return Match(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def _hits(

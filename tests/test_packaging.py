@@ -83,7 +83,7 @@ def test_files_that_are_not_code_are_installed():
     ]
     package = ROOT / "imitation_refinement"
     for path in package.rglob("*"):
-        if path.is_file() and path.suffix not in (".py", ".pyc"):
+        if path.is_file() and path.suffix != ".py" and path.parent.name != "__pycache__":
             relative = path.relative_to(ROOT).as_posix()
             assert any(fnmatch(relative, pattern) for pattern in declared), relative
 

@@ -90,7 +90,7 @@ def test_neighbours_of_other_elements_vote_and_are_no_candidates():
     posterior = by_cosine(none=0.0).posterior
     allowed = np.array([[False, True, True, False]])
     known = Known(allowed, np.zeros((1, 4), bool))
-    found = match_known(pattern, mask, prototypes, posterior, known=known)
+    [found] = match_known([pattern], mask, prototypes, posterior, known=known)
     limited = match(pattern, mask, prototypes, posterior, allowed=allowed)
     probability = np.bincount(found.entry[0], np.exp(found.log_probability[0]), 4)
     assert probability[[0, 3]].tolist() == [0.0, 0.0] and (probability[[1, 2]] > 0.0).all()

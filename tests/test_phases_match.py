@@ -187,7 +187,7 @@ def test_the_prior_decides_between_a_measured_and_a_computed_twin():
     for points, expected in ((0, 0), (5, 1)):
         roots, masks = scan_roots(ideal(twice, 0, points * STEP)[None], MEASURED_ALL[None])
         drawn = draw_roots(twice.q, twice.height, twice.offsets, np.arange(2), GRID)
-        assert best_of(roots[0], masks[0], twice, np.arange(2), drawn, 2)[0] == expected
+        assert best_of(roots, masks[0], twice, np.arange(2), drawn, 2)[0, 0] == expected
 
 
 def test_the_coarse_choice_never_loses_an_exact_duplicate():

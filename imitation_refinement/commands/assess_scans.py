@@ -72,6 +72,7 @@ def records(
     matcher: CifMatcher,
     phases: Phases | None,
     progress: Callable[[int], None] = lambda _: None,
+    cells: bool = True,
 ) -> Iterator[tuple[Input, Refined | Failed]]:
     """Yields the record of each pattern of some inputs, in order, and the input it is of.
 
@@ -84,9 +85,10 @@ def records(
         matcher: compares with CIF files.
         phases: see `refine_scans`.
         progress: is told how many files were begun, at each.
+        cells: see `phases.identify.Phases.identify`.
     """
     for batch in _chunks(_patterns(readings, left, progress), BATCH):
-        for one, result in zip(batch, _each(model, batch, matcher, phases), strict=True):
+        for one, result in zip(batch, _each(model, batch, matcher, phases, cells), strict=True):
             yield one.input, result
 
 
@@ -96,20 +98,20 @@ def _chunks(items: Iterator, size: int) -> Iterator[list]:
 
 
 def _each(
-    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None
+    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None, cells: bool
 ) -> list[Refined | Failed]:
     """Returns one record for each item, in order; trouble with one is its own alone."""
     try:
-        return list(_assessed(model, batch, matcher, phases))
+        return list(_assessed(model, batch, matcher, phases, cells))
     except Exception as error:
         if len(batch) == 1:
             one = batch[0]
             return [Failed(one.name, one.input.path, in_a_line(one.input.path, error))]
-        return [result for one in batch for result in _each(model, [one], matcher, phases)]
+        return [result for one in batch for result in _each(model, [one], matcher, phases, cells)]
 
 
 def _assessed(
-    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None
+    model: Model, batch: list[_Read], matcher: CifMatcher, phases: Phases | None, cells: bool
 ) -> Iterator[Refined | Failed]:
     """Puts a batch through the model; yields one record for each item, in order."""
     good = [(one.scan, one.placed) for one in batch if one.scan and one.placed]
@@ -119,7 +121,8 @@ def _assessed(
         answer = model.assess(raw, mask)
         if phases:
             known = [one.input.elements for one in batch if one.scan]
-            identified = list(phases.identify(_on_phase_grid(good, model), known))
+            on_grids = _on_phase_grid(good, model)
+            identified = list(phases.identify(on_grids, known, cells=cells))
     index = 0
     for one in batch:
         scan, placed = one.scan, one.placed
@@ -187,4 +190,4 @@ def refine_one(
         read = _Read(one, name, scan, on_grid(scan, model.grid))
     except Exception as error:
         return Failed(name, one.path, in_a_line(one.path, error))
-    return _each(model, [read], CifMatcher(model.grid), phases)[0]
+    return _each(model, [read], CifMatcher(model.grid), phases, True)[0]

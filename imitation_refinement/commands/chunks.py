@@ -70,7 +70,8 @@ def done(
     files = [one for one in chunk.items if isinstance(one, Input)]
     left = [one for one in chunk.items if isinstance(one, LeftOut)]
     own = itertools.islice(readings or read_placed(files, tools.model.grid), len(files))
-    found = records(own, left, tools.model, tools.matcher, tools.phases)
+    # The table holds no fitted cells.
+    found = records(own, left, tools.model, tools.matcher, tools.phases, cells=False)
     rows = [table_row(result, one.rows[0] if one.rows else None) for one, result in found]
     rows += [table_row(one) for one in left]
     return part_bytes(rows, tools.model.class_names)

@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 from imitation_refinement.errors import UserError
 from imitation_refinement.phases.formulas import elements
 from imitation_refinement.phases.library import Library
-from imitation_refinement.phases.match import Match, match
+from imitation_refinement.phases.match import Match, match_looks
 from imitation_refinement.phases.posterior import Posterior
 from imitation_refinement.phases.prototypes import Prototypes
 from imitation_refinement.xrd.formula import SYMBOLS
@@ -129,34 +129,41 @@ class Known(NamedTuple):
 
 
 def match_known(
-    patterns: np.ndarray,
+    looks: Sequence[np.ndarray],
     masks: np.ndarray,
     prototypes: Prototypes,
     posterior: Posterior,
     *,
     known: Known | None,
-) -> Match:
+) -> list[Match]:
     """Returns the match of scans of which elements are known, with the neighbours of all elements.
 
     Where the phase is none of those that may be, structures of other elements still tell its
     symmetry: half of the vote is theirs, a linear opinion pool as in `match.pooled`.
 
     Args:
-        patterns: see `match`, as the next three.
+        looks: see `match.match_looks`, as the next three.
         masks: bool `[n, L]`.
         prototypes: N of them.
         posterior: what turns evidence into probabilities.
         known: of the n samples; None where nothing is, of any.
 
     Returns:
-        A match of twice as many prototypes if elements are known; the latter half are neighbours
-        and have probability 0.
+        A match for each look, of twice as many prototypes if elements are known; the latter half
+        are neighbours and have probability 0.
     """
+    free = match_looks(looks, masks, prototypes, posterior)
     if known is None:
-        return match(patterns, masks, prototypes, posterior)
-    found = match(patterns, masks, prototypes, posterior, allowed=known.allowed)
-    found = preferring(found, known.complete)
-    free = match(patterns, masks, prototypes, posterior)
+        return free
+    found = match_looks(looks, masks, prototypes, posterior, allowed=known.allowed)
+    return [
+        _with_neighbours(preferring(own, known.complete), others)
+        for own, others in zip(found, free, strict=True)
+    ]
+
+
+def _with_neighbours(found: Match, free: Match) -> Match:
+    """A match among those that may be, with one among all, whose share is half of the vote."""
     never = np.full(free.score.shape, -np.inf)
     free = free._replace(score=never, log_probability=never, vote=0.5 * free.vote)
     found = found._replace(vote=0.5 * found.vote)

@@ -5,14 +5,13 @@ peaks as wide as the scan's, at the shift and displacement that fit best. `candi
 figures into one probability. How the prototypes are chosen is in `match`.
 """
 
-import itertools
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.ndimage import uniform_filter1d
 
+from imitation_refinement.phases.compiled import FARTHEST, shifted_products, sums
 from imitation_refinement.phases.prototypes import FOLD, Prototypes, draw_roots, log_axis
 from imitation_refinement.phases.scores import (
     PRIOR,
@@ -29,10 +28,7 @@ USUAL = 4e-4  # scale of Student's t of displacements, of 3 degrees of freedom
 SIZES = (8.0, 14.0, 25.0, 45.0, 100.0)  # nm, of the peaks' widths
 FINE = (-2, -1, 0, 1, 2)  # points of the grid, half of those of a root pattern, around the best
 _JUDGES = 6  # best prototypes that choose the width
-_WINDOWS = 10  # equally long parts of the grid in which the elastic cosine shifts for itself
-_ELASTIC = (-4, -2, 0, 2, 4)  # points of the grid
-_FAR = 2 * (max(abs(shift) for shift in SHIFTS) + max(FINE) + max(_ELASTIC))
-_SEEN = 0.4  # of a peak's height in the scan that makes it explained
+_FAR = 2 * (max(abs(shift) for shift in SHIFTS) + max(FINE) + FARTHEST)
 
 FEATURES = (
     "cosine",  # of root patterns at the best shift and displacement
@@ -96,10 +92,12 @@ def weigh(
         root: of `scan_roots`, `[P]`.
         mask: bool `[P]`.
         prototypes: N of them.
-        chosen: K of them, best first.
+        chosen: K of them, best first; may be none.
         drawn: of `draw_roots`, `[K, P]`.
         prior: on shifts.
     """
+    if not len(chosen):
+        return Evidence(np.zeros(0), np.zeros(0), np.zeros((0, len(FEATURES)), np.float32))
     axis, grid = log_axis(prototypes.grid), prototypes.grid
     step = axis[1] - axis[0]
     shifts = step * np.asarray(SHIFTS)
@@ -126,53 +124,36 @@ def weigh(
     nearest = np.asarray(FINE)[_fine_cosines(read, lines, which, begin).argmax(axis=1)]
     shift = shifts[moved] + 0.5 * step * nearest
     begin = begin + nearest
-    scan, common = _windows(read, which, begin, lines.shape[1])
-    model = lines * common
-
-    squares, model_squares = scan * scan, model * model
-    product = scan * model
-    power, model_power = _sum(squares), _sum(model_squares)
-    overlap, points = _sum(product), np.maximum(_sum(common), 1.0)
-    total_scan, total_model = _sum(scan), _sum(model)
-    cosine = _ratio(overlap, power * model_power)
-    top = np.maximum(scan.max(axis=1), 1e-9)
     floor = _floor(fine)
-    # The scale that explains the scan best in least squares of roots.
-    scale = overlap / np.maximum(model_power, 1e-12)
-    predicted = scale[:, None] * model
-    visible = predicted - scan
-    surplus = np.maximum(-0.25 * predicted - visible, 0.0)
-    visible = np.maximum(visible - np.float32(floor), 0.0)
-    middle = _middle(read[1], which, begin, lines.shape[1])
-    low, low_power = _before(product, middle), _before(squares, middle)
+    found_peaks = (read[0] == _largest(read[0], 7)) & (read[0] > np.float32(2.0 * floor))
+    x = sums(read, lines, which, begin, floor, found_peaks, 2.0 * floor)
+    cosine = _ratio(x.overlap, x.power * x.model_power)
+    points, top = np.maximum(x.points, 1.0), np.maximum(x.top, 1e-9)
+    model_power = (x.overlap / np.maximum(x.model_power, 1e-12)) ** 2 * x.model_power
     # Sums over what was measured, each less its mean over all.
-    inside = _sum(scan, common)
-    covariance = overlap - inside * total_model / points
-    scan_variance = _sum(squares, common) - (2.0 * inside - total_scan) * total_scan / points
-    model_variance = model_power - total_model**2 / points
+    covariance = x.overlap - x.measured * x.model / points
+    scan_variance = x.measured_power - (2.0 * x.measured - x.scan) * x.scan / points
+    model_variance = x.model_power - x.model**2 / points
     columns = (
         cosine,
         first,
-        _ratio(
-            _sum(product, product),
-            _sum(squares, squares) * _sum(model_squares, model_squares),
-        ),
-        _ratio(_sum(np.sqrt(product)), total_scan * total_model),
-        _cosine(_wide(scan), _wide(model)),
-        _ratio(_elastic(read, lines, which, begin), power * model_power),
+        _ratio(x.strong, x.power_strong * x.model_strong),
+        _ratio(x.weak, x.scan * x.model),
+        _ratio(x.wide, x.wide_power * x.wide_model_power),
+        _ratio(x.elastic, x.power * x.model_power),
         _ratio(covariance, np.maximum(scan_variance, 0.0) * np.maximum(model_variance, 0.0)),
-        _ratio(low, low_power * model_power),
-        _ratio(overlap - low, (power - low_power) * model_power),
+        _ratio(x.low, x.low_power * x.model_power),
+        _ratio(x.overlap - x.low, (x.power - x.low_power) * x.model_power),
         prior.log(shift, kind),
         prior.log_peak(kind),
         np.abs(amount[which]),
-        _sum(visible, visible) / np.maximum(scale**2 * model_power, 1e-12),
-        _sum(surplus, surplus) / np.maximum(power, 1e-12),
-        visible.max(axis=1) / top,
-        surplus.max(axis=1) / top,
-        _peaks_explained(scan, _peaks(read[0], which, begin, scan, 2.0 * floor), predicted),
-        _log_richness(total_model, model_power, points),
-        _log_richness(total_scan, power, points),
+        x.missing / np.maximum(model_power, 1e-12),
+        x.left_over / np.maximum(x.power, 1e-12),
+        x.worst_missing / top,
+        x.worst_left_over / top,
+        x.peaks_explained / np.maximum(x.peaks, 1e-12),
+        _log_richness(x.model, x.model_power, points),
+        _log_richness(x.scan, x.power, points),
         kind == 1,
         kind == 2,
         floor / top,
@@ -228,30 +209,11 @@ def _read_at_shifts(
     return scans.reshape(-1, len(root)), inside.reshape(-1, len(root))
 
 
-def _windows(
-    read: np.ndarray, which: np.ndarray, begin: np.ndarray, length: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scan and its mask as each of K prototypes has them, `length` points from `begin` on."""
-    windows = sliding_window_view(read, length, axis=2)
-    return windows[0, which, begin], windows[1, which, begin]
-
-
 def _fine_cosines(
     read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray
 ) -> np.ndarray:
     """The cosines of drawn prototypes `[K, L]` at each of FINE, `[K, len(FINE)]`."""
-    length, reach = lines.shape[1], max(FINE)
-    seen, inside = (
-        sliding_window_view(windows, length, axis=1)
-        for windows in _windows(
-            np.stack([read[0] * read[1], read[1]]), which, begin - reach, length + 2 * reach
-        )
-    )
-    upto = np.cumsum(read[0].astype(np.float64) ** 2, axis=1)
-    first = begin[:, None] - reach - 1 + np.arange(2 * reach + 1)
-    power = upto[which[:, None], first + length] - upto[which[:, None], first]
-    product = np.einsum("kpl,kl->kp", seen, lines)
-    return _ratio(product, power * np.einsum("kpl,kl->kp", inside, lines * lines))
+    return _ratio(*shifted_products(read, lines, which, begin, max(FINE)))
 
 
 def _width(
@@ -273,38 +235,6 @@ def _width(
     return SIZES[int(suits.argmax())]
 
 
-def _elastic(
-    read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray
-) -> np.ndarray:
-    """The product where each window of the range takes its own best shift, `[K]`."""
-    length, far = lines.shape[1], max(_ELASTIC)
-    around, _ = _windows(read, which, begin - far, length + 2 * far)
-    views = sliding_window_view(around, length, axis=1)[:, :: _ELASTIC[1] - _ELASTIC[0]]
-    edges = np.arange(_WINDOWS + 1) * length // _WINDOWS
-    best = np.zeros(len(lines))
-    for start, end in itertools.pairwise(edges.tolist()):
-        part = slice(start, end)
-        best += np.einsum("kpl,kl->kp", views[:, :, part], lines[:, part]).max(axis=1)
-    return best
-
-
-def _middle(known: np.ndarray, which: np.ndarray, begin: np.ndarray, length: int) -> np.ndarray:
-    """How many points of each window belong to the first half of what was measured in it, `[K]`."""
-    upto = np.cumsum(known, axis=1, dtype=np.int64)
-    before, whole = upto[which, begin - 1], upto[which, begin + length - 1]
-    points = known.shape[1]  # more than any sum, so that the rows rise one after the other
-    upto += (points + 1) * np.arange(len(known))[:, None]
-    half = (before + whole) // 2 + (points + 1) * which
-    last = upto.ravel().searchsorted(half, "right") - points * which
-    return np.clip(last - begin, 1, length - 1)
-
-
-def _before(rows: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """The sum of so many points of each row, one at least and not all, `[K]`."""
-    begin = np.arange(len(rows)) * rows.shape[1]
-    return np.add.reduceat(rows.ravel(), np.stack([begin, begin + points], axis=1).ravel())[::2]
-
-
 def _floor(root: np.ndarray) -> float:
     """The height below which a scan shows nothing: a low quantile of what it shows."""
     seen = root[root > 0.0]
@@ -315,52 +245,14 @@ def _floor(root: np.ndarray) -> float:
     return float(low[0] + rest * (low[-1] - low[0]))
 
 
-def _sum(a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """The sum of each row, or of the products of two, `[K]`."""
-    return np.einsum("kl->k", a) if b is None else np.einsum("kl,kl->k", a, b)
-
-
 def _ratio(product: np.ndarray, powers: np.ndarray) -> np.ndarray:
     """A cosine from a product and the product of squared norms, 0 where these are 0."""
     return product / np.maximum(np.sqrt(np.maximum(powers, 0.0)), 1e-12)
 
 
-def _cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The cosine of the rows, `[K]`."""
-    return _ratio(_sum(a, b), _sum(a, a) * _sum(b, b))
-
-
-def _wide(rows: np.ndarray) -> np.ndarray:
-    return uniform_filter1d(rows, 17, axis=1, mode="constant")
-
-
 def _log_richness(total: np.ndarray, power: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Ln of (sum x)^2 / (n sum x^2), the share of n points that equal peaks would fill."""
     return np.log(np.maximum(total**2 / np.maximum(power, 1e-12) / points, 1e-6))
-
-
-def _peaks(
-    read: np.ndarray, which: np.ndarray, begin: np.ndarray, scan: np.ndarray, least: float
-) -> np.ndarray:
-    """Which points of each window are the largest of seven in it and above `least`, `[K, L]`."""
-    length, reach = scan.shape[1], 3
-    every = (read == _largest(read, 2 * reach + 1)) & (read > least)
-    peak = sliding_window_view(every, length, axis=1)[which, begin]
-    for side in (np.s_[:, :reach], np.s_[:, -reach:]):  # here what lies outside has no say
-        around = scan[:, : 2 * reach] if side[1].start is None else scan[:, -2 * reach :]
-        found = (around == _largest(around, 2 * reach + 1)) & (around > least)
-        peak[side] = found[side]
-    return peak
-
-
-def _peaks_explained(scan: np.ndarray, peak: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Share of the scan's peaks, weighted by height, of which enough is predicted nearby."""
-    row, at = np.divmod(np.flatnonzero(peak), scan.shape[1])
-    height, last = scan[row, at], scan.shape[1] - 1
-    near = [predicted[row, np.clip(at + by, 0, last)] for by in range(-2, 3)]
-    explained = np.max(near, axis=0) > np.float32(_SEEN) * height
-    shares = [np.bincount(row, heights, len(scan)) for heights in (height * explained, height)]
-    return shares[0] / np.maximum(shares[1], 1e-12)
 
 
 def _largest(rows: np.ndarray, points: int) -> np.ndarray:

@@ -11,15 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.evidence import weigh
+from imitation_refinement.phases.match import weighed
 from imitation_refinement.phases.prototypes import (
     MEASURED,
     OLDER_COMPUTED,
     Prototypes,
-    scan_roots,
 )
 from imitation_refinement.phases.samples import FAINT, REACH
-from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.simulated import (
     Laboratory,
@@ -256,18 +254,24 @@ def make_examples(
         entry = int(entries[place])
         rng = np.random.default_rng([seed, first + place, 1])
         libraries = drawn_libraries(entry, facts.phase, facts.within(entry), rng)
-        looks = (scan, scan._replace(pattern=next(refined)))
+        looks = scan.pattern, next(refined)
         for number, library in enumerate(libraries):
             look = _LIBRARIES * (first + place) + number
-            plan += [(one, look, entry, *library) for one in looks]
+            plan.append((scan, looks, look, entry, *library))
     rows = []
     for start in range(0, len(plan), _TOGETHER):
         part = plan[start : start + _TOGETHER]
-        allowed = np.stack([kept for *_, kept in part])
-        weighed = _weighed([scan for scan, *_ in part], prototypes, allowed)
-        for (scan, look, entry, situation, scope, kept), (found, features) in zip(
-            part, weighed, strict=True
+        patterns = zip(*(looks for _, looks, *_ in part), strict=True)
+        of_each = weighed(
+            [np.stack(look) for look in patterns],
+            np.stack([scan.mask for scan, *_ in part]), prototypes,
+            allowed=np.stack([kept for *_, kept in part]), best=CANDIDATES,
+        )  # fmt: skip
+        planned = zip(part, of_each, strict=True)
+        for (scan, _, look, entry, situation, scope, kept), (found, evidence) in (
+            (plan, own) for plan, both in planned for own in both
         ):
+            features = evidence.features
             phase, system, twins = facts.phase, facts.system, facts.twins_of(entry)
             right = (phase[found] == phase[entry]) | np.isin(found, twins)
             empty = CANDIDATES - len(found)
@@ -286,25 +290,3 @@ def make_examples(
                 )
             )
     return Examples(*(np.array(column) for column in zip(*rows, strict=True)))
-
-
-def _weighed(
-    scans: Sequence[PlacedScan], prototypes: Prototypes, allowed: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The best of the allowed prototypes of each scan, int `[k]`, and their figures `[k, F]`."""
-    patterns, masks = np.stack([s.pattern for s in scans]), np.stack([s.mask for s in scans])
-    roots, measured = scan_roots(patterns, masks)
-    fine, fine_measured = scan_roots(patterns, masks, 1)
-    chosen = coarse_choice(roots, measured, prototypes, allowed=allowed)
-
-    def weighed(i: int) -> tuple[np.ndarray, np.ndarray]:
-        possible = chosen[i][allowed[i, chosen[i]]]
-        drawn = prototypes.roots(possible)
-        order = best_of(roots[i], measured[i], prototypes, possible, drawn, CANDIDATES)
-        evidence = weigh(
-            fine[i], fine_measured[i], roots[i], measured[i], prototypes, possible[order],
-            drawn[order],
-        )  # fmt: skip
-        return possible[order], evidence.features
-
-    return side_by_side(weighed, range(len(scans)))

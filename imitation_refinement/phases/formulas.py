@@ -26,6 +26,7 @@ def elements(formula: str) -> frozenset[str]:
     return frozenset(element for element, _ in amounts(formula))
 
 
+@lru_cache(maxsize=1 << 18)
 def heavier_elements(formula: str) -> frozenset[str]:
     """Returns the elements that X-rays see: all but hydrogen, which many sources leave out."""
     return elements(formula) - {"H", "D"}

@@ -64,13 +64,18 @@ class Phases:
         return f"{len(self.library):,} structures, {measured:,} of them measured"
 
     def identify(
-        self, placed: Sequence[PlacedScan], known: Sequence[Elements | None] | None = None
+        self,
+        placed: Sequence[PlacedScan],
+        known: Sequence[Elements | None] | None = None,
+        *,
+        cells: bool = True,
     ) -> list[Identified]:
         """Returns what the library says of some scans.
 
         Args:
             placed: of `on_grid` on `prototypes.GRID`, not empty.
             known: composition of each; None for any.
+            cells: whether the cells of the first few candidates are fitted.
         """
         known = known or [None] * len(placed)
         kinds: dict[tuple[bool, bool], list[int]] = {}
@@ -80,7 +85,7 @@ class Phases:
         for (signal, _), rows in kinds.items():
             elements = [one for row in rows if (one := known[row]) is not None]
             limits = self._compositions.known(elements) if elements else None
-            of_some = self._of_a_kind([placed[row] for row in rows], signal, limits)
+            of_some = self._of_a_kind([placed[row] for row in rows], signal, limits, cells)
             told.update(zip(rows, of_some, strict=True))
         return [told[row] for row in range(len(placed))]
 
@@ -89,26 +94,24 @@ class Phases:
         return Compositions(self.library)
 
     def _of_a_kind(
-        self, placed: Sequence[PlacedScan], signal: bool, known: Known | None
+        self, placed: Sequence[PlacedScan], signal: bool, known: Known | None, cells: bool
     ) -> list[Identified]:
         """Answers scans that all have peaks, or none has, of samples of known elements, or not."""
         patterns = np.stack([one.pattern for one in placed]) * np.float32(signal)
         masks = np.stack([one.mask for one in placed])
         posterior = self.calibration.posterior if known is None else self.calibration.known
         refined = self.refiner(placed) if signal and self.refiner else None
-        looks = [
-            match_known(look, masks, self.prototypes, posterior, known=known)
-            for look in (patterns, refined)
-            if look is not None
-        ]
-        found = looks[0] if refined is None else pooled(*looks)
+        looks = [patterns] if refined is None else [patterns, refined]
+        matches = match_known(looks, masks, self.prototypes, posterior, known=known)
+        found = matches[0] if refined is None else pooled(*matches)
         told = self._told(found, known, signal=signal, refined=refined is not None)
         if not signal:
             return told
         if refined is not None:
             told = [one._replace(refined=row) for one, row in zip(told, refined, strict=True)]
-        roots = scan_roots(patterns, masks, 1)[0]
-        told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
+        if cells:
+            roots = scan_roots(patterns, masks, 1)[0]
+            told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         rows = [row for row, one in enumerate(told) if is_mixed(one)]
         if rows:
             limits = None if known is None else known.of(rows)

@@ -5,11 +5,12 @@ to probabilities, and the same on what one phase leaves of a mixture. Each step 
 own: `prototypes`, `scores`, `evidence`, `posterior`. No formula and no space group is known here.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.phases.evidence import FEATURES, weigh
+from imitation_refinement.phases.evidence import FEATURES, Evidence, weigh
 from imitation_refinement.phases.posterior import Posterior, probabilities
 from imitation_refinement.phases.prototypes import (
     Prototypes,
@@ -53,6 +54,18 @@ class Match(NamedTuple):
     not_in_library: np.ndarray
 
 
+class Weighed(NamedTuple):
+    """The k best prototypes of one look at a scan, best first, and what speaks for them.
+
+    Attributes:
+        entry: which, int64 `[k]`.
+        evidence: see there.
+    """
+
+    entry: np.ndarray
+    evidence: Evidence
+
+
 def match(
     patterns: np.ndarray,
     masks: np.ndarray,
@@ -76,29 +89,89 @@ def match(
     Raises:
         ValueError: no patterns, or shapes do not agree with each other or with the grid.
     """
-    patterns, masks = np.asarray(patterns, np.float32), np.asarray(masks, bool)
-    if patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != prototypes.grid.length:
-        raise ValueError(
-            f"expected patterns [n, {prototypes.grid.length}], n > 0, got {list(patterns.shape)}"
-        )
-    if masks.shape != patterns.shape:
-        raise ValueError(f"expected masks {list(patterns.shape)}, got {list(masks.shape)}")
-    size = prototypes.size
+    [found] = match_looks([patterns], masks, prototypes, posterior, allowed=allowed, best=best)
+    return found
+
+
+def match_looks(
+    looks: Sequence[np.ndarray],
+    masks: np.ndarray,
+    prototypes: Prototypes,
+    posterior: Posterior,
+    *,
+    allowed: np.ndarray | None = None,
+    best: int = BEST,
+) -> list[Match]:
+    """Returns `match` of each look at the same scans, as measured and refined, see `weighed`.
+
+    Args:
+        looks: patterns float `[n, L]` of each.
+        masks: see `match`, as all others.
+        prototypes: N of them.
+        posterior: see `match`.
+        allowed: see `match`.
+        best: k.
+    """
+    best = min(best, prototypes.size)
+    rows = [
+        [_row(own, posterior, best) for own in of_scan]
+        for of_scan in weighed(looks, masks, prototypes, allowed=allowed, best=best)
+    ]
+    return [
+        Match(*(np.stack(column) for column in zip(*of_look, strict=True)))
+        for of_look in zip(*rows, strict=True)
+    ]
+
+
+def weighed(
+    looks: Sequence[np.ndarray],
+    masks: np.ndarray,
+    prototypes: Prototypes,
+    *,
+    allowed: np.ndarray | None = None,
+    best: int = BEST,
+) -> list[list[Weighed]]:
+    """Returns the best prototypes of each look at each scan.
+
+    The last look chooses some hundreds, of which each look has its own best: refined patterns show
+    more of the right ones, and what they choose is also better for patterns as measured.
+
+    Args: see `match_looks`.
+    """
+    masks = np.asarray(masks, bool)
+    looks = [np.asarray(patterns, np.float32) for patterns in looks]
+    for patterns in looks:
+        if patterns.ndim != 2 or not len(patterns) or patterns.shape[1] != prototypes.grid.length:
+            raise ValueError(
+                f"expected patterns [n, {prototypes.grid.length}], n > 0,"
+                f" got {list(patterns.shape)}"
+            )
+        if masks.shape != patterns.shape:
+            raise ValueError(f"expected masks {list(patterns.shape)}, got {list(masks.shape)}")
     if allowed is not None:
-        allowed = np.broadcast_to(np.asarray(allowed, bool), (len(patterns), size))
-    roots, measured = scan_roots(patterns, masks)
-    fine, fine_measured = scan_roots(patterns, masks, 1)
-    chosen = coarse_choice(roots, measured, prototypes, allowed=allowed)
+        allowed = np.broadcast_to(np.asarray(allowed, bool), (len(masks), prototypes.size))
+    halves = [scan_roots(patterns, masks) for patterns in looks]
+    wholes = [scan_roots(patterns, masks, 1) for patterns in looks]
+    chosen = coarse_choice(*halves[-1], prototypes, allowed=allowed)
 
-    def row(i: int) -> tuple[np.ndarray, ...]:
-        found = chosen[i]
-        possible = np.ones(len(found), bool) if allowed is None else allowed[i, found]
-        others, found = found[~possible], found[possible]
-        scan = _Scan(fine[i], fine_measured[i], roots[i], measured[i])
-        return _row(scan, prototypes, posterior, found, others, min(best, size))
+    def of_scan(i: int) -> list[Weighed]:
+        found = chosen[i] if allowed is None else chosen[i][allowed[i, chosen[i]]]
+        drawn, own = prototypes.roots(found), list[Weighed]()
+        roots = np.stack([half[i] for half, _ in halves])
+        orders = best_of(roots, halves[0][1][i], prototypes, found, drawn, best)
+        for order, half, whole in zip(orders, halves, wholes, strict=True):
+            own.append(
+                Weighed(
+                    found[order],
+                    weigh(
+                        whole[0][i], whole[1][i], half[0][i], half[1][i], prototypes,
+                        found[order], drawn[order],
+                    ),
+                )
+            )  # fmt: skip
+        return own
 
-    rows = side_by_side(row, range(len(patterns)))
-    return Match(*(np.stack(column) for column in zip(*rows, strict=True)))
+    return side_by_side(of_scan, range(len(masks)))
 
 
 def match_residual(
@@ -192,51 +265,33 @@ def residual(
     return (left / top if top > 0.0 else left).astype(np.float32)
 
 
-class _Scan(NamedTuple):
-    """Root patterns of one scan on the full and the half grid, and where they were measured."""
-
-    fine: np.ndarray
-    fine_mask: np.ndarray
-    root: np.ndarray
-    mask: np.ndarray
-
-
-def _row(
-    scan: _Scan,
-    prototypes: Prototypes,
-    posterior: Posterior,
-    found: np.ndarray,
-    others: np.ndarray,
-    best: int,
-) -> tuple[np.ndarray, ...]:
+def _row(own: Weighed, posterior: Posterior, best: int) -> tuple[np.ndarray, ...]:
     """The fields of `Match` for one scan; where fewer than `best` may be, others fill the row."""
-    if not found.size:
+    entry, (shift, displacement, features) = own
+    empty = best - len(entry)
+    others = np.setdiff1d(np.arange(best), entry)[:empty]
+    if not entry.size:
         zeros = np.zeros(best)
         never = np.full(best, -np.inf)
         even = np.full(best, 1.0 / best)
-        return (others[:best], *(zeros,) * 7, never, even, np.ones(()))
-    drawn = prototypes.roots(found)
-    order = best_of(scan.root, scan.mask, prototypes, found, drawn, best)
-    found = found[order]
-    shift, displacement, features = weigh(*scan, prototypes, found, drawn[order])
-    weighed = probabilities(features[None], posterior)
+        return (others, *(zeros,) * 7, never, even, np.ones(()))
+    told = probabilities(features[None], posterior)
     column = dict(zip(FEATURES, features.T, strict=True))
-    order = np.argsort(-weighed.log[0], kind="stable")
-    empty = best - len(order)
+    order = np.argsort(-told.log[0], kind="stable")
 
     def filled(values: np.ndarray, value: float = 0.0) -> np.ndarray:
         return np.concatenate([values[order], np.full(empty, value)])
 
     return (
-        np.concatenate([found[order], others[:empty]]),
-        filled(weighed.score[0], -np.inf),
+        np.concatenate([entry[order], others]),
+        filled(told.score[0], -np.inf),
         filled(column["cosine"]),
         filled(shift),
         filled(displacement),
         filled(column["peaks_explained"]),
         filled(column["missing"]),
         filled(column["left_over"]),
-        filled(weighed.log[0], -np.inf),
-        filled(weighed.vote[0]),
-        weighed.none[0],
+        filled(told.log[0], -np.inf),
+        filled(told.vote[0]),
+        told.none[0],
     )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
+from imitation_refinement.phases.compiled import draw_peaks
 from imitation_refinement.phases.kept import KeptRows
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.sketch import Sketch, sketch_of
@@ -24,7 +25,6 @@ GRID = Grid(0.65, 5.65, 2000)  # for which the shipped calibration was fitted
 FOLD = 2  # points of the grid in one of a root pattern
 SMOOTH = 3  # points of a root pattern over which it is averaged
 COARSE = 4  # points of a root pattern in one of its coarse form
-_REACH = 3.2  # standard deviations at which a peak ends
 _PER_TASK = 512  # structures drawn at once
 _LEVELS = 127  # of the coarse patterns, int8
 
@@ -165,32 +165,13 @@ def draw_roots(
         fold: points of the grid in one of the root pattern.
     """
     axis = log_axis(grid, fold)
-    points, step = len(axis), axis[1] - axis[0]
-    count = offsets[chosen + 1] - offsets[chosen]
-    owner = np.repeat(np.arange(len(chosen)), count)
-    line = np.arange(count.sum()) + np.repeat(offsets[chosen] - (np.cumsum(count) - count), count)
-    center = q[line] * np.exp(np.broadcast_to(shift, len(chosen)))[owner]
-    place = (np.log(center) - axis[0]) / step
-    size = np.broadcast_to(size_nm, len(chosen))[owner]
-    sigma = SIGMA_PER_FWHM * scherrer_fwhm(1.0) / size / center / step
-    sigma = np.sqrt(sigma**2 + 1.0 / 12.0)  # a point is the mean over its cell
-    left = np.clip(np.ceil(place - _REACH * sigma), 0, points).astype(np.int64)
-    right = np.clip(np.floor(place + _REACH * sigma) + 1, 0, points).astype(np.int64)
-    width = np.maximum(right - left, 0)
-    top = (height[line] / (sigma * center)).astype(np.float32)  # per unit of q
-    # All points of all peaks in a row: `first` is where each peak's own begin.
-    first = np.cumsum(width) - width
-    every = np.arange(width.sum())
-    offset = every * np.repeat(1.0 / sigma, width)
-    offset += np.repeat((left - place - first) / sigma, width)
-    values = offset.astype(np.float32)
-    values *= values
-    values *= np.float32(-0.5)
-    np.exp(values, out=values)
-    values *= np.repeat(top, width)
-    every += np.repeat(owner * points + left - first, width)
-    flat = np.bincount(every, values, len(chosen) * points)
-    return unit(smoothed(np.sqrt(flat.astype(np.float32)).reshape(-1, points)))
+    step, count = axis[1] - axis[0], len(chosen)
+    width = SIGMA_PER_FWHM * scherrer_fwhm(1.0) / np.broadcast_to(size_nm, count)
+    factor = np.exp(np.broadcast_to(np.asarray(shift, np.float64), count))
+    flat = np.zeros((count, len(axis)), np.float32)
+    begin, end = offsets[chosen], offsets[np.asarray(chosen) + 1]
+    draw_peaks(q, height, begin, end, width, factor, axis[0], step, flat)
+    return unit(smoothed(np.sqrt(flat)))
 
 
 def draw_shifted(

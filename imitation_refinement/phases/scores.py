@@ -123,17 +123,18 @@ def _step(prototypes: Prototypes) -> float:
     return float(axis[1] - axis[0])
 
 
-def exact_cosines(root: np.ndarray, mask: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def exact_cosines(roots: np.ndarray, mask: np.ndarray, drawn: np.ndarray) -> np.ndarray:
     """Returns the cosine of a scan with drawn prototypes at each of `SHIFTS`, float32 `[C, S]`.
 
-    Both norms are taken inside the range that the scan and the shifted prototype share.
+    Both norms are taken inside the range that the scan and the shifted prototype share. Of several
+    looks at the scan `[R, P]` they are `[R, C, S]`.
 
     Args:
-        root: of `scan_roots`, `[P]`.
+        roots: of `scan_roots`, `[P]`.
         mask: bool `[P]`.
         drawn: of `draw_roots`, `[C, P]`.
     """
-    scans = np.stack([shifted(root, points) for points in SHIFTS])
+    scans = np.stack([shifted(roots, points) for points in SHIFTS], axis=-2)
     inside = np.stack([shifted(mask.astype(np.float32), points) for points in SHIFTS])
     return cosines(drawn, scans, inside)
 
@@ -141,10 +142,11 @@ def exact_cosines(root: np.ndarray, mask: np.ndarray, drawn: np.ndarray) -> np.n
 def cosines(drawn: np.ndarray, scans: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Returns the cosines of prototypes `[C, P]` with scans `[S, P]` of masks `[S, P]`, `[C, S]`.
 
-    The norm of a prototype is taken inside each mask.
+    The norm of a prototype is taken inside each mask. Of scans `[R, S, P]` they are `[R, C, S]`.
     """
-    own = np.sqrt(np.maximum(np.einsum("sp,sp->s", scans, scans), 1e-12))
-    return drawn @ scans.T / np.sqrt(np.maximum(_power(drawn, inside), 1e-6)) / own
+    own = np.sqrt(np.maximum(np.einsum("...p,...p->...", scans, scans), 1e-12))[..., None, :]
+    product = drawn @ np.swapaxes(scans, -1, -2)
+    return product / np.sqrt(np.maximum(_power(drawn, inside), 1e-6)) / own
 
 
 def _power(drawn: np.ndarray, inside: np.ndarray) -> np.ndarray:
@@ -159,7 +161,7 @@ def _power(drawn: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def best_of(
-    root: np.ndarray,
+    roots: np.ndarray,
     mask: np.ndarray,
     prototypes: Prototypes,
     chosen: np.ndarray,
@@ -167,11 +169,11 @@ def best_of(
     best: int,
     prior: Prior = PRIOR,
 ) -> np.ndarray:
-    """Returns the places in `chosen` of the largest cosines less the prior's penalty, int `[best]`.
+    """Returns the places in `chosen` of the largest cosines less the prior's penalty, `[R, best]`.
 
     Args:
-        root: of `scan_roots`, `[P]`.
-        mask: bool `[P]`.
+        roots: of `scan_roots`, R looks at one scan, `[R, P]`.
+        mask: of the scan, bool `[P]`.
         prototypes: N of them.
         chosen: of `coarse_choice`, int `[C]`.
         drawn: of `draw_roots`, `[C, P]`.
@@ -180,5 +182,5 @@ def best_of(
     """
     shifts = _step(prototypes) * np.asarray(SHIFTS)
     penalty = PRIOR_WEIGHT * prior.log(shifts, prototypes.kind[chosen].astype(np.int64)[:, None])
-    score = (exact_cosines(root, mask, drawn) + penalty).max(axis=1)
-    return np.argsort(-score, kind="stable")[:best]
+    score = (exact_cosines(roots, mask, drawn) + penalty).max(axis=2)
+    return np.argsort(-score, axis=1, kind="stable")[:, :best]

@@ -1,0 +1,296 @@
+"""Loops that are compiled: what NumPy would do in many passes over large arrays, in one.
+
+Belongs here: drawing peaks, and the sums that `evidence` makes its figures of, one prototype after
+the other, so that a row of 2,000 points stays in the fastest memory. What they mean is said where
+they are called. Numba compiles each once and keeps it beside this file, or in its own cache folder.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+
+_REACH = 3.2  # standard deviations at which a peak ends
+_BESIDE = 8  # points of a running mean on either side
+_WINDOWS = 10  # equally long parts of the grid in which the elastic cosine shifts for itself
+_ELASTIC = (-4, -2, 0, 2, 4)  # points of the grid
+FARTHEST = 4  # of these
+_NEAR = 3  # points on either side that a peak is above
+SEEN = 0.4  # of a peak's height in the scan that makes it explained
+
+
+def _compiled(function: Any) -> Any:
+    # Sums may be taken in another order, which makes them several times as fast.
+    options: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:  # no folder can be written to: it is compiled in each process
+        return numba.njit(**options)(function)
+
+
+@_compiled
+def draw_peaks(
+    q: np.ndarray,
+    height: np.ndarray,
+    begin: np.ndarray,
+    end: np.ndarray,
+    width: np.ndarray,
+    factor: np.ndarray,
+    start: float,
+    step: float,
+    out: np.ndarray,
+) -> None:
+    """Adds the Gaussian peaks of C structures to rows of points of ln q, per unit of q.
+
+    Args:
+        q: positions of all lines, 1/angstrom, `[M]`.
+        height: integrated intensities, `[M]`.
+        begin: first line of each structure, int `[C]`.
+        end: one after its last, int `[C]`.
+        width: standard deviation of its peaks, 1/angstrom, float64 `[C]`.
+        factor: its lines lie at so many times q, float64 `[C]`.
+        start: ln q of the first point.
+        step: between points.
+        out: float32 `[C, P]`, is added to.
+    """
+    points = out.shape[1]
+    for row in range(len(begin)):
+        for line in range(begin[row], end[row]):
+            center = q[line] * factor[row]
+            place = (math.log(center) - start) / step
+            spread = width[row] / center / step
+            sigma = math.sqrt(spread * spread + 1.0 / 12.0)  # a point is the mean over its cell
+            first = max(math.ceil(place - _REACH * sigma), 0)
+            last = min(math.floor(place + _REACH * sigma), points - 1)
+            if last < first:
+                continue
+            # exp(-x^2 / 2) at equal distances: each value is the one before times a factor, and
+            # the factor changes by a constant one.
+            by = 1.0 / sigma
+            x = (first - place) * by
+            value = height[line] / (sigma * center) * math.exp(-0.5 * x * x)
+            ratio = math.exp(-by * (x + 0.5 * by))
+            change = math.exp(-by * by)
+            for point in range(first, last + 1):
+                out[row, point] += value
+                value *= ratio
+                ratio *= change
+
+
+@_compiled
+def shifted_products(
+    read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray, reach: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what the cosines of K prototypes at neighbouring shifts are made of.
+
+    Args:
+        read: the scan and its mask by displacement, float32 `[2, D, W]`.
+        lines: drawn prototypes, float32 `[K, L]`.
+        which: displacement of each, int `[K]`.
+        begin: first point of `read` of each, int `[K]`.
+        reach: shifts on either side.
+
+    Returns:
+        (product with the measured part of the scan, squared norms' product), float64
+        `[K, 2 reach + 1]`.
+    """
+    count, length = lines.shape
+    product = np.zeros((count, 2 * reach + 1))
+    powers = np.zeros((count, 2 * reach + 1))
+    for row in range(count):
+        own = lines[row]
+        for by in range(2 * reach + 1):
+            first = begin[row] + by - reach
+            scan = read[0, which[row], first : first + length]
+            inside = read[1, which[row], first : first + length]
+            both = power = model = np.float32(0.0)
+            for i in range(length):
+                known = own[i] * inside[i]
+                both += scan[i] * known
+                power += scan[i] * scan[i]
+                model += known * own[i]
+            product[row, by], powers[row, by] = both, np.float64(power) * model
+    return product, powers
+
+
+class Sums(NamedTuple):
+    """Sums over the points of a scan s and K prototypes m, as drawn where measured, float64 `[K]`.
+
+    Attributes:
+        points: measured.
+        scan, model, power, model_power, overlap: of s, m, s^2, m^2, s m.
+        weak, strong, power_strong, model_strong: of sqrt(s m), s^2 m^2, s^4, m^4.
+        measured, measured_power: of s and s^2 where measured.
+        top: the largest s.
+        missing, left_over: squares of what is predicted and not seen, and seen and not predicted.
+        worst_missing, worst_left_over: the largest of these.
+        low, low_power: of s m and s^2 in the half at low q of what was measured.
+        wide, wide_power, wide_model_power: of s m, s^2, m^2 of running means.
+        elastic: of s m, where each window of the range has its own best shift.
+        peaks, peaks_explained: heights of all peaks of s, of those that lie on a line.
+    """
+
+    points: np.ndarray
+    scan: np.ndarray
+    model: np.ndarray
+    power: np.ndarray
+    model_power: np.ndarray
+    overlap: np.ndarray
+    weak: np.ndarray
+    strong: np.ndarray
+    power_strong: np.ndarray
+    model_strong: np.ndarray
+    measured: np.ndarray
+    measured_power: np.ndarray
+    top: np.ndarray
+    missing: np.ndarray
+    left_over: np.ndarray
+    worst_missing: np.ndarray
+    worst_left_over: np.ndarray
+    low: np.ndarray
+    low_power: np.ndarray
+    wide: np.ndarray
+    wide_power: np.ndarray
+    wide_model_power: np.ndarray
+    elastic: np.ndarray
+    peaks: np.ndarray
+    peaks_explained: np.ndarray
+
+
+def sums(
+    read: np.ndarray,
+    lines: np.ndarray,
+    which: np.ndarray,
+    begin: np.ndarray,
+    floor: float,
+    peaks: np.ndarray,
+    least: float,
+) -> Sums:
+    """Returns the sums of one scan and K prototypes.
+
+    Args:
+        read: see `shifted_products`, as the next three.
+        lines: float32 `[K, L]`.
+        which: int `[K]`.
+        begin: int `[K]`.
+        floor: height below which a scan shows nothing.
+        peaks: whether a point of `read` is a peak: the largest of seven and above `least`, bool
+            `[D, W]`.
+        least: height of a peak.
+    """
+    out = np.zeros((len(lines), len(Sums._fields)))
+    _sums(read, lines, which, begin, np.float32(floor), peaks, np.float32(least), out)
+    return Sums(*out.T)
+
+
+@_compiled
+def _sums(read, lines, which, begin, floor, peaks, least, out):
+    length = lines.shape[1]
+    model, predicted = np.zeros(length, np.float32), np.zeros(length, np.float32)
+    wide = np.zeros((2, length + 2 * _BESIDE), np.float32)
+    for row in range(len(lines)):
+        first, own = begin[row], lines[row]
+        around = read[0, which[row]]
+        scan = around[first : first + length]
+        inside = read[1, which[row], first : first + length]
+        points = total = total_model = power = model_power = overlap = np.float32(0.0)
+        for i in range(length):
+            s, m = scan[i], own[i] * inside[i]
+            model[i] = m
+            points += inside[i]
+            total += s
+            total_model += m
+            power += s * s
+            model_power += m * m
+            overlap += s * m
+        weak = strong = power_strong = model_strong = top = np.float32(0.0)
+        measured = measured_power = np.float32(0.0)
+        for i in range(length):
+            s, m = scan[i], model[i]
+            weak += math.sqrt(s * m)
+            strong += (s * m) * (s * m)
+            power_strong += (s * s) * (s * s)
+            model_strong += (m * m) * (m * m)
+            measured += s * inside[i]
+            measured_power += s * s * inside[i]
+            top = max(top, s)
+        # The scale that explains the scan best in least squares of roots.
+        scale = overlap / max(model_power, np.float32(1e-12))
+        missing = left_over = worst_missing = worst_left_over = np.float32(0.0)
+        for i in range(length):
+            predicted[i] = scale * model[i]
+            less = predicted[i] - scan[i]
+            more = max(np.float32(-0.25) * predicted[i] - less, np.float32(0.0))
+            less = max(less - floor, np.float32(0.0))
+            missing += less * less
+            left_over += more * more
+            worst_missing = max(worst_missing, less)
+            worst_left_over = max(worst_left_over, more)
+        half, before, middle = int(points) // 2, 0, 0
+        while middle < length - 1:
+            before += int(inside[middle])
+            if before > half:
+                break
+            middle += 1
+        low = low_power = np.float32(0.0)
+        for i in range(max(middle, 1)):
+            low += scan[i] * model[i]
+            low_power += scan[i] * scan[i]
+        _running(scan, wide[0])
+        _running(model, wide[1])
+        both = wide_power = wide_model_power = np.float32(0.0)
+        for i in range(length):
+            both += wide[0, i] * wide[1, i]
+            wide_power += wide[0, i] * wide[0, i]
+            wide_model_power += wide[1, i] * wide[1, i]
+        elastic = np.float32(0.0)
+        for window in range(_WINDOWS):
+            start, end = window * length // _WINDOWS, (window + 1) * length // _WINDOWS
+            best = np.float32(0.0)
+            for by in _ELASTIC:
+                product = np.float32(0.0)
+                for i in range(start, end):
+                    product += around[first + by + i] * own[i]
+                best = max(best, product)
+            elastic += best
+        heights = explained = np.float32(0.0)
+        for i in range(length):
+            if i < _NEAR or i >= length - _NEAR:
+                peak = scan[i] > least and _is_largest(scan, i)
+            else:
+                peak = peaks[which[row], first + i]
+            if peak:
+                heights += scan[i]
+                near = predicted[max(i - 2, 0) : min(i + 3, length)].max()
+                if near > np.float32(SEEN) * scan[i]:
+                    explained += scan[i]
+        out[row, :13] = (
+            points, total, total_model, power, model_power, overlap, weak, strong, power_strong,
+            model_strong, measured, measured_power, top,
+        )  # fmt: skip
+        out[row, 13:] = (
+            missing, left_over, worst_missing, worst_left_over, low, low_power, both, wide_power,
+            wide_model_power, elastic, heights, explained,
+        )  # fmt: skip
+
+
+@_compiled
+def _running(row, out):
+    """The sums of 17 points around each of L, zeros beyond the ends, in `out[:L]`."""
+    length = len(row)
+    out[:] = 0.0
+    out[_BESIDE : _BESIDE + length] = row
+    by = 1
+    while by < 2 * _BESIDE:  # from each point on, 2, 4, 8, 16 are summed up
+        for i in range(len(out) - by):
+            out[i] += out[i + by]
+        by *= 2
+    for i in range(length - _BESIDE):
+        out[i] += row[i + _BESIDE]
+
+
+@_compiled
+def _is_largest(row, i):
+    """Whether no point within three of one is larger."""
+    return row[i] == row[max(i - _NEAR, 0) : min(i + _NEAR + 1, len(row))].max()
