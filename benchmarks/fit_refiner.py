@@ -7,8 +7,9 @@ many structures and draws scans of them anew in every step (`phases/device_pairs
 the recipe of `phases/refiner_training.py` (losses in WORKDIR/metrics.jsonl), and names the phase of
 `--held` scans of formulas that training has not seen: from the raw pattern, the refined one, and
 both, with the very structure left out where the library has another determination. `--compare`
-measures other refiners on the same scans. Killed and run again it goes on where it was. No
-measured scan is read.
+measures other refiners on the same scans. After every `--every` steps it measures what it has on
+`--curve` other held-out scans (rows `held` of WORKDIR/metrics.jsonl). Killed and run again it goes
+on where it was. No measured scan is read.
 """
 
 from pathlib import Path
@@ -38,7 +39,7 @@ from imitation_refinement.phases.refiner_training import (
     recipe,
     train_phase_refiner,
 )
-from imitation_refinement.phases.refining import refined, shown
+from imitation_refinement.phases.refining import both_refined, counted_longer, shown
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import atomic_write_text, user_cache
 from imitation_refinement.runtime.workdir import WorkDir
@@ -49,6 +50,8 @@ _OUTPUT = flags.DEFINE_string("output", None, "Refiner to write; table beside it
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
 _HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
+_CURVE = flags.DEFINE_integer("curve", 600, "Further held scans, to measure while training.")
+_EVERY = flags.DEFINE_integer("every", 1000, "Steps between two measurements.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", None, "Steps in the place of the recipe's.", lower_bound=1)
 _START = flags.DEFINE_string("start", None, "Refiner to go on from, in the place of none.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Files of refiners to measure as well.")
@@ -164,6 +167,32 @@ def peak_table(pairs: Pairs, after: np.ndarray) -> list[str]:
     return lines
 
 
+def record(workdir: WorkDir, step: int, refiner: PhaseRefiner, pairs: Pairs) -> None:
+    """Writes how far held-out scans are from the truth, as a row `held` of metrics.jsonl, once.
+
+    l1 as a share of the raw one's, of peaks of 2 % those invented and lost in %, and invented below
+    50 counts, for either pattern; and the l1 of the denoised one to what a longer scan shows, from
+    550 counts on, as a share of the raw one's.
+    """
+    if any(row["step"] == step for row in workdir.read_metrics("held")):
+        return
+    x = shown(pairs.pattern, pairs.excess, pairs.noise, pairs.mask)
+    raw, truth = x[..., 0], pairs.truth.astype(np.float32)
+    made = both_refined(refiner.params, x, pairs.mask, refiner.module)
+    longer = np.asarray(counted_longer(truth, x[..., 1], pairs.mask.astype(np.float32)))
+    few, many = pairs.counts < _LEVELS[2], pairs.counts >= _LEVELS[4]
+    values = {"longer": l1(made.denoised, longer)[many].sum() / l1(raw, longer)[many].sum()}
+    for name, after in made._asdict().items():
+        found = invented_and_lost(*map(max_normalized, (raw, after, truth)))
+        values |= {
+            f"{name}_l1": l1(after, truth).sum() / l1(raw, truth).sum(),
+            f"{name}_invented": 100 * found.invented.sum() / max(found.refined.sum(), 1),
+            f"{name}_few": 100 * found.invented[few].sum() / max(found.refined[few].sum(), 1),
+            f"{name}_lost": 100 * found.lost.sum() / found.truth.sum(),
+        }
+    workdir.append_metrics("held", step, values)
+
+
 def _difference(own: np.ndarray, raw: np.ndarray, groups: np.ndarray) -> str:
     found = paired_difference([own], [raw], [groups], seed=_SEED.value)
     interval = ""
@@ -203,30 +232,41 @@ def main(_: list[str]) -> None:
         pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
         batches = batches_of_pairs(pairs, phases.prototypes, phase, section, run, _SEED.value)
         of = f"of {len(pairs.mask)} pairs"
-    params = train_phase_refiner(
-        batches, GRID, section, run, workdir, _SEED.value, begun.params if begun else None
-    )
+    start = begun.params if begun else None
+    refiner = PhaseRefiner(section.network, start)
+    others = load_pairs(parts, *known, _HELD.value, seed=_SEED.value, held=True)
+    watched = load_pairs(parts, *known, _HELD.value + _CURVE.value, seed=_SEED.value, held=True)
+    watched = Pairs(*(column[len(others.mask) :] for column in watched))
+    if start is not None:
+        record(workdir, 0, refiner, watched)
+    for until in [*range(_EVERY.value, section.steps, _EVERY.value), section.steps]:
+        refiner = refiner._replace(params=train_phase_refiner(
+            batches, GRID, section, run, workdir, _SEED.value, start, until
+        ))  # fmt: skip
+        record(workdir, until, refiner, watched)
     workdir.close()
-    refiner = PhaseRefiner(section.network, params)
     made = f"{made_before}; then " if begun else ""
     made += (
         f"{section.steps} steps of {section.batch_size} {of}, library"
         f" {phases.library.digest[:12]}, seed {_SEED.value}"
     )
     save_refiner(_OUTPUT.value, refiner, made)
-    others = load_pairs(parts, *known, _HELD.value, seed=_SEED.value, held=True)
     x = shown(others.pattern, others.excess, others.noise, others.mask)
     by_raw = matched(others.pattern.astype(np.float32), others, phases, phase)
     lines = []
     for name, own in [(made, refiner), *((path, load_refiner(path)) for path in _COMPARE.value)]:
-        after = refined(own.params, x, others.mask, own.module)
-        rows = table(others, by_raw, after, phases, phase)
+        made_of = both_refined(own.params, x, others.mask, own.module)
+        rows = table(others, by_raw, made_of.pattern, phases, phase)
         lines += [
             f"{len(others.mask)} scans; {name}",
             "",
             *rows,
             "",
-            *peak_table(others, after),
+            *peak_table(others, made_of.pattern),
+            "",
+            "Denoised:",
+            "",
+            *peak_table(others, made_of.denoised),
             "",
         ]
     text = "\n".join(lines)

@@ -1,11 +1,15 @@
 """Measures what refining does for short scans of mixtures that were measured longer, too.
 
+    python benchmarks/paired_scans.py --simulated=600 --output=paired
     python benchmarks/paired_scans.py --manifest=manifest.csv --output=paired
 
-Takes the mixtures of a manifest whose names differ by `--2min` and `--8min` alone. Compares the
-pattern of the short scan, raw and refined, with the raw one of the long scan, and counts how many
-of the weighed formulas are among the five likeliest candidates for the pattern, or for what its
-first phases leave. Writes `paired-scans-table.md` into `--output`. For looking only.
+Either simulates raw counts of formulas that no training has seen and splits them binomially into a
+fifth and four fifths, which are independent measurements, one four times as long as the other. Or
+takes the mixtures of a manifest whose names differ by `--2min` and `--8min` alone, for looking
+only, and also counts how many of the weighed formulas are among the five likeliest candidates for
+the pattern, or for what its first phases leave. Compares the pattern of the short scan, raw,
+refined and denoised, with the raw one of the long scan. Writes `paired-scans-table.md` into
+`--output`.
 """
 
 import dataclasses
@@ -18,22 +22,27 @@ from absl import app, flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.peaks import invented_and_lost
+from imitation_refinement.phases.fitting import simulated_measurement
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.named import Identified
+from imitation_refinement.phases.pairs import QUICK, atoms_of, planned
 from imitation_refinement.phases.prototypes import GRID
-from imitation_refinement.phases.refiner_file import load_refiner
+from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.runtime.files import atomic_write_text, user_cache
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
-_MANIFEST = flags.DEFINE_string("manifest", None, "Measured mixtures.", required=True)
+_MANIFEST = flags.DEFINE_string("manifest", None, "Measured mixtures.")
+_SIMULATED = flags.DEFINE_integer("simulated", 600, "Scans to simulate without a manifest.")
 _OUTPUT = flags.DEFINE_string("output", None, "Folder of the table.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _REFINER = flags.DEFINE_string("refiner", None, "Refiner of phases; the shipped one without.")
 
 _SHORT, _LONG = "--2min", "--8min"
 _LISTED = 5
+_SHARE = 0.2  # of the counts: the other scan has four times as many
+_LEVELS = (0, 16, 50, 170, 550, 3000, np.inf)  # counts of the strongest point, short scan
 
 
 def paired(manifest: Path) -> tuple[list[Entry], list[PlacedScan], list[PlacedScan]]:
@@ -70,40 +79,108 @@ def phases_found(entries: Sequence[Entry], scans: Sequence[PlacedScan], phases: 
     return "{} of {}".format(*counts.sum(axis=0))
 
 
-def main(_: list[str]) -> None:
-    entries, short, long = paired(Path(_MANIFEST.value))
-    phases, refiner = (
-        load_phases(_LIBRARY.value, user_cache("phases")),
-        load_refiner(_REFINER.value),
-    )
-    alone = dataclasses.replace(phases, refiner=None)
-    refined = refiner(short)
+def split_scans(phases: Phases, count: int) -> tuple[list[PlacedScan], list[PlacedScan]]:
+    """Returns simulated short and long scans of held-out structures; what shows no peaks is out."""
+    library, prototypes = phases.library, phases.prototypes
+    laboratories = [one._replace(smoothed=0.0, subtracted=0.0) for one in QUICK]
+    short, long = [], []
+    for number, entry in enumerate(planned(library, count, 0, held=True)):
+        try:
+            scan = simulated_measurement(
+                atoms_of(library, entry), int(library.crystal_system[entry]),
+                int(prototypes.kind[entry]), prototypes, number, 0,
+                laboratories[number % len(laboratories)],
+            ).scan  # fmt: skip
+            counts = scan.counts.astype(np.int64)
+            fifth = np.random.default_rng([number, 7]).binomial(counts, _SHARE)
+            both = [
+                on_grid(scan._replace(counts=own * 1.0), GRID) for own in (fifth, counts - fifth)
+            ]
+        except (UserError, ValueError):
+            continue
+        if not (both[0].signal or both[1].signal):
+            short.append(both[0])
+            long.append(both[1])
+    return short, long
+
+
+def looks(
+    refiner: PhaseRefiner, short: Sequence[PlacedScan], long: Sequence[PlacedScan]
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Returns patterns of the short scans by look, and those of the long ones, `[n, L]` each."""
     mask = np.stack([one.mask & two.mask for one, two in zip(short, long, strict=True)])
+    made = refiner.both(short)
+    patterns = {
+        "raw": np.stack([one.pattern for one in short]),
+        "refined": made.pattern,
+        "denoised": made.denoised,
+    }
     truth = max_normalized(np.stack([one.pattern for one in long]) * mask)
-    raw = max_normalized(np.stack([one.pattern for one in short]) * mask)
-    after = max_normalized(refined * mask)
-    peaks = invented_and_lost(raw, after, truth)
-    again = [one._replace(pattern=row) for one, row in zip(short, refined, strict=True)]
-    rows = [
-        ("raw", raw, short, peaks.missed_raw, peaks.spurious_raw, peaks.raw),
-        ("refined", after, again, peaks.missed_refined, peaks.spurious_refined, peaks.refined),
+    return {name: max_normalized(rows * mask) for name, rows in patterns.items()}, truth
+
+
+def simulated_table(refiner: PhaseRefiner, phases: Phases) -> str:
+    """Returns distances and peaks of simulated short scans by counts, in %."""
+    short, long = split_scans(phases, _SIMULATED.value)
+    patterns, truth = looks(refiner, short, long)
+    strongest = np.array([one.strongest for one in short])
+    lines = [
+        "| counts | scans | pattern | ℓ1 to the long one | − raw | missed | spurious | invented |",
+        "|" + " --- |" * 8,
     ]
-    lines = ["| short scan | ℓ1 to the long one | missed | spurious | phases found |",
-             "|" + " --- |" * 5]  # fmt: skip
-    for name, pattern, scans, missed, spurious, number in rows:
+    for low, high in zip(_LEVELS, _LEVELS[1:], strict=False):
+        rows = (strongest >= low) & (strongest < high)
+        before = l1(patterns["raw"][rows], truth[rows])
+        for name, pattern in patterns.items():
+            own = l1(pattern[rows], truth[rows])
+            peaks = invented_and_lost(patterns["raw"][rows], pattern[rows], truth[rows])
+            head = [f"{low} to {high:g}", f"{rows.sum()}"] if name == "raw" else ["", ""]
+            cells = [
+                *head, name, f"{own.mean():.2f}",
+                "" if name == "raw" else f"{100 * (own / before - 1.0).mean():+.0f} %",
+                _share(peaks.missed_refined, peaks.truth),
+                _share(peaks.spurious_refined, peaks.refined),
+                _share(peaks.invented, peaks.refined),
+            ]  # fmt: skip
+            lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
+    return "\n".join([f"{len(short)} simulated scans.", "", *lines, ""])
+
+
+def measured_table(refiner: PhaseRefiner, phases: Phases, manifest: Path) -> str:
+    """Returns distances, peaks in % and phases found of measured short scans."""
+    entries, short, long = paired(manifest)
+    patterns, truth = looks(refiner, short, long)
+    alone = dataclasses.replace(phases, refiner=None)
+    before = l1(patterns["raw"], truth)
+    top = sorted(one.strongest for one in short)
+    lines = [
+        f"{len(entries)} mixtures; strongest point of the short scans {top[0]:g} to {top[-1]:g}"
+        " counts.", "",
+        "| short scan | ℓ1 to the long one | − raw | closer | missed | spurious | phases found |",
+        "|" + " --- |" * 7,
+    ]  # fmt: skip
+    for name, pattern in patterns.items():
+        own = l1(pattern, truth)
+        peaks = invented_and_lost(patterns["raw"], pattern, truth)
+        again = [one._replace(pattern=row) for one, row in zip(short, pattern, strict=True)]
         lines.append(
-            f"| {name} | {l1(pattern, truth).mean():.2f} | {_share(missed, peaks.truth)} %"
-            f" | {_share(spurious, number)} % | {phases_found(entries, scans, alone)} |"
+            f"| {name} | {own.mean():.2f} | {100 * (own / before - 1.0).mean():+.0f} %"
+            f" | {np.count_nonzero(own < before)} | {_share(peaks.missed_refined, peaks.truth)} %"
+            f" | {_share(peaks.spurious_refined, peaks.refined)} %"
+            f" | {phases_found(entries, again, alone)} |"
         )
     both = dataclasses.replace(phases, refiner=refiner)
-    lines.append(f"| both | | | | {phases_found(entries, short, both)} |")
-    change = l1(after, truth) / l1(raw, truth) - 1.0
-    top = sorted(one.strongest for one in short)
-    text = "\n".join([
-        f"{len(entries)} mixtures; strongest point of the short scans {top[0]:g} to {top[-1]:g}"
-        f" counts; ℓ1 refined − raw {100 * change.mean():+.0f} %, lower for"
-        f" {np.count_nonzero(change < 0)} of {len(change)}.", "", *lines, "",
-    ])  # fmt: skip
+    lines.append(f"| raw and refined | | | | | | {phases_found(entries, short, both)} |")
+    return "\n".join([*lines, ""])
+
+
+def main(_: list[str]) -> None:
+    phases = load_phases(_LIBRARY.value, user_cache("phases"))
+    refiner = load_refiner(_REFINER.value)
+    if _MANIFEST.value:
+        text = measured_table(refiner, phases, Path(_MANIFEST.value))
+    else:
+        text = simulated_table(refiner, phases)
     atomic_write_text(Path(_OUTPUT.value) / "paired-scans-table.md", text)
     print(text)
 

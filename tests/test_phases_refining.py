@@ -21,10 +21,15 @@ from imitation_refinement.phases.refiner_training import (
 )
 from imitation_refinement.phases.refining import (
     Objective,
+    both_refined,
+    counted_longer,
+    denoising_loss,
+    moving_sum,
     phase_loss,
     refined,
     root_embedding,
     shown,
+    slope_loss,
     structure_distances,
 )
 from imitation_refinement.runtime.workdir import WorkDir
@@ -74,7 +79,10 @@ def test_distances_are_those_of_eq_2_with_prototypes_of_norm_1_on_each_scans_ran
 
 def test_an_untrained_refiner_returns_the_pattern_and_its_loss_is_that_of_the_pattern():
     prototypes = library()
-    pairs, objective = made_pairs(prototypes), Objective(recognition=2.0, pair=30.0, scale=5.0)
+    pairs, objective = (
+        made_pairs(prototypes),
+        Objective(recognition=2.0, pair=30.0, scale=5.0, denoising=3.0, slope=7.0),
+    )
     phase = np.arange(12)
     phase[2] = phase[0]  # the second rival of scan 0, and its own when it is scan 2
     batch = stacked(pairs, prototypes, phase, [0, 1, 2])
@@ -102,8 +110,60 @@ def test_an_untrained_refiner_returns_the_pattern_and_its_loss_is_that_of_the_pa
     )
     assert float(terms["pair"]) == pytest.approx(float(jnp.mean(apart)) / 160, rel=1e-5)
     assert float(terms["change"]) == 0.0
-    expected = 2.0 * float(terms["proto"]) + 30.0 * float(terms["pair"])
+    # The second answer begins as the excess, without the floor of noise.
+    both = both_refined(params, x, pairs.mask, NETWORK)
+    np.testing.assert_allclose(both.denoised, np.maximum(x[..., 1], 0.0), rtol=1e-6, atol=1e-7)
+    excess, raw, truth, seen = (
+        jnp.asarray(each[:3], jnp.float32)
+        for each in (both.denoised, x[..., 0], pairs.truth, pairs.mask)
+    )
+    target = counted_longer(truth, jnp.asarray(x[:3, :, 1]), seen)
+    noise = float(jnp.mean(denoising_loss(excess, raw, target, objective.invention)))
+    slope = slope_loss(raw, raw, truth) + slope_loss(excess, raw, target)
+    assert float(terms["noise"]) == pytest.approx(noise, rel=1e-5)
+    assert float(terms["slope"]) == pytest.approx(float(jnp.mean(slope)), rel=1e-5)
+    expected = (
+        2.0 * float(terms["proto"])
+        + 30.0 * float(terms["pair"])
+        + 3.0 * float(terms["noise"])
+        + 7.0 * float(terms["slope"])
+    )
     assert float(loss) == pytest.approx(expected, rel=1e-5)
+
+
+def test_moving_sums_are_those_of_a_slow_loop():
+    rows = np.random.default_rng(2).random((2, 30))
+    expected = [[row[max(i - 3, 0) : i + 4].sum() for i in range(30)] for row in rows]
+    np.testing.assert_allclose(moving_sum(jnp.asarray(rows), 7), expected, rtol=1e-4)
+
+
+def test_a_longer_scan_has_lost_its_tails_and_not_kept_its_noise():
+    truth, mask = np.zeros((3, 400), np.float32), np.ones((3, 400), np.float32)
+    truth[:, 200] = 1.0
+    truth[:, 201:300] = 0.05
+    mask[:, :150] = 0.0
+    excess = truth.copy()
+    excess[1] -= 0.02  # a background that was estimated too high, everywhere
+    excess[2] += 0.02  # one that is too low
+    found = np.asarray(counted_longer(*map(jnp.asarray, (truth, excess, mask))))
+    np.testing.assert_allclose(found[[0, 2]], (truth * mask)[[0, 2]], atol=1e-6)
+    np.testing.assert_allclose(found[1], np.maximum(truth[1] - 0.02, 0.0) * mask[1], atol=1e-5)
+
+
+def test_what_is_shown_where_there_is_nothing_costs_more():
+    target = jnp.asarray([[1.0, 0.5, 0.005, 0.0]])
+    raw = jnp.asarray([[2.0, 0.5, 0.005, 2.0]])  # 3 apart, and 1
+    more, less = jnp.asarray([[1.4, 0.5, 0.005, 0.4]]), jnp.asarray([[0.6, 0.1, 0.0, 0.0]])
+    assert denoising_loss(more, raw, target, 4.0)[0] == pytest.approx((0.4 + 4 * 0.4) / 4)
+    assert denoising_loss(less, raw, target, 4.0)[0] == pytest.approx((0.4 + 0.4 + 0.005) / 4)
+    assert denoising_loss(target, raw, target, 4.0)[0] == 0.0
+
+
+def test_a_bump_costs_by_its_slopes_and_a_level_does_not():
+    target = jnp.zeros((2, 6))
+    raw = target.at[:, 2].set(1.5)  # slopes of 3 together
+    made = jnp.stack([target[0].at[3].set(0.5), target[1] + 0.5])
+    np.testing.assert_allclose(slope_loss(made, raw, target), [1.0 / 4.0, 0.0])
 
 
 def test_a_change_of_the_pattern_costs_alpha_per_point():
@@ -124,7 +184,7 @@ def test_without_labels_the_loss_is_an_entropy_over_all_prototypes():
     prototypes = library()
     batch = stacked(made_pairs(prototypes), prototypes, np.zeros(12, int), [0, 4])
     params = NETWORK.init(jax.random.key(0), batch["x"])["params"]
-    objective = Objective(targeted=False, recognition=1.0, pair=0.0)
+    objective = Objective(targeted=False, pair=0.0, denoising=0.0, slope=0.0)
     _, terms = phase_loss(params, batch, network=NETWORK, objective=objective)
     assert 0.0 < terms["proto"] < np.log(6)
     changed = batch | {"phase": batch["phase"].at[0, 0].set(7)}  # nobody looks at labels
@@ -138,11 +198,11 @@ def test_training_lowers_the_loss_and_goes_on_bit_for_bit(tmp_path):
     section, run = recipe(), ConfigDict({"threads": 0, "log_every": 10, "checkpoint_every": 10})
     section.update(network="unet_34k", steps=30, batch_size=4, schedule="constant")
 
-    def trained():
+    def trained(until=None):
         workdir = WorkDir(tmp_path)
         with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
             batches = batches_of_pairs(pairs, prototypes, phase, section, run, 0)
-            params = train_phase_refiner(batches, GRID, section, run, workdir, 0)
+            params = train_phase_refiner(batches, GRID, section, run, workdir, 0, until=until)
         workdir.close()
         return params
 
@@ -150,4 +210,7 @@ def test_training_lowers_the_loss_and_goes_on_bit_for_bit(tmp_path):
     first, *_, last = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
     assert last["loss"] < 0.9 * first["loss"]
     shutil.rmtree(tmp_path / "refiner" / "30")  # as if it was stopped after step 20
+    jax.tree.map(np.testing.assert_array_equal, whole, trained())
+    shutil.rmtree(tmp_path)
+    trained(until=10)
     jax.tree.map(np.testing.assert_array_equal, whole, trained())

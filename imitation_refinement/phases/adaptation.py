@@ -19,7 +19,7 @@ import optax
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.method.refiner import Tree, refine
-from imitation_refinement.phases.refining import shown
+from imitation_refinement.phases.refining import moving_sum, shown
 from imitation_refinement.xrd.cells import cell_means
 from imitation_refinement.xrd.counts import halves
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
@@ -96,15 +96,9 @@ def prediction_loss(params: Tree, batch: Halves, *, network: nn.Module) -> jax.A
         network: refiner module.
     """
     difference = (refine(params, batch.x, network=network)[..., 0] - batch.other) * batch.mask
-    level = _moving_sum(difference) / jnp.maximum(_moving_sum(batch.mask), 1.0)
+    level = moving_sum(difference, _SLOW) / jnp.maximum(moving_sum(batch.mask, _SLOW), 1.0)
     error = jnp.square((difference - level) * batch.mask)
     return jnp.sum(batch.weight * error) / jnp.sum(batch.weight)
-
-
-def _moving_sum(rows: jax.Array) -> jax.Array:
-    reach = _SLOW // 2
-    total = jnp.cumsum(jnp.pad(rows, ((0, 0), (reach + 1, reach))), axis=1)
-    return total[:, _SLOW:] - total[:, :-_SLOW]
 
 
 def adapted(

@@ -21,7 +21,7 @@ from imitation_refinement.method.refiner import Tree
 from imitation_refinement.model.model_file import read_model_file, write_model_file
 from imitation_refinement.phases.adaptation import adapted
 from imitation_refinement.phases.prototypes import GRID
-from imitation_refinement.phases.refining import CHANNELS, refined, shown
+from imitation_refinement.phases.refining import CHANNELS, Refined, both_refined, shown
 from imitation_refinement.xrd.scans import PlacedScan, Scan
 
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "refiner.npz"
@@ -45,12 +45,16 @@ class PhaseRefiner(NamedTuple):
 
     def __call__(self, placed: Sequence[PlacedScan]) -> np.ndarray:
         """Returns the refined patterns of some scans, at least one, float32 `[n, L]`."""
+        return self.both(placed).pattern
+
+    def both(self, placed: Sequence[PlacedScan]) -> Refined:
+        """Returns the refined and the denoised patterns of some scans, at least one."""
         columns = (
             np.stack([getattr(one, name) for one in placed])
             for name in ("pattern", "excess", "noise", "mask")
         )
         pattern, excess, noise, mask = columns
-        return refined(self.params, shown(pattern, excess, noise, mask), mask, self.module)
+        return both_refined(self.params, shown(pattern, excess, noise, mask), mask, self.module)
 
     def adapted(self, scans: Sequence[Scan], *, seed: int = 0) -> "PhaseRefiner":
         """Returns the refiner after some steps on the scans at hand; see `adaptation.adapted`."""

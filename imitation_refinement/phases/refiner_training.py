@@ -126,8 +126,11 @@ def train_phase_refiner(
     workdir: WorkDir,
     seed: int,
     start: Tree | None = None,
+    until: int | None = None,
 ) -> Tree:
     """Returns the averaged parameters after all steps, from the last checkpoint if there is one.
+
+    Stopping at `until` and calling it again is the same as never stopping, bit for bit.
 
     Args:
         batches: of `batches_of_pairs` or `batches_of_draws`.
@@ -137,6 +140,7 @@ def train_phase_refiner(
         workdir: where checkpoints and metrics go.
         seed: of the beginning.
         start: parameters to begin with; without them the refiner begins as the identity.
+        until: the last step to take now; all without it.
 
     Raises:
         UserError, Interrupted: see `runtime.loop.train`.
@@ -151,7 +155,7 @@ def train_phase_refiner(
         _program(FrozenConfigDict(section)),
         batches,
         called="config.refiner",
-        section=section,
+        section=ConfigDict({**section.to_dict(), "steps": until or section.steps}),
         run=run,
         workdir=workdir,
     )

@@ -5,6 +5,10 @@ is the root pattern of `prototypes`, of norm 1 on what was measured, and the pro
 the library, at the cell that fits. So that Eqs. 2 to 5 hold with one class for each structure, and
 a new structure is a new prototype. Equations are those of `method.losses`, the network is
 `method.networks.UNet`.
+
+The network has two answers to a scan, in its first two channels. The *refined* pattern imitates the
+phase: it is what names are taken from. The *denoised* one is the scan counted longer, as `on_grid`
+would show it: it imitates nothing and is for looking at.
 """
 
 from collections.abc import Callable
@@ -27,6 +31,8 @@ SIGNIFICANT = 4.0  # divides arsinh of the excess in standard deviations
 _LIFT = 1e-4  # of intensities under the root, whose derivative at 0 is infinite
 _FAR = 1e9  # distance of what is no negative
 _ROWS = 32  # scans refined at once: one shape, one program
+_SLOW = 101  # points over which a background is level
+_EMPTY = 0.01  # of the largest value: below it a true pattern shows nothing
 
 
 class Objective(NamedTuple):
@@ -39,6 +45,9 @@ class Objective(NamedTuple):
         regularization: alpha per element of Eq. 7, p = 1.
         pair: weight per element of `losses.pair_distance`.
         scale: of the distance d, the squared Euclidean one between root patterns of norm 1.
+        denoising: weight of `denoising_loss`.
+        invention: how much more intensity counts in it where there is none in truth.
+        slope: weight of `slope_loss` of either answer.
     """
 
     targeted: bool = True
@@ -46,6 +55,9 @@ class Objective(NamedTuple):
     regularization: float = 0.0
     pair: float = 100.0
     scale: float = 20.0
+    denoising: float = 1.0
+    invention: float = 4.0
+    slope: float = 0.5
 
 
 def shown(
@@ -101,6 +113,68 @@ def structure_distances(
     return scale * (2.0 - 2.0 * (z @ prototypes.T) / norm)
 
 
+def counted_longer(truth: jax.Array, excess: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns the true peaks less the tails that the background took from the scan, `[B, L]`.
+
+    A background that was estimated too high lies above the true one over many points, which is the
+    mean of what the scan has less than the truth over 101 of them. One that is too low is noise: a
+    longer scan would not have it.
+
+    Args:
+        truth: expected peaks, `[B, L]`, as the next two.
+        excess: of the scan, above its background.
+        mask: 1 where there is a scan, else 0.
+    """
+    difference = moving_sum((excess - truth) * mask, _SLOW)
+    level = difference / jnp.maximum(moving_sum(mask, _SLOW), 1.0)
+    return jnp.maximum(truth + jnp.minimum(level, 0.0), 0.0) * mask
+
+
+def moving_sum(rows: jax.Array, width: int) -> jax.Array:
+    """Returns the sums over `width` points, an odd number, around each, `[B, L]`."""
+    reach = width // 2
+    total = jnp.cumsum(jnp.pad(rows, ((0, 0), (reach + 1, reach))), axis=1)
+    return total[:, width:] - total[:, :-width]
+
+
+def denoising_loss(
+    denoised: jax.Array, raw: jax.Array, target: jax.Array, invention: float
+) -> jax.Array:
+    """Returns the l1 distance of each scan to its target where that of the raw one is 1, `[B]`.
+
+    So that a scan of many counts, whose noise is small, weighs as much as one of few. What is shown
+    where the target is below 1 % of its largest value counts `invention` times: the median of what
+    could be there becomes a lower quantile, 1 / (1 + invention).
+
+    Args:
+        denoised: `[B, L]`, as the next two.
+        raw: the pattern of the scan.
+        target: of `counted_longer`.
+        invention: 1 for plain l1.
+    """
+    empty = target < _EMPTY * jnp.max(target, axis=1, keepdims=True)
+    difference = denoised - target
+    weight = jnp.where(empty & (difference > 0.0), invention, 1.0)
+    # 1 is the least distance that noise has: a scan without noise need not become better.
+    noise = 1.0 + jnp.sum(jnp.abs(raw - target), axis=1)
+    return jnp.sum(weight * difference * jnp.sign(difference), axis=1) / noise
+
+
+def slope_loss(made: jax.Array, raw: jax.Array, target: jax.Array) -> jax.Array:
+    """Returns the l1 distance between slopes of each scan where that of the raw one is 1, `[B]`.
+
+    Bumps on the side of a peak and doublets that are smoothed out have little intensity.
+
+    Args:
+        made: `[B, L]`, as the next two.
+        raw: the pattern of the scan.
+        target: what `made` should be.
+    """
+    apart = jnp.diff(made - target, axis=1)
+    noise = 1.0 + jnp.sum(jnp.abs(jnp.diff(raw - target, axis=1)), axis=1)
+    return jnp.sum(apart * jnp.sign(apart), axis=1) / noise
+
+
 def phase_loss(
     params: Tree, batch: Batch, *, network: nn.Module, objective: Objective
 ) -> tuple[jax.Array, Metrics]:
@@ -116,7 +190,8 @@ def phase_loss(
         objective: weights.
     """
     x, mask = batch["x"], batch["mask"]
-    refined = refine(params, x, network=network)[..., 0] * mask
+    both = refine(params, x, network=network)
+    refined, denoised = both[..., 0] * mask, both[..., 1] * mask
     size, points = refined.shape
     measured = jnp.min(mask.reshape(size, -1, FOLD), axis=2)
     z = root_embedding(refined, measured)
@@ -139,10 +214,15 @@ def phase_loss(
     )
     apart = jnp.mean(losses.pair_distance(refined, batch["truth"])) / points
     first = jnp.mean(jnp.argmin(distances, axis=1) == own)
-    loss = loss + objective.pair * apart
+    target = counted_longer(batch["truth"], x[..., 1], mask)
+    noise = jnp.mean(denoising_loss(denoised, x[..., 0], target, objective.invention))
+    slope = jnp.mean(
+        slope_loss(refined, x[..., 0], batch["truth"]) + slope_loss(denoised, x[..., 0], target)
+    )
+    loss = loss + objective.pair * apart + objective.denoising * noise + objective.slope * slope
     return loss, {
         "loss": loss, "proto": terms["proto"], "change": terms["reg"] / points, "pair": apart,
-        "first": first,
+        "noise": noise, "slope": slope, "first": first,
     }  # fmt: skip
 
 
@@ -162,8 +242,20 @@ def phase_step(
     return updated(state, gradient, optimizer, ema_decay), terms
 
 
-def refined(params: Tree, x: np.ndarray, mask: np.ndarray, network: nn.Module) -> np.ndarray:
-    """Returns refined patterns, 0 where nothing was measured, float32 `[n, L]`.
+class Refined(NamedTuple):
+    """The two answers of the network to n scans, float32 `[n, L]`, 0 where nothing was measured.
+
+    Attributes:
+        pattern: that of the phase.
+        denoised: that of the scan, counted longer.
+    """
+
+    pattern: np.ndarray
+    denoised: np.ndarray
+
+
+def both_refined(params: Tree, x: np.ndarray, mask: np.ndarray, network: nn.Module) -> Refined:
+    """Returns refined and denoised patterns.
 
     Args:
         params: of the refiner.
@@ -173,9 +265,15 @@ def refined(params: Tree, x: np.ndarray, mask: np.ndarray, network: nn.Module) -
     """
     program = _program(network)
     parts = [np.asarray(program(params, x[rows])) for rows in padded_rows(len(x), _ROWS)]
-    return np.concatenate(parts)[: len(x)] * mask
+    made = np.concatenate(parts)[: len(x)] * mask[..., None]
+    return Refined(made[..., 0], made[..., 1])
+
+
+def refined(params: Tree, x: np.ndarray, mask: np.ndarray, network: nn.Module) -> np.ndarray:
+    """Returns the refined patterns alone, float32 `[n, L]`; arguments as of `both_refined`."""
+    return both_refined(params, x, mask, network).pattern
 
 
 @lru_cache(maxsize=2)
 def _program(network: nn.Module) -> Callable[[Tree, np.ndarray], jax.Array]:
-    return jax.jit(lambda params, x: refine(params, x, network=network)[..., 0])
+    return jax.jit(lambda params, x: refine(params, x, network=network)[..., :2])
