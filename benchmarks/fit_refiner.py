@@ -179,7 +179,7 @@ def record(workdir: WorkDir, step: int, refiner: PhaseRefiner, pairs: Pairs) -> 
     x = shown(pairs.pattern, pairs.excess, pairs.noise, pairs.mask)
     raw, truth = x[..., 0], pairs.truth.astype(np.float32)
     made = both_refined(refiner.params, x, pairs.mask, refiner.module)
-    longer = np.asarray(counted_longer(truth, x[..., 1], pairs.mask.astype(np.float32)))
+    longer = np.asarray(counted_longer(truth, x, pairs.mask.astype(np.float32)))
     few, many = pairs.counts < _LEVELS[2], pairs.counts >= _LEVELS[4]
     values = {"longer": l1(made.denoised, longer)[many].sum() / l1(raw, longer)[many].sum()}
     for name, after in made._asdict().items():

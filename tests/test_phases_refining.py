@@ -27,6 +27,7 @@ from imitation_refinement.phases.refining import (
     moving_sum,
     phase_loss,
     refined,
+    revived,
     root_embedding,
     shown,
     slope_loss,
@@ -113,13 +114,13 @@ def test_an_untrained_refiner_returns_the_pattern_and_its_loss_is_that_of_the_pa
     # The second answer begins as the excess, without the floor of noise.
     both = both_refined(params, x, pairs.mask, NETWORK)
     np.testing.assert_allclose(both.denoised, np.maximum(x[..., 1], 0.0), rtol=1e-6, atol=1e-7)
-    excess, raw, truth, seen = (
+    longer, raw, truth, seen = (
         jnp.asarray(each[:3], jnp.float32)
         for each in (both.denoised, x[..., 0], pairs.truth, pairs.mask)
     )
-    target = counted_longer(truth, jnp.asarray(x[:3, :, 1]), seen)
-    noise = float(jnp.mean(denoising_loss(excess, raw, target, objective.invention)))
-    slope = slope_loss(raw, raw, truth) + slope_loss(excess, raw, target)
+    target = counted_longer(truth, jnp.asarray(x[:3]), seen)
+    noise = float(jnp.mean(denoising_loss(longer, raw, target, objective.invention)))
+    slope = slope_loss(raw, raw, truth) + slope_loss(longer, raw, target)
     assert float(terms["noise"]) == pytest.approx(noise, rel=1e-5)
     assert float(terms["slope"]) == pytest.approx(float(jnp.mean(slope)), rel=1e-5)
     expected = (
@@ -137,17 +138,23 @@ def test_moving_sums_are_those_of_a_slow_loop():
     np.testing.assert_allclose(moving_sum(jnp.asarray(rows), 7), expected, rtol=1e-4)
 
 
-def test_a_longer_scan_has_lost_its_tails_and_not_kept_its_noise():
-    truth, mask = np.zeros((3, 400), np.float32), np.ones((3, 400), np.float32)
+def test_a_longer_scan_has_lost_its_tails_and_kept_humps_and_no_noise():
+    truth, mask = np.zeros((4, 400), np.float32), np.ones((4, 400), np.float32)
     truth[:, 200] = 1.0
     truth[:, 201:300] = 0.05
     mask[:, :150] = 0.0
+    noise = np.full_like(truth, 0.01)
     excess = truth.copy()
     excess[1] -= 0.02  # a background that was estimated too high, everywhere
-    excess[2] += 0.02  # one that is too low
-    found = np.asarray(counted_longer(*map(jnp.asarray, (truth, excess, mask))))
-    np.testing.assert_allclose(found[[0, 2]], (truth * mask)[[0, 2]], atol=1e-6)
-    np.testing.assert_allclose(found[1], np.maximum(truth[1] - 0.02, 0.0) * mask[1], atol=1e-5)
+    excess[2] += 0.02  # one that is too low by more than 1.5 standard deviations
+    excess[3] += 0.02
+    noise[3] = 0.04  # by less, and the longer scan would cut below 1.5 of these
+    x = shown(np.maximum(excess, 0.0), excess, noise, mask)
+    found = np.asarray(counted_longer(*map(jnp.asarray, (truth, x, mask))))
+    expected = np.stack([
+        truth[0], np.maximum(truth[1] - 0.02, 0.0), truth[2] + 0.02, np.where(truth[3] > 0.1, 1, 0)
+    ])  # fmt: skip
+    np.testing.assert_allclose(found, expected * mask, atol=1e-5)
 
 
 def test_what_is_shown_where_there_is_nothing_costs_more():
@@ -164,6 +171,30 @@ def test_a_bump_costs_by_its_slopes_and_a_level_does_not():
     raw = target.at[:, 2].set(1.5)  # slopes of 3 together
     made = jnp.stack([target[0].at[3].set(0.5), target[1] + 0.5])
     np.testing.assert_allclose(slope_loss(made, raw, target), [1.0 / 4.0, 0.0])
+
+
+def test_a_peak_that_was_deleted_is_learned_of_and_nothing_else_that_is_zero():
+    x = jnp.asarray(np.random.default_rng(3).random((1, 16, 3)), jnp.float32)
+    params = NETWORK.init(jax.random.key(0), x)["params"]
+    params["out"]["bias"] = jnp.asarray([-2.0, -2.0, 0.0])  # below zero everywhere
+    target = jnp.zeros((2, 1, 16)).at[0, 0, 3].set(0.5).at[1, 0, 5:8].set(0.5)
+    target = target.at[1, 0, 9].set(0.005)  # 1 % of the largest value is nothing
+
+    def made(bias):
+        own = params | {"out": params["out"] | {"bias": bias}}
+        return revived(own, x, target, network=NETWORK)
+
+    assert not np.asarray(made(params["out"]["bias"])).any()
+    gradient = jax.grad(lambda bias: jnp.sum(made(bias)))(params["out"]["bias"])
+    np.testing.assert_allclose(gradient, [1.0, 3.0, 0.0])
+    # Where it is above zero it is the refiner and so is its derivative.
+    bias = jnp.asarray([0.25, 0.5, 0.0])
+    both = both_refined(
+        params | {"out": params["out"] | {"bias": bias}}, x, np.ones((1, 16), bool), NETWORK
+    )
+    np.testing.assert_allclose(made(bias), np.stack(both), rtol=1e-6)
+    gradient = jax.grad(lambda bias: jnp.sum(made(bias)))(bias)
+    np.testing.assert_allclose(gradient, [16.0, 16.0, 0.0])
 
 
 def test_a_change_of_the_pattern_costs_alpha_per_point():

@@ -25,6 +25,7 @@ from imitation_refinement.method import losses
 from imitation_refinement.method.refiner import Batch, Metrics, RefinerState, Tree, refine, updated
 from imitation_refinement.phases.prototypes import FOLD, SMOOTH
 from imitation_refinement.runtime.batches import padded_rows
+from imitation_refinement.xrd.scans import FLOOR
 
 CHANNELS = 3
 SIGNIFICANT = 4.0  # divides arsinh of the excess in standard deviations
@@ -32,6 +33,7 @@ _LIFT = 1e-4  # of intensities under the root, whose derivative at 0 is infinite
 _FAR = 1e9  # distance of what is no negative
 _ROWS = 32  # scans refined at once: one shape, one program
 _SLOW = 101  # points over which a background is level
+_HUMP = 1.5  # standard deviations by which a background is surely too low
 _EMPTY = 0.01  # of the largest value: below it a true pattern shows nothing
 
 
@@ -113,21 +115,32 @@ def structure_distances(
     return scale * (2.0 - 2.0 * (z @ prototypes.T) / norm)
 
 
-def counted_longer(truth: jax.Array, excess: jax.Array, mask: jax.Array) -> jax.Array:
-    """Returns the true peaks less the tails that the background took from the scan, `[B, L]`.
+def counted_longer(truth: jax.Array, x: jax.Array, mask: jax.Array) -> jax.Array:
+    """Returns what `on_grid` would show of a scan that is counted four times as long, `[B, L]`.
 
-    A background that was estimated too high lies above the true one over many points, which is the
-    mean of what the scan has less than the truth over 101 of them. One that is too low is noise: a
-    longer scan would not have it.
+    That is the true peaks, and what its background leaves or takes: the mean over 101 points of
+    what the scan has more than the truth. Where it has less, the background took the tails of
+    peaks. Where it has more it is a hump, if it is more than 1.5 standard deviations of the
+    difference; else noise, above a background that follows its lower edge. What rises less than
+    the floor of the longer scan, whose noise is half of this one's, is 0.
 
     Args:
-        truth: expected peaks, `[B, L]`, as the next two.
-        excess: of the scan, above its background.
-        mask: 1 where there is a scan, else 0.
+        truth: expected peaks, `[B, L]`.
+        x: of `shown`, `[B, L, CHANNELS]`.
+        mask: 1 where there is a scan, else 0, `[B, L]`.
     """
-    difference = moving_sum((excess - truth) * mask, _SLOW)
-    level = difference / jnp.maximum(moving_sum(mask, _SLOW), 1.0)
-    return jnp.maximum(truth + jnp.minimum(level, 0.0), 0.0) * mask
+    number = jnp.maximum(moving_sum(mask, _SLOW), 1.0)
+    excess = x[..., 1]
+    difference = (excess - truth) * mask
+    level = moving_sum(difference, _SLOW) / number
+    square = moving_sum(jnp.square(difference), _SLOW) / number
+    deviation = jnp.sqrt(jnp.maximum(square - jnp.square(level), 0.0))
+    deviations = jnp.sinh(SIGNIFICANT * x[..., 2])
+    noise = excess / jnp.where(deviations == 0.0, 1.0, deviations)
+    known = jnp.maximum(deviation, moving_sum(noise, _SLOW) / number)
+    level = jnp.where(level > _HUMP * known, level, jnp.minimum(level, 0.0))
+    longer = (truth + level) * mask
+    return jnp.where(longer > FLOOR / 2.0 * noise, jnp.maximum(longer, 0.0), 0.0)
 
 
 def moving_sum(rows: jax.Array, width: int) -> jax.Array:
@@ -160,6 +173,31 @@ def denoising_loss(
     return jnp.sum(weight * difference * jnp.sign(difference), axis=1) / noise
 
 
+def revived(params: Tree, x: jax.Array, target: jax.Array, *, network: nn.Module) -> jax.Array:
+    """Returns both answers, whose gradient also reaches points of no intensity that miss some.
+
+    A network that ends in relu learns nothing where it says 0, however much there is: whole
+    stretches of crowded lines stay deleted. Where the target has more than 1 % of its largest
+    value the derivative of relu is taken as 1 (straight through; Bengio et al. 2013,
+    arXiv:1308.3432).
+
+    Args:
+        params: of the refiner.
+        x: `[B, L, CHANNELS]`.
+        target: of either answer, `[2, B, L]`.
+        network: refiner module, of which the last layer is called `out`.
+    """
+    made, seen = network.apply(
+        {"params": params}, x, mutable=["intermediates"],
+        capture_intermediates=lambda module, _: module.name == "out",
+    )  # fmt: skip
+    (change,) = seen["intermediates"]["out"]["__call__"]
+    made, before = (jnp.moveaxis(each[..., :2], -1, 0) for each in (made, x + change))
+    shown_there = target > _EMPTY * jnp.max(target, axis=2, keepdims=True)
+    missed = (before < 0.0) & shown_there
+    return made + jnp.where(missed, before - jax.lax.stop_gradient(before), 0.0)
+
+
 def slope_loss(made: jax.Array, raw: jax.Array, target: jax.Array) -> jax.Array:
     """Returns the l1 distance between slopes of each scan where that of the raw one is 1, `[B]`.
 
@@ -190,8 +228,11 @@ def phase_loss(
         objective: weights.
     """
     x, mask = batch["x"], batch["mask"]
-    both = refine(params, x, network=network)
-    refined, denoised = both[..., 0] * mask, both[..., 1] * mask
+    target = counted_longer(batch["truth"], x, mask)
+    refined, denoised = (
+        made * mask
+        for made in revived(params, x, jnp.stack([batch["truth"], target]), network=network)
+    )
     size, points = refined.shape
     measured = jnp.min(mask.reshape(size, -1, FOLD), axis=2)
     z = root_embedding(refined, measured)
@@ -214,7 +255,6 @@ def phase_loss(
     )
     apart = jnp.mean(losses.pair_distance(refined, batch["truth"])) / points
     first = jnp.mean(jnp.argmin(distances, axis=1) == own)
-    target = counted_longer(batch["truth"], x[..., 1], mask)
     noise = jnp.mean(denoising_loss(denoised, x[..., 0], target, objective.invention))
     slope = jnp.mean(
         slope_loss(refined, x[..., 0], batch["truth"]) + slope_loss(denoised, x[..., 0], target)
