@@ -48,7 +48,7 @@ _PARTS = flags.DEFINE_string("parts", None, "Folder of the pairs.", required=Tru
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Refiner to write; table beside it.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
-_PAIRS = flags.DEFINE_integer("pairs", 8000, "Simulated scans to train on.", lower_bound=PART)
+_PAIRS = flags.DEFINE_integer("pairs", 11000, "Simulated scans to train on.", lower_bound=PART)
 _HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
 _CURVE = flags.DEFINE_integer("curve", 600, "Further held scans, to measure while training.")
 _EVERY = flags.DEFINE_integer("every", 1000, "Steps between two measurements.", lower_bound=1)

@@ -35,7 +35,7 @@ def recipe() -> ConfigDict:
     """Returns how the refiner of phases is trained."""
     return ConfigDict(
         {
-            "network": "unet_62k", "dtype": "float32", "steps": 1000, "batch_size": 16,
+            "network": "unet_62k", "dtype": "float32", "steps": 10_000, "batch_size": 16,
             "optimizer": "adam", "learning_rate": 2e-3, "schedule": "cosine", "warmup_steps": 50,
             "clip_norm": 1.0, "ema_decay": 0.99,
         }
