@@ -206,7 +206,7 @@ def _use_model(mode: str) -> int:
 
         return inspect_scans(_INPUT.value, output, _WAVELENGTH.value)
     cut_up = mode in _BATCHES and (_SHARD.value or _CLUSTER.value)
-    if cut_up or (mode == "unmix" and _several_spreads()):
+    if cut_up or (mode == "unmix" and _several_spreads(output)):
         return _in_shards(mode, output)
     from imitation_refinement.model.find import load_model
     from imitation_refinement.model.portable import save_model
@@ -268,10 +268,10 @@ def _serve() -> int:
     return run.serve(model, phases, options, _HOST.value, port, token)
 
 
-def _several_spreads() -> bool:
+def _several_spreads(output: Path) -> bool:
     from imitation_refinement.commands.unmix_shards import list_spreads
 
-    return len(list_spreads(_INPUT.value, _WAVELENGTH.value)[0]) > 1
+    return len(list_spreads(_INPUT.value, _WAVELENGTH.value, output)[0]) > 1
 
 
 def _in_shards(mode: str, output: Path) -> int:

@@ -245,6 +245,12 @@ def test_missing_shards_are_named(setup, scans, tmp_path, caplog):
     assert "of 8 shards 3 are finished; missing are 1, 3-6" in page
 
 
+def test_the_output_may_lie_among_the_scans(setup, scans):
+    for number in (0, 1):
+        run_shard(setup, [str(scans)], scans / "out", "CuKa", shard=Shard(number, 2))
+    assert merge_shards(scans / "out") == 3 and len(rows_of(scans / "out")) == COUNT + 4
+
+
 def test_more_shards_than_chunks_leave_empty_ones(setup, scans, tmp_path):
     out = tmp_path / "out"
     statuses = [

@@ -21,6 +21,7 @@ from imitation_refinement.xrd.grid import Grid
 
 GRID = Grid(length=200)
 ANGLE = np.arange(20.0, 80.0, 0.1)
+OUT = Path("out")
 
 
 def counts(first: float) -> np.ndarray:
@@ -87,7 +88,7 @@ def rows_of(folder: Path) -> list[dict[str, str]]:
 
 def test_folders_and_tables_are_spreads(spreads):
     words = [f"{spreads}/*"]
-    found, left = list_spreads(words, "CuKa")
+    found, left = list_spreads(words, "CuKa", OUT)
     told = {one.name: (one.source.name, len(one.files)) for one in found}
     assert told == {
         "matrix": ("matrix.npz", 1), "stack": ("stack.parquet", 1),
@@ -96,28 +97,30 @@ def test_folders_and_tables_are_spreads(spreads):
     assert list(told)[-3:] == ["w1", "w2.few", "w10"]  # in natural order
     assert [one.number for one in found] == [0, 1, 2, 3, 4] and left == []
     # Files that are named by themselves are of their folder.
-    files, _ = list_spreads([f"{spreads}/w1*/*"], None)
+    files, _ = list_spreads([f"{spreads}/w1*/*"], None, OUT)
     assert [(one.name, len(one.files)) for one in files] == [("w1", 4), ("w10", 6)]
     lines = spreads / "some.txt"
     lines.write_text("w1\nmatrix.npz\n")
-    listed, _ = list_spreads([f"@{lines}"], None)
+    listed, _ = list_spreads([f"@{lines}"], None, OUT)
     assert [one.name for one in listed] == ["w1", "matrix"]
 
 
 def test_names_in_the_output_are_unique_and_none_is_that_of_the_shards(tmp_path):
     for name in ("a/shards", "b/shards", "c/W"):
         write_folder(tmp_path / name)
-    found, _ = list_spreads([f"{tmp_path}/?/*"], None)
+    found, _ = list_spreads([f"{tmp_path}/?/*"], None, OUT)
     assert [one.name for one in found] == ["shards-2", "shards-3", "W"]
 
 
 def test_what_is_of_no_spread_is_told(spreads):
     (spreads / "notes.md").write_text("x")
-    found, left = list_spreads([str(spreads), str(spreads / "w10" / "composition.csv")], None)
+    words = [str(spreads), str(spreads / "w10" / "composition.csv")]
+    found, left = list_spreads(words, None, OUT)
     assert [one.name for one in found] == ["matrix", "stack"]
     assert {(path.name, why.split(";")[0]) for path, why in left} >= {
         ("w1", "a folder in the folder"),
         ("notes.md", ".md is no ending of a pattern"),
+        ("composition.csv", "no pattern of its folder was named"),
     }
 
 
@@ -168,6 +171,17 @@ def test_a_killed_shard_goes_on_at_the_next_spread(setup, spreads, tmp_path, mon
     (spreads / "w10" / "composition.csv").write_text("Fe\n1\n1\n1\n1\n")
     with pytest.raises(UserError, match=r"00000-of-00001.json: is of other inputs"):
         run_shard(setup, words, out, "CuKa", 2)
+
+
+def test_the_output_may_lie_among_the_spreads(setup, spreads, tmp_path):
+    np.savetxt(spreads / "loose.xy", np.column_stack([ANGLE, counts(0.5)]), fmt="%.2f")
+    words, out = [f"{spreads}/*"], spreads / "out"
+    for number in (0, 1):
+        run_shard(setup, words, out, "CuKa", 1, shard=Shard(number, 2))
+    assert merge_shards(out) == merge_shards(out) == 3
+    assert {row["spread"] for row in rows_of(out)} == {
+        "wafers", "matrix", "stack", "w1", "w2.few", "w10",
+    }  # fmt: skip
 
 
 def test_missing_shards_are_named(setup, spreads, tmp_path, caplog):

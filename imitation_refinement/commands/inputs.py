@@ -31,7 +31,7 @@ _OURS = "named as results of this program are; name it by itself to have it read
 _CIF = "a CIF file, compared with the scan of its name; name it by itself if it is a scan"
 _TABLES = (
     "summary.csv", "candidates.csv", "results.json", "inspect.csv", "activations.csv",
-    "summary.parquet",
+    "summary.parquet", "spreads.csv",
 )  # fmt: skip
 
 
@@ -212,6 +212,15 @@ def _named(names: Sequence[str]) -> Iterator[tuple[Path, str]]:
             yield Path(name), ""
         for file in sorted(matches, key=lambda file: (file.parent, natural(file))):
             yield file, _OURS if _is_ours(file) else "a folder" if _is_folder(file) else ""
+
+
+def but_for(output: Path, left: Iterable[LeftOut]) -> list[LeftOut]:
+    """Returns what was left out but for the folder of the results.
+
+    It may lie among the inputs, and is not there yet when the first shard lists them.
+    """
+    own = os.path.abspath(output)
+    return [one for one in left if os.path.abspath(one.path) != own]
 
 
 def folders_of(names: Sequence[str]) -> list[str]:

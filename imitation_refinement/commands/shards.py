@@ -16,7 +16,7 @@ from absl import logging
 
 from imitation_refinement.commands.chunks import CHUNK, Chunk, chunks, done, read_chunks
 from imitation_refinement.commands.cluster import each
-from imitation_refinement.commands.inputs import list_inputs
+from imitation_refinement.commands.inputs import but_for, list_inputs
 from imitation_refinement.commands.ledger import INTERRUPTED, exit_status
 from imitation_refinement.commands.scan_results import FAILED
 from imitation_refinement.commands.setup import Setup, content_key
@@ -60,7 +60,7 @@ def run_shard(
     if wavelength is not None:
         parse_wavelength(wavelength)
     files, left = list_inputs(inputs, wavelength, elements)
-    every = partial(chunks, files, left, CHUNK)
+    every = partial(chunks, files, but_for(output, left), CHUNK)
     keys = [content_key(setup, chunk.items) for chunk in every()]
     work = Work("refine", keys, every, partial(_do, setup, cluster), TABLE_OF_SHARD, _keep)
     receipt = do_shard(work, output, shard)

@@ -20,7 +20,13 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from imitation_refinement.commands.cluster import each
-from imitation_refinement.commands.inputs import COMPOSITIONS, Input, folders_of, list_inputs
+from imitation_refinement.commands.inputs import (
+    COMPOSITIONS,
+    Input,
+    but_for,
+    folders_of,
+    list_inputs,
+)
 from imitation_refinement.commands.ledger import (
     INTERRUPTED,
     SOME_FAILED,
@@ -74,7 +80,7 @@ class Listed(NamedTuple):
 
 
 def list_spreads(
-    inputs: Sequence[str], wavelength: str | float | None
+    inputs: Sequence[str], wavelength: str | float | None, output: Path
 ) -> tuple[list[Listed], list[LeftOut]]:
     """Returns the spreads that are named, in order, and what is of none.
 
@@ -84,17 +90,22 @@ def list_spreads(
     Args:
         inputs: see `inputs.list_inputs`; a glob pattern may name folders too.
         wavelength: see there.
+        output: folder of the results, which is no spread.
 
     Raises:
         UserError: see there.
     """
-    files, left = list_inputs([*inputs, *folders_of(inputs)], wavelength)
+    results = os.path.abspath(output)
+    folders = [folder for folder in folders_of(inputs) if os.path.abspath(folder) != results]
+    files, left = list_inputs([*inputs, *folders], wavelength)
+    left = but_for(output, left)
     found: dict[Path, list[Input]] = {}
     for one in files:
         found.setdefault(_spread_of(one.path), []).append(one)
+    alone = list[LeftOut]()
     for source, own in list(found.items()):
         if all(one.path.name == COMPOSITIONS for one in own):
-            left += [LeftOut(one.path, "no pattern of its folder was named") for one in own]
+            alone.append(LeftOut(own[0].path, "no pattern of its folder was named"))
             del found[source]
     names = Names()
     names(FOLDER)  # is taken
@@ -105,10 +116,11 @@ def list_spreads(
         )
         for number, (source, own) in enumerate(found.items())
     ]  # fmt: skip
-    return spreads, [
+    others = [
         other for other in left
         if other.path.parent not in found and other.path.name != COMPOSITIONS
     ]  # fmt: skip
+    return spreads, others + alone
 
 
 def _name_of(source: Path) -> str:
@@ -161,7 +173,7 @@ def run_shard(
     """
     if wavelength is not None:
         parse_wavelength(wavelength)
-    every, left = list_spreads(inputs, wavelength)
+    every, left = list_spreads(inputs, wavelength, output)
     left_out = [f"{path}: {why}" for path, why in left]
     keys = [
         content_key(setup, (*one.files, *one.left), one.name, components, _stats(one))
