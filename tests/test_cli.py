@@ -1,6 +1,7 @@
 """The command line: which model is used, what is refused, the exit status; the example scans."""
 
 import csv
+import importlib
 import json
 import os
 import runpy
@@ -14,6 +15,7 @@ from tiny_model import tiny_model
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.model import find, portable
+from imitation_refinement.runtime.shard import Shard
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +196,35 @@ def test_modes_reach_their_functions_and_return_their_status(
     monkeypatch.setattr(sys.modules[f"imitation_refinement.commands.{module}"], function, stand_in)
     assert call(f"--mode={mode}", f"--model={model_file}", "--input=in", *flags_) == 3
     assert given == [(tiny_model().describe(), *arguments)]
+
+
+@pytest.mark.parametrize(
+    ("mode", "words", "arguments"),
+    [
+        ("benchmark", ["--cluster=tcp://host:1"], (Path("in"), Path("benchmark"))),
+        ("unmix", ["--cluster=tcp://host:1", "--components=4"], (["in"], Path("unmixed"), None, 4)),
+        ("unmix", ["--input=?", "--wavelength=1.2"], (["in", "?"], Path("unmixed"), "1.2", None)),
+    ],
+)
+def test_batches_reach_their_shards_and_are_merged_unless_one_was_asked_for(
+    call, monkeypatch, tmp_path, mode, words, arguments
+):
+    for name in "ab":  # two spreads, which are a batch without further flags
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "scan.xy").touch()
+    given, merged = [], []
+
+    def stand_in(setup, *rest, shard, cluster):
+        given.append((*rest, shard, cluster))
+        assert Path(setup.folder) == tmp_path
+        return 3
+
+    module = importlib.import_module(f"imitation_refinement.commands.{mode}_shards")
+    monkeypatch.setattr(module, "run_shard", stand_in)
+    monkeypatch.setattr(module, "merge_shards", lambda output: merged.append(output) or 0)
+    cluster = "tcp://host:1" if "--cluster=tcp://host:1" in words else None
+    output = Path(f"{mode}ed" if mode == "unmix" else mode)
+    assert call(f"--mode={mode}", "--input=in", *words) == 0 and merged == [output]
+    assert call(f"--mode={mode}", "--input=in", *words, "--shard=1/3") == 3
+    assert call(f"--mode={mode}", "--merge") == 0 and merged == [output] * 2
+    assert given == [(*arguments, Shard(0, 1), cluster), (*arguments, Shard(1, 3), cluster)]
