@@ -28,9 +28,10 @@ from imitation_refinement.phases.compositions import Compositions, Elements, mat
 from imitation_refinement.phases.compositions import Known as Limits
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.library import Library, load_library
-from imitation_refinement.phases.match import match_looks, pooled
+from imitation_refinement.phases.match import match_looks
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
 from imitation_refinement.phases.refiner_file import load_refiner
+from imitation_refinement.phases.stacking import together
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
 from imitation_refinement.xrd.scans import on_grid
 
@@ -120,6 +121,7 @@ def answered(
     """
     calibration = load_calibration(_CALIBRATION.value)
     library, found = have.library, []
+    stack = calibration.stack if limits is None else calibration.known_stack
 
     for first in range(0, len(scans.entries), _BATCH):
         part = slice(first, first + _BATCH)
@@ -131,7 +133,7 @@ def answered(
             own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
             matches = match_looks(*to_match, calibration.posterior, allowed=own)
         found += answers(
-            matches[0] if alone else pooled(*matches),
+            matches[0] if alone else together(*matches, stack),
             have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
             np.full(len(looks[0]), limits is not None), not alone,

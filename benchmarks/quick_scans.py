@@ -31,9 +31,10 @@ from imitation_refinement.evaluation.saved_time import shortening
 from imitation_refinement.phases.candidates import answers
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
-from imitation_refinement.phases.match import Match, match_looks, pooled
+from imitation_refinement.phases.match import Match, match_looks
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
+from imitation_refinement.phases.stacking import together
 from imitation_refinement.report.plots import new_figure, png, styled
 from imitation_refinement.runtime.files import atomic_file, atomic_write_text, user_cache
 from imitation_refinement.xrd.counts import dispersion, thinned
@@ -166,7 +167,11 @@ def _draw(
     raw = np.stack([one.pattern for one in placed]) * seen[:, None]
     refined = refiner(placed) * seen[:, None]
     by_raw, by_refined = _matched([raw, refined], mask, phases)
-    looks = {"raw": by_raw, "refined": by_refined, "both": pooled(by_raw, by_refined)}
+    looks = {
+        "raw": by_raw,
+        "refined": by_refined,
+        "both": together(by_raw, by_refined, phases.calibration.stack),
+    }
     hits = {look: _hits(found, entries, phases, seen) for look, found in looks.items()}
     before, after = max_normalized(raw), max_normalized(refined)
     distance = {"raw": l1(before, truth), "refined": l1(after, truth)}

@@ -25,7 +25,7 @@ def made_phases() -> Phases:
     offsets = np.concatenate([[0], np.cumsum([len(lines) for lines in LINES])])
     prototypes = build_prototypes(q, np.ones(len(q)), offsets, np.zeros(len(LINES)), PHASE_GRID)
     prototypes = prototypes._replace(height=np.ones(len(q), np.float32))
-    return Phases(None, prototypes, Calibration(None, None, np.full((2, 2), 0.9)))
+    return Phases(None, prototypes, Calibration(None, None, None, None, np.full((2, 2), 0.9)))
 
 
 def named(entry, formula="NaCl", mineral="", probability=0.1) -> Named:
@@ -198,7 +198,7 @@ def test_two_hundred_patterns_with_candidates_stay_below_20_megabytes():
     pattern = rng.uniform(size=Grid().length).astype(np.float32)
     q = np.sort(rng.uniform(1.2, 5.6, (6, 250)), axis=1).ravel()
     prototypes = build_prototypes(q, np.ones(len(q)), 250 * np.arange(7), np.zeros(6), PHASE_GRID)
-    phases = Phases(None, prototypes, Calibration(None, None, np.full((2, 2), 0.9)))
+    phases = Phases(None, prototypes, Calibration(None, None, None, None, np.full((2, 2), 0.9)))
     candidates = [named(i % 6, "Ca2Mg5Si8O22(OH)2", "Magnesiohornblende") for i in range(10)]
     answer = identified("ambiguous", *candidates, further=(tuple(candidates), tuple(candidates)))
     one = record(identified=answer)

@@ -7,7 +7,8 @@ from made_phases import by_cosine
 
 from imitation_refinement.phases.calibrating import (
     _one_answer,
-    _pooled,
+    _Said,
+    _stacked,
     confident_level,
     fit_calibration,
     roc_area,
@@ -16,6 +17,7 @@ from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.compositions import COMPLETE
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.fitting import ABSENT, KNOWN, OTHER, WHOLE, Examples
+from imitation_refinement.phases.stacking import FIGURES, LEADERS
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -23,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("quick_compilation")
 def made_examples(count=200, seed=0):
     """Of four candidates the right one has a large first figure; two of five phases are absent."""
     rng = np.random.default_rng(seed)
-    features = 0.3 * rng.normal(size=(count, 4, 3)).astype(np.float32)
+    features = 0.3 * rng.normal(size=(count, 4, len(FEATURES))).astype(np.float32)
     absent = np.arange(count) % 5 < 2
     right = np.zeros((count, 4), bool)
     right[~absent, rng.integers(0, 4, np.count_nonzero(~absent))] = True
@@ -38,32 +40,60 @@ def made_examples(count=200, seed=0):
     )  # fmt: skip
 
 
+def looked_at_twice(given, seed=1):
+    """Each example again, with figures that are not the same."""
+    given = Examples(*(np.repeat(column, 2, axis=0) for column in given))
+    noise = np.random.default_rng(seed).normal(size=given.features[1::2].shape)
+    given.features[1::2] += 0.5 * noise.astype(np.float32)
+    return given
+
+
 def fitted(given):
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        return fit_calibration(given, steps=60, learning_rate=0.02)
+        return fit_calibration(given, steps=60, batch_size=16, learning_rate=0.02)
 
 
 def test_answers_come_from_weights_that_have_not_seen_the_formula():
-    given = made_examples()
-    calibration, (answered, _) = fitted(given)
+    once = made_examples()
+    given = looked_at_twice(once)
+    calibration, (answered, together) = fitted(given)
     assert isinstance(calibration, Calibration)
-    np.testing.assert_array_equal(answered.absent, given.situation == ABSENT)
+    np.testing.assert_array_equal(answered.absent, once.situation == ABSENT)
     assert answered.first[~answered.absent].mean() > 0.9
     # The labels of one fold decide nothing about the answers to it, and something about others.
     own = given.formula % 5 == 1
     turned = np.where(own[:, None], np.roll(given.right, 1, axis=1), given.right)
     _, (again, _) = fitted(given._replace(right=turned))
+    own = own[::2]
     np.testing.assert_array_equal(again.inside[own], answered.inside[own])
     assert np.abs(again.inside[~own] - answered.inside[~own]).max() > 1e-3
+    assert roc_area(together.none[answered.absent], together.none[~answered.absent]) > 0.9
+
+
+def test_both_looks_together_are_asked_of_a_stack_that_has_not_seen_the_formula():
+    given, rng = made_examples(), np.random.default_rng(3)
+    inside = rng.dirichlet(np.ones(8), (2, 200))[:, :, :7]
+    none, first = 1.0 - inside.sum(axis=2), rng.random((2, 200)) < 0.5
+    looks = [
+        _Said(*one, rng.normal(size=(200, 4))) for one in zip(inside, none, first, strict=True)
+    ]
+    options = {"steps": 20, "batch_size": 16, "learning_rate": 0.02}
+    with jax.numpy_dtype_promotion("standard"):
+        found, stacks = _stacked(given, looks, 0, options)
+        own = given.formula % 5 == 1
+        turned = np.where(own, OTHER, given.situation)
+        again, others = _stacked(given._replace(situation=turned), looks, 0, options)
+    np.testing.assert_array_equal(again.none[own], found.none[own])
+    assert np.abs(again.none[~own] - found.none[~own]).max() > 1e-3
+    assert np.abs(stacks[0].out - others[0].out).max() > 1e-3  # what ships saw all
+    np.testing.assert_allclose(found.inside.sum(axis=1) + found.none, 1.0)
+    ratio = found.inside / (inside[0] + inside[1])  # systems keep their shares
+    np.testing.assert_allclose(ratio, np.tile(ratio[:, :1], (1, 7)))
+    np.testing.assert_array_equal(found.first, first[0])
 
 
 def test_each_kind_of_answer_has_its_own_level():
-    given = made_examples(2000)
-    # Scans are looked at twice, the second time at what is not the same.
-    given = Examples(*(np.repeat(column, 2, axis=0) for column in given))
-    noise = np.random.default_rng(1).normal(size=given.features[1::2].shape)
-    given.features[1::2] += 0.5 * noise.astype(np.float32)
-    calibration, answered = fitted(given._replace(look=np.repeat(np.arange(2000), 2)))
+    calibration, answered = fitted(looked_at_twice(made_examples(2000)))
     assert len(answered[0].none) == len(answered[1].none) == 2000
     assert np.abs(answered[0].inside - answered[1].inside).max() > 1e-3
     for known, refined in np.ndindex(2, 2):
@@ -86,19 +116,13 @@ def test_an_answer_by_hand():
     )  # fmt: skip
     posterior = by_cosine(none=-1.0).posterior  # its logit is added to the best's
     for scope, factor in ((WHOLE, 1.0), (KNOWN, np.exp(COMPLETE))):
-        inside, none, first = _one_answer(of._replace(scope=np.array([scope])), 0, posterior)
+        of_scope = of._replace(scope=np.array([scope]))
+        inside, none, first, figures = _one_answer(of_scope, 0, posterior)
         odds = np.array([1.0, factor * np.exp(-2.0), np.exp(-1.0)])
         np.testing.assert_allclose([inside[6], inside[2], none], odds / odds.sum(), rtol=1e-5)
         assert not first
-
-
-def test_two_looks_at_a_scan_are_one_answer():
-    given = made_examples(3)._replace(look=np.array([8, 8, 9]))
-    inside = np.eye(7)[[1, 2, 3]]
-    found = _pooled(given, inside, np.array([0.1, 0.3, 0.5]), np.array([True, False, False]))
-    np.testing.assert_allclose(found.inside, [0.5 * (inside[0] + inside[1]), inside[2]])
-    np.testing.assert_allclose(found.none, [0.2, 0.5])
-    assert found.first.tolist() == [True, False]
+        cosines = figures[: LEADERS * len(FIGURES) : len(FIGURES)]
+        np.testing.assert_allclose(cosines, [0.9, 0.85, 0.0])
 
 
 def test_the_confident_level_by_hand():

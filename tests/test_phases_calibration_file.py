@@ -7,6 +7,7 @@ from imitation_refinement.phases.calibration_file import load_calibration, save_
 from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior, probabilities
+from imitation_refinement.phases.stacking import FIGURES, LEADERS, Stack
 
 
 def some_calibration():
@@ -22,7 +23,14 @@ def some_calibration():
         Posterior(**{k: 1.0 + rng.random(s).astype(np.float32) for k, s in shapes.items()})
         for _ in range(2)
     )
-    return Calibration(posterior, known, np.array([[0.9, 0.8], [0.7, 0.6]]), absent=0.4)
+    sizes = {
+        "mean": 6, "scale": 6, "hidden": (2, 6, 3), "bias": (2, 3), "out": (2, 3), "offset": 2
+    }  # fmt: skip
+    stacks = (
+        Stack(**{k: 1.0 + rng.random(s).astype(np.float32) for k, s in sizes.items()})
+        for _ in range(2)
+    )
+    return Calibration(posterior, known, *stacks, np.array([[0.9, 0.8], [0.7, 0.6]]), absent=0.4)
 
 
 def test_a_calibration_is_read_as_it_was_written(tmp_path):
@@ -36,6 +44,10 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         given = (probabilities(features, posterior) for posterior in (before, after))
         for a, b in zip(*given, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5)
+    for before, after in zip(written[2:4], read[2:4], strict=True):
+        for a, b in zip(before, after, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert not np.array_equal(read.stack.out, read.known_stack.out)
 
 
 def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
@@ -60,4 +72,6 @@ def test_the_shipped_calibration_suits_this_version():
     calibration = load_calibration()
     for posterior in (calibration.posterior, calibration.known):
         assert posterior.linear.shape == (len(FEATURES),)
+    for stack in (calibration.stack, calibration.known_stack):
+        assert len(stack.mean) == 2 * (LEADERS * len(FIGURES) + LEADERS + 2)
     assert ((calibration.levels > 0.5) & (calibration.levels < 1.0)).all()

@@ -163,7 +163,7 @@ def test_the_symmetry_that_is_told_is_the_highest_that_twins_support():
     assert [one.twins for one in found] == [(0, 1, 3), (2,)]
     assert [(one.entry, one.space_group, one.system) for one in found] == [(0, 15, 1), (2, 62, 2)]
     match = made_match([0.4, 0.2, 0.1, 0.02])
-    calibration = Calibration(None, None, levels(0.6))
+    calibration = Calibration(None, None, None, None, levels(0.6))
     told = answers(match, prototypes, groups, systems, formulas, calibration)[0]
     assert told.space_groups[0][0] == 15
     assert dict(told.space_groups)[9] < 0.005  # what is spread over all that there are
@@ -211,7 +211,7 @@ def test_what_is_impossible_is_no_candidate():
 )
 def test_the_rule_of_the_verdict(probability, signal, verdict, reason):
     prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
-    calibration = Calibration(some_posterior(), None, levels(0.9))
+    calibration = Calibration(some_posterior(), None, None, None, levels(0.9))
     [answer] = answers(
         made_match(probability), prototypes, np.array([14, 12, 225]), np.array([1, 1, 6]),
         ["Si", "Ge", "C"], calibration, signal=np.array([signal]),
@@ -235,7 +235,7 @@ def told(*matches, level=0.9, absent=0.5, signal=None, groups=(14, 12, 225)):
     stacked = Match(*(np.concatenate(each) for each in zip(*matches, strict=True)))
     return answers(
         stacked, prototypes, list(groups), [1, 1, 6], ["Si", "Ge", "C"],
-        Calibration(None, None, levels(level), absent), signal,
+        Calibration(None, None, None, None, levels(level), absent), signal,
     )  # fmt: skip
 
 
@@ -343,7 +343,7 @@ def test_a_candidate_knows_its_place_and_what_supports_its_symmetry():
 
 def test_each_kind_of_answer_is_held_against_its_level():
     prototypes = structures([1.0, 2.0], [1.5, 3.0], [2.5, 4.0])
-    calibration = Calibration(None, None, np.array([[0.8, 0.6], [0.9, 0.7]]))
+    calibration = Calibration(None, None, None, None, np.array([[0.8, 0.6], [0.9, 0.7]]))
     found = made_match([0.75, 0.0, 0.0])
     for known, refined, verdict in (
         (False, False, "ambiguous"), (False, True, "confident"),

@@ -22,7 +22,7 @@ def phases() -> Phases:
         np.array(LINES), np.ones(len(LINES)), np.array([0, len(LINES)]), np.zeros(1), GRID
     )
     prototypes = prototypes._replace(height=HEIGHTS.astype(np.float32))
-    return Phases(None, prototypes, Calibration(None, None, np.full((2, 2), 0.9)))
+    return Phases(None, prototypes, Calibration(None, None, None, None, np.full((2, 2), 0.9)))
 
 
 def named(shift=0.0, displacement=0.0) -> Named:

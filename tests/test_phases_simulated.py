@@ -183,7 +183,7 @@ def test_examples_leave_out_what_they_say():
     facts = Facts(
         phase, system, phase, lambda entry: rock_salt((5.64, 5.65, 4.21)[entry]),
         lambda entry: third == entry % 3, lambda entry: third == 2,
-        lambda entry: np.array([entry]),
+        lambda entry: np.flatnonzero(phase == phase[entry]),
     )  # fmt: skip
 
     def as_it_is(scans):
@@ -214,9 +214,16 @@ def test_examples_leave_out_what_they_say():
     assert not found.complete[of_first & (found.scope == KNOWN)].any()  # 0 and 2 modulo 3
     assert found.complete[of_third & (found.scope == KNOWN)][:, 0].all()
     # Where the last entry is what the third is, who has it has the phase.
-    twin = facts._replace(twins_of=lambda entry: np.array([entry, 82 if entry == 2 else entry]))
+    twin = facts._replace(same_of=lambda entry: np.array([82, 2] if entry == 2 else [0, 1]))
     known = make_examples(entries, twin, prototypes, as_it_is)
     changed = absent & (known.situation == OTHER)
     np.testing.assert_array_equal(known.features, found.features)
     assert changed[of_third & absent & (found.scope == WHOLE)].all() and not changed[of_first].any()
     assert (known.right & ~found.right).any() and not found.right[changed].any()
+    # Where the second is another phase by the same name, who has no more has not the phase.
+    unlike = facts._replace(same_of=lambda entry: np.array([entry]))
+    known = make_examples(entries, unlike, prototypes, as_it_is)
+    np.testing.assert_array_equal(known.features, found.features)
+    assert (known.situation[other & of_first] == ABSENT).all()
+    assert not known.right[other & of_first].any()
+    assert (known.situation[~other] == found.situation[~other]).all()

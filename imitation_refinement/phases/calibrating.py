@@ -1,11 +1,12 @@
 """Fitting the calibration of the phases to examples: the weights, and the levels of `confident`.
 
-Belongs here: the posteriors fitted to all examples, one to those of which elements are known, and
-answers to each example by weights that were fitted to examples of other formulas, from which the
-levels are chosen.
+Belongs here: the posteriors fitted to all examples, one to those of which elements are known;
+answers to each example by weights that were fitted to examples of other formulas; and what these
+answers decide: the stacks, and the levels.
 """
 
 import itertools
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,8 +14,10 @@ from scipy.stats import beta, rankdata
 
 from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.compositions import COMPLETE, preferred
+from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.fitting import ABSENT, KNOWN, Examples
 from imitation_refinement.phases.posterior import Posterior, fit_posterior, probabilities
+from imitation_refinement.phases.stacking import FIGURES, Stack, absent, fit_stack, look, rescaled
 
 WEIGHTS = (1.0, 0.8, 0.4)  # of examples that are OTHER, ABSENT, ITSELF
 FOLDS = 5  # of the formulas
@@ -63,28 +66,74 @@ def fit_calibration(
     Args:
         examples: of `make_examples`.
         seed: see `fit_posterior`.
-        **options: of `fit_posterior`.
+        **options: of `fit_posterior` and `fit_stack`.
 
     Returns:
         (the calibration, the answers from which its levels were chosen: of patterns alone, and
         together with the refined ones).
     """
     fold, known = examples.formula % FOLDS, examples.scope == KNOWN
-    count = len(fold)
-    inside, none, first = np.zeros((count, _SYSTEMS)), np.zeros(count), np.zeros(count, bool)
+    said: dict[int, _Said] = {}
     for own, named in itertools.product(np.unique(fold), (False, True)):
         posterior = _fitted(examples, (fold != own) & (known == named), seed, options)
         for i in np.flatnonzero((fold == own) & (known == named)).tolist():
-            inside[i], none[i], first[i] = _one_answer(examples, i, posterior)
+            said[i] = _one_answer(examples, i, posterior)
     begin = np.unique(examples.look, return_index=True)[1]
-    alone = Examples(*(column[begin] for column in examples))
-    answered = (
-        _pooled(alone, inside[begin], none[begin], first[begin]),
-        _pooled(examples, inside, none, first),
-    )
-    levels = np.array([[_level(one, named) for one in answered] for named in (False, True)])
-    blind, informed = (_fitted(examples, known == named, seed, options) for named in (False, True))
-    return Calibration(blind, informed, levels), answered
+    looks = [
+        _Said(*(np.array(column) for column in zip(*(said[i] for i in rows.tolist()), strict=True)))
+        for rows in (begin, begin + 1)
+    ]
+    of_each = Examples(*(column[begin] for column in examples))
+    alone = _answered(of_each, *looks[0][:3])
+    both, stacks = _stacked(of_each, looks, seed, options)
+    levels = [[_level(one, named) for one in (alone, both)] for named in (False, True)]
+    posteriors = (_fitted(examples, known == named, seed, options) for named in (False, True))
+    return Calibration(*posteriors, *stacks, np.array(levels)), (alone, both)
+
+
+class _Said(NamedTuple):
+    """What is said of examples: `inside`, `none`, `first` of `Answered`, and their `look`."""
+
+    inside: Any
+    none: Any
+    first: Any
+    figures: Any
+
+
+def _answered(
+    examples: Examples, inside: np.ndarray, none: np.ndarray, first: np.ndarray
+) -> Answered:
+    return Answered(
+        inside, none, first, examples.true_system, examples.situation == ABSENT, examples.scope,
+        examples.counts,
+    )  # fmt: skip
+
+
+def _stacked(
+    examples: Examples, looks: Sequence[_Said], seed: int, options: dict[str, Any]
+) -> tuple[Answered, tuple[Stack, ...]]:
+    """Answers of two looks together, by stacks that have not seen the formula, and the stacks.
+
+    `first` is what the look at the pattern says. The looks are by weights that have not seen the
+    formula; those that the stack was fitted to may have.
+    """
+    known, fold = examples.scope == KNOWN, examples.formula % FOLDS
+    unknown = examples.situation == ABSENT
+    weight = np.asarray(WEIGHTS)[examples.situation]
+
+    def fitted(rows: np.ndarray) -> Stack:
+        figures = (one.figures[rows] for one in looks)
+        return fit_stack(*figures, unknown[rows], weight[rows], seed=seed, **options)
+
+    none = np.zeros(len(fold))
+    for own, named in itertools.product(np.unique(fold), (False, True)):
+        rows = (fold == own) & (known == named)
+        stack = fitted((fold != own) & (known == named))
+        none[rows] = absent(*(one.figures[rows] for one in looks), stack)
+    before = 0.5 * (looks[0].none + looks[1].none)
+    inside = 0.5 * (looks[0].inside + looks[1].inside) * np.exp(rescaled(before, none))[:, None]
+    stacks = tuple(fitted(known == named) for named in (False, True))
+    return _answered(examples, inside, none, looks[0].first), stacks
 
 
 def _level(answered: Answered, known: bool) -> float:
@@ -103,38 +152,19 @@ def _fitted(examples: Examples, rows: np.ndarray, seed: int, options: dict[str, 
     )  # fmt: skip
 
 
-def _one_answer(
-    examples: Examples, row: int, posterior: Posterior
-) -> tuple[np.ndarray, float, bool]:
-    """The fields `inside`, `none`, `first` of `Answered` for one example."""
+def _one_answer(examples: Examples, row: int, posterior: Posterior) -> _Said:
+    """What is said of one example."""
     there = examples.system[row] >= 0
-    found = probabilities(examples.features[row][None, there], posterior)
+    features = examples.features[row][None, there]
+    found = probabilities(features, posterior)
     logs, none = found.log, found.none
     if examples.scope[row] == KNOWN:
         extra = COMPLETE * examples.complete[row][None, there]
         logs, none = preferred(logs, none, extra)
     inside = np.bincount(examples.system[row, there], np.exp(logs[0]), _SYSTEMS)
-    return inside, float(none[0]), bool(examples.right[row, there][logs[0].argmax()])
-
-
-def _pooled(
-    examples: Examples, inside: np.ndarray, none: np.ndarray, first: np.ndarray
-) -> Answered:
-    """The mean of what the looks at one scan say; `first` is what the look at its pattern says."""
-    _, begin, number, count = np.unique(
-        examples.look, return_index=True, return_inverse=True, return_counts=True
-    )
-    sums = np.zeros((len(begin), _SYSTEMS))
-    np.add.at(sums, number, inside)
-    return Answered(
-        sums / count[:, None],
-        np.bincount(number, none) / count,
-        first[begin],
-        examples.true_system[begin],
-        examples.situation[begin] == ABSENT,
-        examples.scope[begin],
-        examples.counts[begin],
-    )
+    figures = look(logs, none, features[:, :, [FEATURES.index(name) for name in FIGURES]])
+    first = bool(examples.right[row, there][logs[0].argmax()])
+    return _Said(inside, none[0], first, figures[0])
 
 
 def confident_level(

@@ -13,8 +13,9 @@ from imitation_refinement.model.model_file import read_model_file, write_model_f
 from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior
+from imitation_refinement.phases.stacking import Stack
 
-_SECTIONS = ("posterior", "known")
+_SECTIONS = {"posterior": Posterior, "known": Posterior, "stack": Stack, "known_stack": Stack}
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "phases.npz"
 
 
@@ -33,8 +34,8 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration, mad
     }
     arrays = {
         f"{section}/{name}": np.asarray(array, np.float32)
-        for section, posterior in zip(_SECTIONS, calibration[:2], strict=True)
-        for name, array in posterior._asdict().items()
+        for section in _SECTIONS
+        for name, array in getattr(calibration, section)._asdict().items()
     }
     write_model_file(path, header, arrays)
 
@@ -47,15 +48,15 @@ def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
     """
     path = SHIPPED if path is None else path
     header, arrays = read_model_file(path)
-    names = {f"{section}/{name}" for section in _SECTIONS for name in Posterior._fields}
+    names = {f"{section}/{name}" for section, kind in _SECTIONS.items() for name in kind._fields}
     if header.get("kind") != "phases" or set(arrays) != names:
         raise UserError(f"{path}: holds no calibration of phases; fit it again")
     if header["features"] != list(FEATURES):
         raise UserError(
             f"{path}: was fitted to other figures than this version computes; fit it again"
         )
-    blind, informed = (
-        Posterior(*(arrays[f"{section}/{name}"] for name in Posterior._fields))
-        for section in _SECTIONS
-    )
-    return Calibration(blind, informed, np.array(header["levels"]), header["absent"])
+    weights = {
+        section: kind(**{name: arrays[f"{section}/{name}"] for name in kind._fields})
+        for section, kind in _SECTIONS.items()
+    }
+    return Calibration(**weights, levels=np.array(header["levels"]), absent=header["absent"])

@@ -22,6 +22,7 @@ from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.posterior import BLIND, Posterior
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
 from imitation_refinement.phases.side_by_side import side_by_side
+from imitation_refinement.phases.stacking import Stack
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 
 NOT_IN_LIBRARY = "not in the library"
@@ -38,6 +39,8 @@ class Calibration(NamedTuple):
     Attributes:
         posterior: see there; where nothing is known of the elements of a sample.
         known: the same where something is.
+        stack: see `stacking`; where nothing is known of the elements.
+        known_stack: the same where something is.
         levels: probability of a crystal system's prototypes from which on an answer is confident,
             `[2, 2]`: whether the elements of the sample are known, and whether the refined pattern
             was asked too.
@@ -46,6 +49,8 @@ class Calibration(NamedTuple):
 
     posterior: Posterior
     known: Posterior
+    stack: Stack
+    known_stack: Stack
     levels: np.ndarray
     absent: float = 0.5
 
@@ -115,7 +120,7 @@ def answers(
         calibration: see there.
         signal: whether a scan has peaks, bool `[n]`; all have without it.
         known: whether the elements of a sample are known, bool `[n]`; of none without it.
-        refined: whether the match is `pooled` with that of refined patterns.
+        refined: whether the match is `together` with that of refined patterns.
     """
     with_elements = np.zeros(len(match.entry), bool) if known is None else np.asarray(known, bool)
     level = np.asarray(calibration.levels)[with_elements.astype(int), int(refined)]

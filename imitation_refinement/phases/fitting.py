@@ -65,7 +65,7 @@ class Facts(NamedTuple):
         atoms_of: the atoms of one.
         within: which of N have no elements but those of one, bool `[N]`.
         complete: which of N have all elements of one, bool `[N]`.
-        twins_of: those that no powder pattern tells from one, see `alike.Twins.of`.
+        same_of: those that are the phase of one, itself among them, see `alike.Twins.same`.
     """
 
     phase: np.ndarray
@@ -74,7 +74,7 @@ class Facts(NamedTuple):
     atoms_of: Callable[[int], Atoms]
     within: Callable[[int], np.ndarray]
     complete: Callable[[int], np.ndarray]
-    twins_of: Callable[[int], np.ndarray]
+    same_of: Callable[[int], np.ndarray]
 
 
 class Examples(NamedTuple):
@@ -82,7 +82,7 @@ class Examples(NamedTuple):
 
     Attributes:
         features: float32 `[n, K, F]`, NaN where there are fewer candidates.
-        right: candidates of the scan's phase, under its name or as a twin, bool `[n, K]`.
+        right: candidates that are the scan's phase, bool `[n, K]`.
         system: of each candidate, -1 where there are fewer, int `[n, K]`.
         complete: candidates that have all elements of the scan, bool `[n, K]`.
         true_system: of the scan, int `[n]`.
@@ -222,7 +222,8 @@ def make_examples(
     """Simulates one scan of each of some structures and returns their examples.
 
     Scans without peaks, and structures that cannot be simulated, are left out. A scan whose phase
-    was left out while a twin stays is not of an unknown phase.
+    was left out by name while a twin stays is not of an unknown phase; one of whose name nothing
+    stays but what has another pattern is.
 
     Args:
         entries: structures, int `[m]`.
@@ -272,17 +273,20 @@ def make_examples(
             (plan, own) for plan, both in planned for own in both
         ):
             features = evidence.features
-            phase, system, twins = facts.phase, facts.system, facts.twins_of(entry)
-            right = (phase[found] == phase[entry]) | np.isin(found, twins)
+            system, same = facts.system, facts.same_of(entry)
+            if not kept[same].any():
+                situation = ABSENT
+            elif situation == ABSENT:
+                situation = OTHER
             empty = CANDIDATES - len(found)
             rows.append(
                 (
                     np.pad(features, ((0, empty), (0, 0)), constant_values=np.nan),
-                    np.pad(right, (0, empty)),
+                    np.pad(np.isin(found, same), (0, empty)),
                     np.pad(system[found], (0, empty), constant_values=-1),
                     np.pad(facts.complete(entry)[found], (0, empty)),
                     system[entry],
-                    OTHER if situation == ABSENT and kept[twins].any() else situation,
+                    situation,
                     scope,
                     facts.formula[entry],
                     scan.strongest,

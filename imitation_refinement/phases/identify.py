@@ -22,7 +22,7 @@ from imitation_refinement.phases.cell_fit import fit_cell
 from imitation_refinement.phases.compositions import Compositions, Elements, Known, match_known
 from imitation_refinement.phases.further import further_phases, is_mixed
 from imitation_refinement.phases.library import Library, concatenate, load_library
-from imitation_refinement.phases.match import Match, pooled
+from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.named import Identified, named
 from imitation_refinement.phases.prototypes import (
     GRID,
@@ -33,6 +33,7 @@ from imitation_refinement.phases.prototypes import (
 )
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.phases.side_by_side import side_by_side
+from imitation_refinement.phases.stacking import together
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.scans import PlacedScan
 from imitation_refinement.xrd.structures.settings import operations
@@ -49,7 +50,7 @@ class Phases:
         library: N entries.
         prototypes: of them.
         calibration: what the evidence for them means.
-        refiner: of scans, whose answer is the mean of what their pattern and the refined one say;
+        refiner: of scans, which are then answered by their pattern and the refined one `together`;
             None for patterns as they are alone.
     """
 
@@ -103,7 +104,8 @@ class Phases:
         refined = self.refiner(placed) if signal and self.refiner else None
         looks = [patterns] if refined is None else [patterns, refined]
         matches = match_known(looks, masks, self.prototypes, posterior, known=known)
-        found = matches[0] if refined is None else pooled(*matches)
+        stack = self.calibration.stack if known is None else self.calibration.known_stack
+        found = matches[0] if refined is None else together(*matches, stack)
         told = self._told(found, known, signal=signal, refined=refined is not None)
         if not signal:
             return told
