@@ -133,7 +133,7 @@ def answered(
             own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
             matches = match_looks(*to_match, calibration.posterior, allowed=own)
         found += answers(
-            matches[0] if alone else together(*matches, stack),
+            matches[0] if alone else together(matches[0], matches[1], stack),
             have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
             np.full(len(looks[0]), limits is not None), not alone,

@@ -87,8 +87,9 @@ def fit_calibration(
     alone = _answered(of_each, *looks[0][:3])
     both, stacks = _stacked(of_each, looks, seed, options)
     levels = [[_level(one, named) for one in (alone, both)] for named in (False, True)]
-    posteriors = (_fitted(examples, known == named, seed, options) for named in (False, True))
-    return Calibration(*posteriors, *stacks, np.array(levels)), (alone, both)
+    blind, informed = (_fitted(examples, known == named, seed, options) for named in (False, True))
+    calibration = Calibration(blind, informed, stacks[0], stacks[1], np.array(levels))
+    return calibration, (alone, both)
 
 
 class _Said(NamedTuple):
@@ -122,14 +123,16 @@ def _stacked(
     weight = np.asarray(WEIGHTS)[examples.situation]
 
     def fitted(rows: np.ndarray) -> Stack:
-        figures = (one.figures[rows] for one in looks)
-        return fit_stack(*figures, unknown[rows], weight[rows], seed=seed, **options)
+        return fit_stack(
+            looks[0].figures[rows], looks[1].figures[rows], unknown[rows], weight[rows],
+            seed=seed, **options,
+        )  # fmt: skip
 
     none = np.zeros(len(fold))
     for own, named in itertools.product(np.unique(fold), (False, True)):
         rows = (fold == own) & (known == named)
         stack = fitted((fold != own) & (known == named))
-        none[rows] = absent(*(one.figures[rows] for one in looks), stack)
+        none[rows] = absent(looks[0].figures[rows], looks[1].figures[rows], stack)
     before = 0.5 * (looks[0].none + looks[1].none)
     inside = 0.5 * (looks[0].inside + looks[1].inside) * np.exp(rescaled(before, none))[:, None]
     stacks = tuple(fitted(known == named) for named in (False, True))

@@ -5,6 +5,7 @@ Belongs here: the names of the arrays and what the header says; bytes are `model
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +16,12 @@ from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior
 from imitation_refinement.phases.stacking import Stack
 
-_SECTIONS = {"posterior": Posterior, "known": Posterior, "stack": Stack, "known_stack": Stack}
+_SECTIONS: dict[str, Any] = {
+    "posterior": Posterior,
+    "known": Posterior,
+    "stack": Stack,
+    "known_stack": Stack,
+}
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "phases.npz"
 
 

@@ -105,7 +105,7 @@ class Phases:
         looks = [patterns] if refined is None else [patterns, refined]
         matches = match_known(looks, masks, self.prototypes, posterior, known=known)
         stack = self.calibration.stack if known is None else self.calibration.known_stack
-        found = matches[0] if refined is None else together(*matches, stack)
+        found = matches[0] if refined is None else together(matches[0], matches[1], stack)
         told = self._told(found, known, signal=signal, refined=refined is not None)
         if not signal:
             return told

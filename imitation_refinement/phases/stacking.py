@@ -51,7 +51,7 @@ def together(first: Match, second: Match, stack: Stack) -> Match:
         stack: the weights.
     """
     both = pooled(first, second)
-    none = absent(*(_look_of(one) for one in (first, second)), stack)
+    none = absent(_look_of(first), _look_of(second), stack)
     none = np.where(np.isfinite(both.log_probability[:, 0]), none, 1.0)
     return both._replace(
         log_probability=both.log_probability + rescaled(both.not_in_library, none)[:, None],
