@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from imitation_refinement.phases.evidence import FEATURES, weigh
-from imitation_refinement.phases.match import match, match_residual, residual
+from imitation_refinement.phases.match import match
 from imitation_refinement.phases.posterior import Posterior
 from imitation_refinement.phases.prototypes import (
     GRID,
@@ -344,27 +344,6 @@ def test_wrong_shapes_are_refused():
         match(np.zeros((1, 10)), np.ones((1, 10)), prototypes, by_cosine())
     with pytest.raises(ValueError, match=r"expected masks \[1, 2000\]"):
         match(np.zeros((1, 2000)), np.ones((2, 2000)), prototypes, by_cosine())
-
-
-def test_the_second_phase_of_a_mixture_is_found_in_what_is_left():
-    prototypes = library(60)
-    mixture = ideal(prototypes, 11) + 0.3 * ideal(prototypes, 42)
-    mixture /= mixture.max()
-    first = match(mixture[None], MEASURED_ALL[None], prototypes, by_cosine(), best=10)
-    assert first.entry[0, 0] == 11
-    left, second = match_residual(
-        mixture[None], MEASURED_ALL[None], prototypes, by_cosine(), first, best=10
-    )
-    assert second.entry[0, 0] == 42
-    assert left.max() == pytest.approx(1.0)
-
-
-def test_nothing_is_left_of_a_single_phase():
-    prototypes = library(4)
-    pattern = ideal(prototypes, 2)
-    left = residual(pattern, MEASURED_ALL, prototypes, entry=2, shift=0.0)
-    # What remains, rescaled to 1, is the foot of the peaks: where the pattern was below 3 %.
-    assert pattern[left > 0].max() < 0.03
 
 
 def test_rows_that_are_zero_stay_zero():

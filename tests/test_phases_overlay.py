@@ -6,8 +6,9 @@ import pytest
 from imitation_refinement.phases.candidates import Calibration, Candidate
 from imitation_refinement.phases.evidence import DISPLACEMENTS, _displaced
 from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.named import Named
-from imitation_refinement.phases.overlay import moved_lines, overlays
+from imitation_refinement.phases.overlay import overlays
 from imitation_refinement.phases.prototypes import GRID, build_prototypes, log_axis
 from imitation_refinement.xrd.grid import Grid, grid_q
 
@@ -38,7 +39,7 @@ def peaks_at(places, heights, axis=Q, width=0.012) -> np.ndarray:
 
 @pytest.mark.parametrize("h", [-8e-4, 4e-4, 8e-4])
 def test_lines_of_a_displaced_sample_are_where_the_match_found_them(h):
-    q, _ = moved_lines(named(displacement=h), phases())
+    q, _ = moved_lines(phases().prototypes, named(displacement=h).moved)
     assert np.all(np.sign(q - LINES) == -np.sign(h))
     # The match takes a displacement out of the scan: there they are at their own places again.
     axis = log_axis(GRID, 1)
@@ -52,7 +53,7 @@ def test_lines_of_a_displaced_sample_are_where_the_match_found_them(h):
 
 
 def test_a_longer_cell_has_its_lines_at_smaller_q():
-    q, height = moved_lines(named(shift=0.02), phases())
+    q, height = moved_lines(phases().prototypes, named(shift=0.02).moved)
     np.testing.assert_allclose(q, np.array(LINES) / 1.02, rtol=1e-6)
     np.testing.assert_allclose(height, HEIGHTS)
 

@@ -20,7 +20,7 @@ from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Calibration, answers
 from imitation_refinement.phases.cell_fit import fit_cell
 from imitation_refinement.phases.compositions import Compositions, Elements, Known, match_known
-from imitation_refinement.phases.further import further_phases, is_mixed
+from imitation_refinement.phases.further import is_mixed, with_further
 from imitation_refinement.phases.library import Library, concatenate, load_library
 from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.named import Identified, named
@@ -116,15 +116,13 @@ class Phases:
             told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
         rows = [row for row, one in enumerate(told) if is_mixed(one)]
         if rows:
-            limits = None if known is None else known.of(rows)
-            further = further_phases(
+            further = with_further(
                 [told[row] for row in rows], patterns[rows], masks[rows], self.prototypes,
-                self.calibration.posterior, Match(*(column[rows] for column in found)),
-                None if limits is None else limits.allowed,
-                lambda more: self._told(more, limits),
+                self.calibration.posterior, None if known is None else known.allowed[rows],
+                lambda more: self._told(more, known),
             )  # fmt: skip
             for row, one in zip(rows, further, strict=True):
-                told[row] = told[row]._replace(further=one)
+                told[row] = one
         return told
 
     def _with_cells(self, one: Identified, root: np.ndarray) -> Identified:

@@ -1,8 +1,8 @@
 """Matching: of all prototypes the few that may explain a scan, each with its probability.
 
 Belongs here: the way from patterns on the grid through coarse choice, exact cosines and evidence
-to probabilities, and the same on what one phase leaves of a mixture. Each step is in a file of its
-own: `prototypes`, `scores`, `evidence`, `posterior`. No formula and no space group is known here.
+to probabilities. Each step is in a file of its own: `prototypes`, `scores`, `evidence`,
+`posterior`. No formula and no space group is known here.
 """
 
 from collections.abc import Sequence
@@ -12,11 +12,7 @@ import numpy as np
 
 from imitation_refinement.phases.evidence import FEATURES, Evidence, weigh
 from imitation_refinement.phases.posterior import Posterior, probabilities
-from imitation_refinement.phases.prototypes import (
-    Prototypes,
-    draw_shifted,
-    scan_roots,
-)
+from imitation_refinement.phases.prototypes import Prototypes, scan_roots
 from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
 
@@ -174,44 +170,6 @@ def weighed(
     return side_by_side(of_scan, range(len(masks)))
 
 
-def match_residual(
-    patterns: np.ndarray,
-    masks: np.ndarray,
-    prototypes: Prototypes,
-    posterior: Posterior,
-    first: Match,
-    *,
-    allowed: np.ndarray | None = None,
-    best: int = BEST,
-) -> tuple[np.ndarray, Match]:
-    """Proposes a further phase: matches what the likeliest one does not explain.
-
-    Call it again with its own patterns for a third phase.
-
-    Args:
-        patterns: see `match`, as all others.
-        masks: bool `[n, L]`.
-        prototypes: N of them.
-        posterior: see `match`.
-        first: of `match` on these patterns.
-        allowed: see `match`.
-        best: k.
-
-    Returns:
-        (what is left, float32 `[n, L]`, and its match).
-    """
-    left = np.stack(
-        [
-            residual(pattern, mask, prototypes, entry=int(entry), shift=float(shift))
-            for pattern, mask, entry, shift in zip(
-                np.asarray(patterns, np.float32), masks, first.entry[:, 0], first.shift[:, 0],
-                strict=True,
-            )
-        ]
-    )  # fmt: skip
-    return left, match(left, masks, prototypes, posterior, allowed=allowed, best=best)
-
-
 def pooled(first: Match, second: Match) -> Match:
     """Returns what two looks at the same scans say together: the mean of their probabilities.
 
@@ -236,33 +194,6 @@ def pooled(first: Match, second: Match) -> Match:
     columns["log_probability"] = np.take_along_axis(logs, order, axis=1)
     columns["vote"] = 0.5 * columns["vote"]
     return Match(**columns, not_in_library=0.5 * (first.not_in_library + second.not_in_library))
-
-
-def residual(
-    pattern: np.ndarray, mask: np.ndarray, prototypes: Prototypes, *, entry: int, shift: float
-) -> np.ndarray:
-    """Returns what is left of a pattern where a prototype predicts little of it, float32 `[L]`.
-
-    The prototype is scaled to the pattern by the median ratio on its strong points, and every
-    point at which it reaches a fifth of the pattern is emptied: intensities of a phase that is
-    textured are wrong, its positions are not.
-
-    Args:
-        pattern: `[L]`.
-        mask: bool `[L]`.
-        prototypes: N of them.
-        entry: which one.
-        shift: of its lines in ln q.
-    """
-    root = draw_shifted(prototypes, np.array([entry]), np.array([shift]), fold=1)[0]
-    model = root**2 * np.asarray(mask, np.float32)
-    strong = model > 0.1 * max(float(model.max()), 1e-12)
-    if not strong.any():
-        return pattern
-    scale = float(np.median(pattern[strong] / model[strong]))
-    left = np.where(scale * model > 0.2 * pattern, 0.0, pattern)
-    top = float(left.max())
-    return (left / top if top > 0.0 else left).astype(np.float32)
 
 
 def _row(own: Weighed, posterior: Posterior, best: int) -> tuple[np.ndarray, ...]:

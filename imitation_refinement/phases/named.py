@@ -15,6 +15,14 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 from imitation_refinement.xrd.structures.cif import space_group_symbol
 
 
+class Moved(NamedTuple):
+    """A structure as a scan has it: entry, change of ln q of its lines, and h / R of the sample."""
+
+    entry: int
+    shift: float
+    displacement: float
+
+
 class Named(NamedTuple):
     """A candidate phase of a scan, in words.
 
@@ -50,6 +58,11 @@ class Named(NamedTuple):
     displacement: float
     cell: CellFit | None = None
 
+    @property
+    def moved(self) -> Moved:
+        """Where the scan has its lines."""
+        return Moved(self.candidate.entry, float(-np.log1p(self.shift)), self.displacement)
+
 
 class Identified(NamedTuple):
     """What the library says of one scan.
@@ -59,6 +72,10 @@ class Identified(NamedTuple):
         candidates: likeliest first.
         further: for a scan that no one phase explains, the likeliest phases of what the first
             leaves, and of what these two leave; one list each.
+        shares: of the intensity that the first of `candidates` and of each further list together
+            predict; of mass it says nothing. Empty where no further phase is proposed.
+        left: q of the peaks that these do not explain, 1/angstrom, strongest first, float64
+            `[p]`; None where no further phase is proposed.
         refined: by which the answer was given beside the pattern as it is, float32 `[L]`; None
             where that one alone was asked.
     """
@@ -66,6 +83,8 @@ class Identified(NamedTuple):
     answer: Answer
     candidates: tuple[Named, ...]
     further: tuple[tuple[Named, ...], ...] = ()
+    shares: tuple[float, ...] = ()
+    left: np.ndarray | None = None
     refined: np.ndarray | None = None
 
 

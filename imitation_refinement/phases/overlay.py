@@ -11,16 +11,15 @@ import numpy as np
 
 from imitation_refinement.phases.evidence import SIZES
 from imitation_refinement.phases.identify import Phases
+from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.named import Named
 from imitation_refinement.phases.prototypes import draw_roots
 from imitation_refinement.xrd.grid import Grid, grid_q
-from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
 
 LINES = 100  # that are kept of a candidate, the strongest; what is weaker is hardly seen
 VISIBLE = 0.02  # of the largest value, from which on a line or a peak counts
 SEEN = 0.2  # share of what is predicted or found from which on the other side agrees
 REACH = 0.005  # relative distance in q within which it does
-_COPPER = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0  # angstrom, for which `evidence` fits displacements
 
 
 class Overlay(NamedTuple):
@@ -66,7 +65,7 @@ def overlays(
     sizes: tuple[float, ...] = SIZES
     laid: list[Overlay] = []
     for one in candidates:
-        q, height = moved_lines(one, phases)
+        q, height = moved_lines(phases.prototypes, one.moved)
         fits = [
             _fitted(q, height, size, phases.prototypes.grid, axis, measured, mask) for size in sizes
         ]
@@ -87,14 +86,6 @@ def overlays(
             )
         )
     return laid
-
-
-def moved_lines(one: Named, phases: Phases) -> tuple[np.ndarray, np.ndarray]:
-    """Returns q (ascending, 1/angstrom) and height of a candidate's lines as the scan has them."""
-    prototypes, entry = phases.prototypes, one.candidate.entry
-    own = slice(prototypes.offsets[entry], prototypes.offsets[entry + 1])
-    q = prototypes.q[own].astype(np.float64) / (1.0 + one.shift)
-    return displaced(q, one.displacement, _COPPER), prototypes.height[own].astype(np.float64)
 
 
 def _fitted(
