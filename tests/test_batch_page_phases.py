@@ -68,6 +68,7 @@ found.rows = rows().map(cells);
 found.links = all("#candidate-rows a").map((a) => [a.textContent, a.getAttribute("href")]);
 found.absent = text("absent");
 found.further = [text("left"), all("#further-rows tr").map(cells)];
+found.together = [text("shares"), text("unexplained")];
 found.systems = all("#classes tr").map(cells);
 found.first = await state();
 found.curves = plot.data.filter((t) => ["refined", "refined − candidate"].includes(t.name))
@@ -111,6 +112,7 @@ def phases_found(tmp_path_factory) -> dict:
                    identified=identified("not recognised"))  # fmt: skip
     further = ((named(1, "ZnO"), named(2, "CuO")), (named(3, "MgO"),))
     answer = identified(NOT_IN_LIBRARY, first, *rest, further=further)
+    answer = answer._replace(shares=(0.6, 0.3, 0.1), left=2.0 * np.pi / np.array([2.0, 3.0]))
     mixed = record("mixed", verdict=NOT_IN_LIBRARY, confidence=0.7, identified=answer)
     page.add(mixed, made_phases(), ["mixed.candidate-1.cif", "mixed.candidate-2.cif"])
     page.add(glass, made_phases())
@@ -158,6 +160,12 @@ def test_candidates_are_ranked_with_their_files(phases_found):
     assert [row[:3] for row in rows] == [
         ["second", "1", "ZnO"], ["", "2", "CuO"], ["third", "1", "MgO"],
     ]  # fmt: skip
+    # Peaks at d = 2 and 3 angstrom: 2 theta = 2 asin(1.5418 / 2 d).
+    assert phases_found["together"] == [
+        "Fitted together, of the calculated intensity (which is no share of mass) NaCl0.5 has 60 %,"
+        " ZnO has 30 %, MgO has 10 %.",
+        "Peaks left over, the strongest first: 2θ = 45.34°, 29.78°.",
+    ]
     assert phases_found["systems"][0] == ["monoclinic", "70 %"]
     assert phases_found["glass"] == [True, True]
 

@@ -129,9 +129,14 @@ def test_a_mixture_has_its_second_phase_among_the_further_ones(phases, tmp_path)
     assert entry["candidates"][0]["left_over"] > 0.2
     found = {entry["candidates"][0]["formula"], entry["further_phases"][0][0]["formula"]}
     assert found == {"TiO2", "Al2O3"}
+    assert sum(entry["intensity_shares"]) == pytest.approx(1.0, abs=1e-5)
+    assert min(entry["intensity_shares"][:2]) > 0.1
+    assert all(one["two_theta"] > 0.0 for one in entry["left_over_peaks"])
     # One phase explains a pure sample, and nothing more is proposed.
     refine_scans(FakeModel(GRID), [str(EXAMPLES / "rutile.xy")], out, None, phases=phases)
-    assert results(out)["rutile"]["further_phases"] == []
+    pure = results(out)["rutile"]
+    assert pure["further_phases"] == pure["intensity_shares"] == []
+    assert pure["left_over_peaks"] is None
 
 
 def test_elements_rule_phases_out(phases, tmp_path):

@@ -22,6 +22,7 @@ from imitation_refinement.commands.scan_results import (
     Failed,
     Refined,
     in_counts,
+    left_over_peaks,
     runs,
     thinned,
 )
@@ -177,6 +178,8 @@ def table_row(result: Refined | Failed, written: Sequence[str] = ()) -> dict[str
             [_candidate(one) for one in phase[:_FURTHER]]
             for phase in (result.identified.further if result.system else ())
         ]
+        row["shares"] = [_rounded(share, 4) for share in result.identified.shares]
+        row["leftOver"] = [peak["two_theta"] for peak in left_over_peaks(result) or ()]
     if result.candidates:
         row["formula"] = result.candidates[0].formula
         row["mineral"] = result.candidates[0].mineral

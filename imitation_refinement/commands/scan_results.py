@@ -15,7 +15,7 @@ from imitation_refinement.commands.cif_match import Match
 from imitation_refinement.commands.peak_table import PeakTable
 from imitation_refinement.phases.named import Identified, Named
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
-from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta
+from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.scans import PlacedScan, Scan, q_per_radian
 
 NOT_RECOGNISED = "not recognised"  # the verdict that comes without an answer
@@ -313,7 +313,21 @@ def _phases(result: Refined) -> dict[str, Any]:
             [candidate_record(rank, one) for rank, one in enumerate(phase, start=1)]
             for phase in (result.identified.further if result.system else ())
         ],
+        "intensity_shares": [_finite(share) for share in result.identified.shares],
+        "left_over_peaks": left_over_peaks(result),
     }
+
+
+def left_over_peaks(result: Refined) -> list[dict[str, float]] | None:
+    """Returns where the peaks are that no named phase explains; None where one phase is named."""
+    if result.identified is None or result.identified.left is None:
+        return None
+    q = result.identified.left
+    angles = two_theta_from_q(q, result.scan.wavelength)
+    return [
+        {"two_theta": round(float(angle), 3), "d_spacing": round(float(2.0 * np.pi / one), 4)}
+        for angle, one in zip(angles, q, strict=True)
+    ]
 
 
 def candidate_record(rank: int, one: Named) -> dict[str, Any]:

@@ -106,7 +106,7 @@ class Phases:
         matches = match_known(looks, masks, self.prototypes, posterior, known=known)
         stack = self.calibration.stack if known is None else self.calibration.known_stack
         found = matches[0] if refined is None else together(matches[0], matches[1], stack)
-        told = self._told(found, known, signal=signal, refined=refined is not None)
+        told = self.told(found, known, signal=signal, refined=refined is not None)
         if not signal:
             return told
         if refined is not None:
@@ -119,7 +119,7 @@ class Phases:
             further = with_further(
                 [told[row] for row in rows], patterns[rows], masks[rows], self.prototypes,
                 self.calibration.posterior, None if known is None else known.allowed[rows],
-                lambda more: self._told(more, known),
+                lambda more: self.told(more, known),
             )  # fmt: skip
             for row, one in zip(rows, further, strict=True):
                 told[row] = one
@@ -143,9 +143,17 @@ class Phases:
         fitted = [phase._replace(cell=cell) for phase, cell in zip(first, cells, strict=True)]
         return one._replace(candidates=(*fitted, *one.candidates[FITTED:]))
 
-    def _told(
+    def told(
         self, found: Match, known: Known | None, *, signal: bool = True, refined: bool = False
     ) -> list[Identified]:
+        """Puts a match of some scans into words.
+
+        Args:
+            found: of n scans with these prototypes.
+            known: of the elements of the n samples; of none without it.
+            signal: whether the scans have peaks.
+            refined: whether the match is `pooled` with that of refined patterns.
+        """
         library, every = self.library, np.ones(len(found.entry), bool)
         of_each = answers(
             found, self.prototypes, library.space_group, library.crystal_system, library.formula,

@@ -59,6 +59,8 @@ function shortName(one) {
   return plain(name.length > 30 ? name.slice(0, 29) + "…" : name);
 }
 
+const SHOWN_PEAKS = 8;  // of those that no phase explains
+
 const candidateName = () => shortName(selected.candidates[chosen]);
 
 function candidateCells(one, rank) {
@@ -109,7 +111,21 @@ function drawCandidates(row, plot) {
   element("left").textContent = further.length
     ? "No one phase of the library explains this pattern: the first leaves " + percent(candidates[0].leftOver) +
       " of it. What may be in the rest:" : "";
+  sayTogether(row);
   markCandidate(plot);
+}
+
+/** Says how the likeliest phases fit together, and which peaks are none of theirs. */
+function sayTogether(row) {
+  const shares = row.shares || [], peaks = row.leftOver || [];
+  const names = [row.candidates, ...(row.further || [])].map((phases) => phases && phases[0] && phases[0].formula);
+  element("shares").textContent = shares.length
+    ? "Fitted together, of the calculated intensity (which is no share of mass) " +
+      shares.map((share, i) => names[i] + " has " + percent(share)).join(", ") + "." : "";
+  const shown = peaks.slice(0, SHOWN_PEAKS).map((angle) => angle.toFixed(2) + "°").join(", ");
+  element("unexplained").textContent = !shares.length ? "" : !peaks.length
+    ? "No peak is left over." : "Peaks left over, the strongest first: 2θ = " + shown +
+      (peaks.length > SHOWN_PEAKS ? " and " + (peaks.length - SHOWN_PEAKS) + " more." : ".");
 }
 
 /** Draws a candidate, or takes away the one that is drawn. */
