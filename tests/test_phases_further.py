@@ -97,6 +97,10 @@ def test_second_and_third_phase_of_a_mixture_are_found_in_what_is_left():
     assert [phases[0].candidate.entry for phases in one.further] == [42, 7]
     np.testing.assert_allclose(one.shares, [0.6, 0.3, 0.1], atol=0.05)
     assert one.left is not None and one.left.size == 0
+    assert one.answer.reason == (
+        "no one phase of the library explains it: X11 leaves 50 %, in which X42 (0.90) and"
+        " X7 (0.90) may be"
+    )
 
 
 def test_peaks_that_no_named_phase_explains_are_listed_strongest_first():
@@ -128,6 +132,7 @@ def test_a_second_phase_is_told_where_much_is_left_or_it_is_likely(
     one = asked(prototypes, pattern, lambda m: first_of(m, 0.0, probability), left_over=left_over)
     assert len(one.further) == expected
     assert len(one.shares) == (2 if expected else 0) and (one.left is None) == (not expected)
+    assert bool(one.answer.reason) == bool(expected)
 
 
 def test_a_scan_of_which_little_is_left_is_not_asked_again():

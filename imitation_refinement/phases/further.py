@@ -86,7 +86,10 @@ def with_further(
             return told[row]
         moved = [one.moved for one in named[row]]
         share = shares(patterns[row], masks[row], prototypes, moved)
+        answer = told[row].answer
+        reason = "; ".join(filter(None, (_in_words(named[row]), answer.reason)))
         return told[row]._replace(
+            answer=answer._replace(reason=reason),
             further=tuple(further[row]),
             shares=tuple(share.tolist()),
             left=_peaks(left[row], prototypes),
@@ -99,6 +102,16 @@ def _believed(before: Named, further: Named) -> bool:
     """The rule at the head of this module."""
     return before.left_over >= MIXED or (
         before.left_over >= NOTICED and further.candidate.probability >= LIKELY
+    )
+
+
+def _in_words(named: Sequence[Named]) -> str:
+    """That the first phase is not all of the scan, and what may be in the rest."""
+    first, *others = named
+    rest = " and ".join(f"{one.formula} ({one.candidate.probability:.2f})" for one in others)
+    return (
+        f"no one phase of the library explains it: {first.formula} leaves"
+        f" {100.0 * first.left_over:.0f} %, in which {rest} may be"
     )
 
 
