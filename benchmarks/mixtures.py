@@ -30,7 +30,7 @@ from imitation_refinement.phases.compositions import Elements
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.further import is_mixed, with_further
 from imitation_refinement.phases.identify import Phases, load_phases
-from imitation_refinement.phases.match import match, pooled
+from imitation_refinement.phases.match import match, match_looks, pooled
 from imitation_refinement.phases.named import Identified
 from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, MEASURED
@@ -195,14 +195,14 @@ def of_simulated(phases: Phases) -> None:
     for first in range(0, len(samples), _BATCH):
         part = slice(first, first + _BATCH)
         patterns, masks, may = made["pattern"][part], made["mask"][part], allowed[part]
-        looks = [
-            match(look[part], masks, phases.prototypes, phases.calibration.posterior, allowed=may)
-            for look in (made["pattern"], made["refined"])
-        ]
+        to_match = masks, phases.prototypes, phases.calibration.posterior
+        denoised = made["refined"][part]
+        alone = [match(look, *to_match, allowed=may) for look in (patterns, denoised)]
+        both = pooled(*match_looks([patterns, denoised], *to_match, allowed=may))
         for name, left, found in (
-            ("raw", patterns, looks[0]),
-            ("refined", made["refined"][part], looks[1]),
-            ("both", patterns, pooled(*looks)),
+            ("raw", patterns, alone[0]),
+            ("refined", denoised, alone[1]),
+            ("both", patterns, both),
         ):
             told = phases.told(found, None, refined=name == "both")
             answers[name] += _with_further(phases, told, left, masks, may)
