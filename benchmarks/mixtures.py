@@ -14,7 +14,7 @@ Measured mixtures are for looking only.
 """
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import numpy as np
 from absl import app, flags, logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.evaluation.metrics import mean_estimate, resample_groups
+from imitation_refinement.evaluation.metrics import GroupResamples, mean_estimate, resample_groups
 from imitation_refinement.model.acceptance import CONFIDENT
 from imitation_refinement.phases.alike import Twins
 from imitation_refinement.phases.compositions import Elements
@@ -100,7 +100,7 @@ def table(title: str, samples: Sequence[Sample], answers: Sequence[Identified]) 
         cells = []
         for depth in _DEPTHS:
             hits = [found_among(answers[i], samples[i].right, depth) for i in own]
-            cells += [_share(draws, [np.mean(one) for one in hits])]
+            cells += [_share(draws, [float(np.mean(one)) for one in hits])]
             cells += [_share(draws, [float(all(one)) for one in hits])]
         for more in (1, 2):
             told = np.mean([len(answers[i].further) >= more for i in own])
@@ -114,20 +114,20 @@ def table(title: str, samples: Sequence[Sample], answers: Sequence[Identified]) 
         print(f"| {title} | {count} | {len(own)} | " + " | ".join(cells) + " |", flush=True)
 
 
-def _share(draws: object, values: Sequence[float]) -> str:
-    found = mean_estimate(draws, np.array(values, float))  # type: ignore[arg-type]
+def _share(draws: GroupResamples, values: Sequence[float]) -> str:
+    found = mean_estimate(draws, np.array(values, float))
     low, high = found["low"], found["high"]
     interval = "" if low is None or high is None else f" ({100 * low:.0f} to {100 * high:.0f})"
     return f"{100.0 * np.mean(values):.1f}{interval}"
 
 
-def head() -> None:
-    """Prints the head of a table."""
+def head(title: str) -> None:
+    """Prints the title and the head of a table."""
     names = (
         "", "phases", "samples", "found among 5", "all of them", "found among 10", "all of them",
         "a second told", "a third", "confident, phase wrong",
     )  # fmt: skip
-    print("| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
+    print(f"\n{title}:\n\n| " + " | ".join(names) + " |\n|" + " --- |" * len(names))
 
 
 def simulated(phases: Phases, count: int, seed: int) -> dict[str, np.ndarray]:
@@ -141,7 +141,8 @@ def simulated(phases: Phases, count: int, seed: int) -> dict[str, np.ndarray]:
     measured = rng.permutation(np.flatnonzero(library.computed == MEASURED))
     _, first = np.unique(phase[measured], return_index=True)
     once = rng.permutation(measured[np.sort(first)])
-    rows, at, number = [], 0, 0
+    rows: list[tuple[np.ndarray, ...]] = []
+    at = number = 0
     while len(rows) < count:
         many = 1 + len(rows) % 3
         own = once[at : at + many]
@@ -258,15 +259,12 @@ def of_measured(phases: Phases, manifest: Path) -> None:
 
 def main(_: list[str]) -> None:
     phases = load_phases(["shipped"], _PARTS.value)
-    tables: list[tuple[str, Callable[[], None]]] = []
     if _SCANS.value:
-        tables.append(("simulated", lambda: of_simulated(phases)))
+        head("simulated")
+        of_simulated(phases)
     if _MANIFEST.value:
-        tables.append(("measured", lambda: of_measured(phases, Path(_MANIFEST.value))))
-    for title, work in tables:
-        print(f"\n{title}:\n")
-        head()
-        work()
+        head("measured")
+        of_measured(phases, Path(_MANIFEST.value))
 
 
 if __name__ == "__main__":
