@@ -173,6 +173,7 @@ def _train(application: "Application", mode: str) -> None:
     devices.initialize_distributed(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
     devices.enable_compilation_cache()
     devices.keep_freed_memory()
+    devices.collect_garbage_rarely()
     workdir = WorkDir(_WORKDIR.value or _default_workdir(sys.argv), config.run.tensorboard)
     logging.info("work directory %s; %s", workdir.path, devices.describe())
     run_application(application, config, workdir, mode)

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from functools import partial
 from pathlib import Path
@@ -188,22 +189,47 @@ def test_one_process_joins_nothing():
     assert devices.is_main_process()
 
 
-def test_compilation_cache_is_filled_once(tmp_path):
+def test_a_second_process_compiles_nothing(tmp_path):
+    """First parameters and a step, with small programs on the way; a network as small as can be."""
     program = tmp_path / "program.py"
     program.write_text(
-        "import jax, sys\n"
-        "from imitation_refinement.runtime import devices\n"
-        "jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)\n"
-        "print(devices.enable_compilation_cache(sys.argv[1]))\n"
-        "jax.jit(lambda x: x * 2)(3.0)\n"
+        textwrap.dedent("""
+            import sys
+
+            import jax
+            import numpy as np
+            from ml_collections import FrozenConfigDict
+
+            from imitation_refinement.method import networks
+            from imitation_refinement.runtime import devices
+            from imitation_refinement.stages.classifiers import classifier_program, initial_state
+
+            misses = []
+            jax.monitoring.register_event_listener(
+                lambda event, **_: misses.append(event) if event.endswith("/cache_misses") else None
+            )
+            print(devices.enable_compilation_cache(sys.argv[1]))
+            networks.CLASSIFIERS["tiny"] = (networks.DenseNet, dict(blocks=(1,), growth=2))
+            section = FrozenConfigDict(
+                dict(network="tiny", dtype="float32", steps=9, optimizer="adam", learning_rate=1e-3,
+                     schedule="cosine", warmup_steps=2, clip_norm=0.0, prototype_weight=1.0,
+                     distance="sqeuclidean", distance_scale=0.0)
+            )
+            program = classifier_program(section, (32, 1), 3)
+            state = initial_state(program, 5, None)
+            batch = {"x": np.ones((4, 32, 1), np.float32), "label": np.zeros(4, np.int32)}
+            state, _ = program.step(state, devices.to_devices(batch), 5)
+            print(len(misses))
+        """)
     )
     folder = tmp_path / "cache" / "jax"
-    entries = []
-    for _ in range(2):
-        assert finish(start(folder, device_count=1, script=program)) == [f"{folder}\n"]
-        entries.append(sorted(path.name for path in folder.iterdir() if "-cache" in path.name))
-    assert len(entries[0]) > 0
-    assert entries[0] == entries[1]
+    run = partial(start, folder, device_count=1, script=program, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    (first,) = finish(run())
+    (second,) = finish(run())
+    place, count = first.split()
+    assert place == str(folder)
+    assert int(count) > 0
+    assert second.split() == [place, "0"]
 
 
 def test_compilation_cache_that_cannot_be_written(tmp_path, monkeypatch, caplog):

@@ -1,13 +1,14 @@
 """Devices and processes: one mesh over everything there is, and how arrays get on and off it.
 
 Belongs here: the mesh, shardings, transfers, `jax.distributed`, the compilation cache, what the
-memory allocator does. The rest of the program never asks how many devices or processes there are:
-a jitted step is one global program, its batch statistics and class means are those of the global
-batch, and 1 device, 8 devices or 2 processes give the same numbers.
+allocator and the garbage collector do. The rest of the program never asks how many devices or
+processes there are: a jitted step is one global program, its batch statistics and class means are
+those of the global batch, and 1 device, 8 devices or 2 processes give the same numbers.
 """
 
 import ctypes
 import functools
+import gc
 import os
 from pathlib import Path
 from typing import Any
@@ -183,7 +184,18 @@ def enable_compilation_cache(directory: str | os.PathLike[str] | None = None) ->
         logging.warning("%s; programs will be compiled anew in each run", message)
         return None
     jax.config.update("jax_compilation_cache_dir", str(folder))
+    # All programs, not only those that took a second: a run has a dozen small ones.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return folder
+
+
+def collect_garbage_rarely() -> None:
+    """Lets Python look for garbage in cycles rarely.
+
+    Tracing a step makes hundreds of thousands of objects and hardly any garbage. As Python is set,
+    looking for it is a sixth of tracing (docs/performance.md).
+    """
+    gc.set_threshold(100_000, 50, 100)
 
 
 def runs_once() -> dict[str, Any]:
