@@ -22,7 +22,7 @@ from imitation_refinement.method.refiner import (
     updated,
 )
 from imitation_refinement.runtime import devices
-from imitation_refinement.stages.refiners import refiner_program
+from imitation_refinement.stages.refiners import refiner_program, refiner_start
 
 NETWORKS = {"network": toy.ToyRefiner(), "classifier_network": toy.ToyClassifier()}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -99,6 +99,20 @@ def test_pretrained_parameters_are_where_training_and_averaging_start():
     # The optimizer remembers nothing of the pre-training.
     fresh = toy.OPTIMIZER.init(start().params)
     jax.tree.map(np.testing.assert_array_equal, state.opt_state, fresh)
+
+
+def test_folds_share_a_program_and_leave_what_they_start_from(monkeypatch):
+    monkeypatch.setattr(networks, "build_refiner", lambda section: toy.ToyRefiner())
+    monkeypatch.setattr(optimizers, "build_optimizer", lambda section: toy.OPTIMIZER)
+    section = FrozenConfigDict({"ema_decay": 0.8})
+    initialize = refiner_start(section, (toy.LENGTH, 1))
+    step = refiner_program(section, toy.ToyClassifier(), toy.objective())
+    classifier = devices.replicate(toy.classifier())
+    pretrained = devices.replicate(nudged())
+    for fold in range(2):
+        step(initialize(fold, pretrained), classifier, toy.batch(fold))  # donates the state
+    jax.tree.map(np.testing.assert_array_equal, pretrained, nudged())
+    assert initialize._cache_size() == 1
 
 
 def test_the_frozen_tree_survives_the_shipped_program_and_is_in_no_optimizer(monkeypatch):

@@ -76,7 +76,7 @@ def init_refiner(
     network: nn.Module,
     optimizer: optax.GradientTransformation,
     input_shape: tuple[int, ...],
-    seed: int,
+    seed: int | jax.Array,
     pretrained: Tree | None = None,
 ) -> RefinerState:
     """Returns a state at step 0; without pretrained parameters the refiner is the identity map.
@@ -88,10 +88,11 @@ def init_refiner(
         seed: of the parameters.
         pretrained: parameters to start from.
     """
-    params = pretrained
-    if params is None:
+    if pretrained is None:
         example = jnp.zeros((1, *input_shape), jnp.float32)
         params = network.init(jax.random.key(seed), example)["params"]
+    else:  # a copy, because a step donates its state and `pretrained` must survive
+        params = jax.tree.map(jnp.copy, pretrained)
     return RefinerState(
         jnp.zeros((), jnp.int32), params, jax.tree.map(jnp.copy, params), optimizer.init(params)
     )

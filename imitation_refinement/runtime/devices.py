@@ -193,7 +193,7 @@ def collect_garbage_rarely() -> None:
     """Lets Python look for garbage in cycles rarely.
 
     Tracing a step makes hundreds of thousands of objects and hardly any garbage. As Python is set,
-    looking for it is a sixth of tracing (docs/performance.md).
+    looking for it is a fifth of tracing (`benchmarks/tracing.py`).
     """
     gc.set_threshold(100_000, 50, 100)
 

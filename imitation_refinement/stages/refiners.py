@@ -159,16 +159,12 @@ def train_refiner(
     rate: str = "learning_rate",
 ) -> Tree:
     """Runs Algorithm 2 over `count` examples and returns the averaged parameters."""
-    network = networks.build_refiner(section)
-    optimizer = optimizers.build_optimizer(section)
-    step = refiner_program(FrozenConfigDict(section), classifier.network, objective_of(run))
+    settings = FrozenConfigDict(section)
+    initialize = refiner_start(settings, run.task.input_shape)
+    step = refiner_program(settings, classifier.network, objective_of(run))
     state = train(
         name,
-        jax.jit(
-            partial(init_refiner, network, optimizer, run.task.input_shape, seed, pretrained),
-            out_shardings=devices.replicated(),
-            compiler_options=devices.runs_once(),
-        ),
+        partial(initialize, seed, pretrained),
         lambda state, batch: step(state, classifier.tree, batch),
         run.batches(
             uniform_indices(count, section.batch_size, section.steps, seed),
@@ -185,6 +181,20 @@ def train_refiner(
     )
     run.workdir.mark_done(name)
     return state.ema_params
+
+
+# Seed and pre-trained parameters are arguments, so that there is one program for all folds.
+@lru_cache(maxsize=8)
+def refiner_start(
+    section: FrozenConfigDict, input_shape: tuple[int, ...]
+) -> Callable[[int, Tree | None], RefinerState]:
+    """Returns what makes the state of step 0, compiled: `(seed, pretrained) -> state`."""
+    network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
+    return jax.jit(
+        partial(init_refiner, network, optimizer, input_shape),
+        out_shardings=devices.replicated(),
+        compiler_options=devices.runs_once(),
+    )
 
 
 @lru_cache(maxsize=8)
