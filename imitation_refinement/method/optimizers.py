@@ -1,6 +1,5 @@
 """The optimizer that a config section asks for."""
 
-import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -14,19 +13,12 @@ def learning_rate_schedule(config: ConfigDict) -> optax.Schedule:
     """
     if config.schedule == "constant":
         return optax.schedules.constant_schedule(config.learning_rate)
-    warm = optax.schedules.linear_schedule(0.0, config.learning_rate, max(config.warmup_steps, 1))
-    decay = optax.schedules.cosine_decay_schedule(
-        config.learning_rate, config.steps - config.warmup_steps
+    return optax.schedules.warmup_cosine_decay_schedule(
+        init_value=0.0,
+        peak_value=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+        decay_steps=config.steps,
     )
-
-    # A branch is computed once for all parameters. Of a choice between two values, as optax's own
-    # schedule of this kind makes it, XLA's CPU backend puts a cosine into the loop of each.
-    def rate(step: jax.Array) -> jax.Array:
-        return jax.lax.cond(
-            step < config.warmup_steps, warm, lambda step: decay(step - config.warmup_steps), step
-        )
-
-    return rate
 
 
 def build_optimizer(config: ConfigDict) -> optax.GradientTransformation:
