@@ -30,6 +30,33 @@ def _compiled(function: Any) -> Any:
 
 
 @_compiled
+def best_scores(
+    product: np.ndarray, factor: np.ndarray, penalty: np.ndarray, kind: np.ndarray, out: np.ndarray
+) -> None:
+    """Writes the largest of product times factor plus penalty over S shifts, `[n, W]`.
+
+    Args:
+        product: float32 `[S, n, W]`.
+        factor: float32 `[n, W]`.
+        penalty: of each shift, for each kind of source, float32 `[S, 3]`.
+        kind: of each of W prototypes, int `[W]`.
+        out: float32 `[n, W]`.
+    """
+    shifts, count, width = product.shape
+    added = np.empty((shifts, width), np.float32)
+    for shift in range(shifts):
+        for i in range(width):
+            added[shift, i] = penalty[shift, kind[i]]
+    for row in range(count):
+        best, by = out[row], factor[row]
+        best[:] = -np.inf
+        for shift in range(shifts):
+            own, more = product[shift, row], added[shift]
+            for i in range(width):
+                best[i] = max(best[i], own[i] * by[i] + more[i])
+
+
+@_compiled
 def draw_peaks(
     q: np.ndarray,
     height: np.ndarray,
@@ -102,8 +129,8 @@ def shifted_products(
         own = lines[row]
         for by in range(2 * reach + 1):
             first = begin[row] + by - reach
-            scan = read[0, which[row], first : first + length]
-            inside = read[1, which[row], first : first + length]
+            scan = read[0, which[row]][first : first + length]
+            inside = read[1, which[row]][first : first + length]
             both = power = model = np.float32(0.0)
             for i in range(length):
                 known = own[i] * inside[i]
@@ -188,12 +215,15 @@ def sums(
 def _sums(read, lines, which, begin, floor, peaks, least, out):
     length = lines.shape[1]
     model, predicted = np.zeros(length, np.float32), np.zeros(length, np.float32)
-    wide = np.zeros((2, length + 2 * _BESIDE), np.float32)
+    wide, spare = (
+        np.zeros((2, length + 2 * _BESIDE), np.float32),
+        np.zeros(length + 2 * _BESIDE, np.float32),
+    )
     for row in range(len(lines)):
         first, own = begin[row], lines[row]
         around = read[0, which[row]]
         scan = around[first : first + length]
-        inside = read[1, which[row], first : first + length]
+        inside = read[1, which[row]][first : first + length]
         points = total = total_model = power = model_power = overlap = np.float32(0.0)
         for i in range(length):
             s, m = scan[i], own[i] * inside[i]
@@ -237,8 +267,8 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
         for i in range(max(middle, 1)):
             low += scan[i] * model[i]
             low_power += scan[i] * scan[i]
-        _running(scan, wide[0])
-        _running(model, wide[1])
+        _running(scan, wide[0], spare)
+        _running(model, wide[1], spare)
         both = wide_power = wide_model_power = np.float32(0.0)
         for i in range(length):
             both += wide[0, i] * wide[1, i]
@@ -249,18 +279,17 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
             start, end = window * length // _WINDOWS, (window + 1) * length // _WINDOWS
             best = np.float32(0.0)
             for by in _ELASTIC:
+                moved, part = around[first + by + start : first + by + end], own[start:end]
                 product = np.float32(0.0)
-                for i in range(start, end):
-                    product += around[first + by + i] * own[i]
+                for i in range(len(part)):
+                    product += moved[i] * part[i]
                 best = max(best, product)
             elastic += best
         heights = explained = np.float32(0.0)
+        tops = peaks[which[row]][first : first + length]
         for i in range(length):
-            if i < _NEAR or i >= length - _NEAR:
-                peak = scan[i] > least and _is_largest(scan, i)
-            else:
-                peak = peaks[which[row], first + i]
-            if peak:
+            inner = _NEAR <= i < length - _NEAR  # what lies outside has no say at the ends
+            if tops[i] if inner else scan[i] > least and _is_largest(scan, i):
                 heights += scan[i]
                 near = predicted[max(i - 2, 0) : min(i + 3, length)].max()
                 if near > np.float32(SEEN) * scan[i]:
@@ -276,18 +305,19 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
 
 
 @_compiled
-def _running(row, out):
+def _running(row, out, spare):
     """The sums of 17 points around each of L, zeros beyond the ends, in `out[:L]`."""
     length = len(row)
     out[:] = 0.0
     out[_BESIDE : _BESIDE + length] = row
-    by = 1
-    while by < 2 * _BESIDE:  # from each point on, 2, 4, 8, 16 are summed up
-        for i in range(len(out) - by):
-            out[i] += out[i + by]
-        by *= 2
-    for i in range(length - _BESIDE):
-        out[i] += row[i + _BESIDE]
+    for by in (1, 2, 4, 8):  # from each point on, 2, 4, 8, 16 are summed up
+        ahead = out[by:]
+        for i in range(len(ahead)):
+            spare[i] = out[i] + ahead[i]
+        out, spare = spare, out
+    after = row[_BESIDE:]
+    for i in range(len(after)):
+        out[i] += after[i]
 
 
 @_compiled

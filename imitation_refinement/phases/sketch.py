@@ -9,14 +9,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitation_refinement.phases.compiled import best_scores
 from imitation_refinement.phases.side_by_side import side_by_side
 
 COMPONENTS = 96  # of 250 points; with 64, one in a hundred of the best ten is lost
 PARTS = 25  # of the range, whose norms are known
 LIKELY = 2000  # prototypes chosen: all of the sixty that are weighed were among them
 _SAMPLE = 20000  # patterns that the components are found from
-_ROWS = 2048  # prototypes in one matrix product
-_TASK = 16 * _ROWS  # prototypes in one piece of work
+_ROWS = 512  # prototypes in one matrix product
+_TASK = 64 * _ROWS  # prototypes in one piece of work
 _STRIDE = 16  # one in so many is looked at for the level above which the likely ones lie
 
 
@@ -112,11 +113,8 @@ def _scores(
             part, width = slice(start, start + len(block)), len(block)
             np.matmul(seen, block.T, out=product[:, :width])
             factor = 1.0 / np.sqrt(np.maximum(share @ sketch.power[part].T, 1.0))
-            by_kind = penalty[:, kind[part]]
-            own = product[:, :width].reshape(shifts, n, width)
-            own *= factor
-            own += by_kind[:, None]
-            own.max(axis=0, out=scores[:, part])
+            own = product.reshape(shifts, n, _ROWS)[:, :, :width]
+            best_scores(own, factor, penalty, kind[part], scores[:, part])
 
     side_by_side(score, range(0, len(kind), _TASK))
     return scores
