@@ -26,6 +26,7 @@ from typing import Any
 import jax
 import numpy as np
 from absl import app, flags
+from made_scans import WAVELENGTH, made_counts, make_files
 
 from imitation_refinement.commands import summary_page, tables
 from imitation_refinement.commands.summary import COLUMNS, Summary
@@ -35,11 +36,9 @@ from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.library import load_library
 from imitation_refinement.phases.match import match
 from imitation_refinement.phases.prototypes import GRID, build_prototypes
-from imitation_refinement.phases.simulated import peaks
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import atomic_write_json, atomic_write_text, read_json
 from imitation_refinement.xrd.formats import read_records
-from imitation_refinement.xrd.grid import two_theta_from_q
 from imitation_refinement.xrd.scans import on_grid
 
 _OUTPUT = flags.DEFINE_string("output", "scaling", "Results: this name with .json and .md.")
@@ -50,45 +49,11 @@ _CHILD = flags.DEFINE_string("child", None, "For itself: measures once and print
 _VALUE = flags.DEFINE_string("value", "", "For itself: what is measured.")
 
 ROOT = Path(__file__).parents[1]
-_WAVELENGTH = 1.54184
 _POINTS = 3200
 _MADE = 256  # scans made at once
 
 
 # --- what is measured ------------------------------------------------------------------------
-
-
-def made_counts(count: int, points: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Returns 2 theta `[points]` and counts `[count, points]` of scans of library entries."""
-    library, rng = load_library(), np.random.default_rng(seed)
-    axis = np.linspace(10.0, 90.0, points)
-    rows = []
-    while len(rows) < count:
-        q, amplitude = (np.asarray(a, float) for a in library.lines(rng.integers(len(library))))
-        seen = q * _WAVELENGTH < 0.98 * 4.0 * np.pi
-        position = two_theta_from_q(q[seen], _WAVELENGTH)
-        theta = np.radians(position / 2.0)
-        lorentz = (1.0 + np.cos(2.0 * theta) ** 2) / (np.sin(theta) ** 2 * np.cos(theta))
-        width = np.full(len(position), rng.uniform(0.08, 0.3))
-        profile = peaks(axis, position, amplitude[seen] ** 2 * lorentz, width, 0.5, 0.0 * width)
-        if profile.max() > 0.0:
-            expected = profile / profile.max() + 0.05 + 0.1 * np.exp(-axis / 20.0)
-            rows.append(rng.poisson(expected * 10.0 ** rng.uniform(2.5, 4.5)))
-    return axis, np.stack(rows)
-
-
-def make_files(folder: Path, count: int, points: int = _POINTS, *, kinds: int = 0) -> Path:
-    """Writes so many scans as text and returns their folder; all differ, or so many `kinds` do."""
-    folder.mkdir(parents=True)
-    for first in range(0, count, _MADE):
-        some = min(_MADE, count - first)
-        if not first or not kinds:
-            axis, rows = made_counts(min(some, kinds or some), points, seed=first // _MADE)
-        for number in range(some):
-            lines = [f"{t:.4f} {c}\n" for t, c in zip(axis, rows[number % len(rows)], strict=True)]
-            path = folder / f"scan_{first + number}.xy"
-            path.write_text(f"# wavelength {_WAVELENGTH}\n" + "".join(lines))
-    return folder
 
 
 def make_stack(path: Path, count: int) -> Path:
@@ -98,7 +63,7 @@ def make_stack(path: Path, count: int) -> Path:
 
     axis, rows = made_counts(_MADE, _POINTS)
     part = pa.table({
-        "two_theta": [axis] * _MADE, "counts": list(rows), "wavelength": [_WAVELENGTH] * _MADE,
+        "two_theta": [axis] * _MADE, "counts": list(rows), "wavelength": [WAVELENGTH] * _MADE,
     })  # fmt: skip
     with pq.ParquetWriter(path, part.schema, compression="zstd") as writer:
         for first in range(0, count, _MADE):
@@ -133,21 +98,21 @@ def spent(who: int, count: int) -> dict[str, float]:
 def files(value: str) -> dict[str, Any]:
     """Text files to Parquet with the shipped library; all scans differ."""
     with tempfile.TemporaryDirectory() as place:
-        source = make_files(Path(place, "scans"), int(value))
+        source = make_files(Path(place, "scans"), int(value), _POINTS)
         return refined(source, Path(place, "out"), "--shard=0/1", count=int(value))
 
 
 def repeated(value: str) -> dict[str, Any]:
     """The same; 128 scans again and again: their prototypes are drawn in the first chunk."""
     with tempfile.TemporaryDirectory() as place:
-        source = make_files(Path(place, "scans"), int(value), kinds=128)
+        source = make_files(Path(place, "scans"), int(value), _POINTS, kinds=128)
         return refined(source, Path(place, "out"), "--shard=0/1", count=int(value))
 
 
 def cluster(value: str) -> dict[str, Any]:
     """All scans differ, a worker on each core; the peak is that of one worker."""
     with tempfile.TemporaryDirectory() as place:
-        source = make_files(Path(place, "scans"), int(value))
+        source = make_files(Path(place, "scans"), int(value), _POINTS)
         return refined(source, Path(place, "out"), "--cluster=local", count=int(value))
 
 
@@ -163,7 +128,7 @@ def shards(value: str) -> dict[str, Any]:
     """1,024 scans in so many shards at the same time, with the shipped library."""
     number, count = int(value), 1024
     with tempfile.TemporaryDirectory() as place:
-        source, out = make_files(Path(place, "scans"), count), Path(place, "out")
+        source, out = make_files(Path(place, "scans"), count, _POINTS), Path(place, "out")
         words = [sys.executable, str(ROOT / "main.py"), "--mode=refine", f"--input={source}"]
         began = time.perf_counter()
         running = [
@@ -227,7 +192,7 @@ def library(value: str) -> dict[str, Any]:
     axis, rows = made_counts(64, _POINTS)
     from imitation_refinement.xrd.scans import clean_scan
 
-    placed = [on_grid(clean_scan(axis, row, _WAVELENGTH, "made"), GRID) for row in rows]
+    placed = [on_grid(clean_scan(axis, row, WAVELENGTH, "made"), GRID) for row in rows]
     lines, rng = np.diff(known.offsets), np.random.default_rng(1)
     chosen = np.arange(count) % len(known)
     sizes = lines[chosen]
