@@ -93,6 +93,14 @@ def test_samples_of_known_elements_have_weights_of_their_own(phases):
     assert mixed[1].answer.systems.max() > blind[1].answer.systems.max()
 
 
+def test_cells_are_fitted_only_where_they_are_asked_for(phases):
+    placed = [on_grid(scan("silicon"), GRID)]
+    (with_cells,), (without,) = phases.identify(placed), phases.identify(placed, cells=False)
+    assert with_cells.candidates[0].cell and not any(one.cell for one in without.candidates)
+    bare = [one._replace(cell=None) for one in with_cells.candidates]
+    assert bare == list(without.candidates)
+
+
 def test_results_say_which_patterns_the_answer_is_from(phases, refiner, tmp_path):
     quick = scan("rutile", 200.0)
     rows = np.column_stack([quick.two_theta, quick.counts])

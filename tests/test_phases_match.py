@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from imitation_refinement.phases.evidence import FEATURES, weigh
-from imitation_refinement.phases.match import match
+from imitation_refinement.phases.match import match, match_looks
 from imitation_refinement.phases.posterior import Posterior
 from imitation_refinement.phases.prototypes import (
     GRID,
@@ -312,6 +312,21 @@ def test_match_is_the_same_for_one_scan_as_for_many():
     one = match(patterns[17:18], masks[17:18], prototypes, by_cosine(), best=5)
     assert one.entry[0].tolist() == many.entry[17].tolist()
     np.testing.assert_allclose(one.log_probability[0], many.log_probability[17], atol=1e-4)
+
+
+def test_all_looks_have_their_own_best_of_what_the_last_chooses():
+    prototypes = library(900)
+    masks = np.ones((1, GRID.length), bool)
+    first, last = ideal(prototypes, 3)[None], ideal(prototypes, 700)[None]
+    chosen = coarse_choice(*scan_roots(last, masks), prototypes)[0]
+    assert 3 not in chosen  # so that the first look cannot have it
+    own, of_last = match_looks([first, last], masks, prototypes, by_cosine())
+    for column, alone in zip(of_last, match(last, masks, prototypes, by_cosine()), strict=True):
+        np.testing.assert_array_equal(column, alone)
+    assert of_last.entry[0, 0] == 700
+    assert np.isin(own.entry[0], chosen).all() and own.entry[0].tolist() != of_last.entry[0].tolist()
+    [cosine] = exact_cosines(scan_roots(first, masks)[0], masks[0, ::2], prototypes.roots(chosen))
+    assert set(own.entry[0]) >= set(chosen[np.argsort(-cosine.max(axis=1))[:20]])
 
 
 def test_what_is_not_allowed_has_no_probability():
