@@ -64,8 +64,9 @@ def resident_mb(process: int) -> float:
 def run_shards(scans: Path, out: Path, memory: Path) -> None:
     """Runs the shards that are not finished; notes seconds and MB of each as they go."""
     words = [sys.executable, str(ROOT / "main.py"), "--mode=refine", f"--output={out}"]
+    own = [*words, f"--input={scans}/*/*.xy"]
     running = [
-        subprocess.Popen([*words, f"--input={scans}", f"--shard={shard}/{_SHARDS.value}"], cwd=ROOT)
+        subprocess.Popen([*own, f"--shard={shard}/{_SHARDS.value}"], cwd=ROOT)
         for shard in range(_SHARDS.value)
     ]
     began = time.monotonic()
@@ -89,7 +90,8 @@ def report(out: Path, memory: Path) -> str:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = 1e3 * (used.ru_utime + used.ru_stime) / max(rows, 1)
     looks = [max(json.loads(line)[1]) for line in memory.read_text().splitlines()]
-    quarters = [max(part) for part in np.array_split(looks, 4) if len(part)]
+    running = [look for look in looks if look > 0.0]  # the last may be after all have ended
+    quarters = [max(part) for part in np.array_split(running, 4) if len(part)]
     return "\n".join(
         [
             f"{len(receipts)} shards, {os.cpu_count()} cores, start included; processor time is of"

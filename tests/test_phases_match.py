@@ -324,7 +324,8 @@ def test_all_looks_have_their_own_best_of_what_the_last_chooses():
     for column, alone in zip(of_last, match(last, masks, prototypes, by_cosine()), strict=True):
         np.testing.assert_array_equal(column, alone)
     assert of_last.entry[0, 0] == 700
-    assert np.isin(own.entry[0], chosen).all() and own.entry[0].tolist() != of_last.entry[0].tolist()
+    assert np.isin(own.entry[0], chosen).all()
+    assert own.entry[0].tolist() != of_last.entry[0].tolist()
     [cosine] = exact_cosines(scan_roots(first, masks)[0], masks[0, ::2], prototypes.roots(chosen))
     assert set(own.entry[0]) >= set(chosen[np.argsort(-cosine.max(axis=1))[:20]])
 
