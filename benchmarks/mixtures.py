@@ -30,12 +30,13 @@ from imitation_refinement.phases.compositions import Elements
 from imitation_refinement.phases.formulas import elements, reduced
 from imitation_refinement.phases.further import is_mixed, with_further
 from imitation_refinement.phases.identify import Phases, load_phases
-from imitation_refinement.phases.match import match, match_looks, pooled
+from imitation_refinement.phases.match import match, match_looks
 from imitation_refinement.phases.named import Identified
 from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, MEASURED
 from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.phases.simulated_mixtures import simulated_mixture
+from imitation_refinement.phases.stacking import together
 from imitation_refinement.runtime.files import atomic_write_npz, read_npz
 from imitation_refinement.xrd.manifest import read_entry, read_manifest
 from imitation_refinement.xrd.scans import on_grid
@@ -199,7 +200,8 @@ def of_simulated(phases: Phases) -> None:
         to_match = masks, phases.prototypes, phases.calibration.posterior
         denoised = made["refined"][part]
         alone = [match(look, *to_match, allowed=may) for look in (patterns, denoised)]
-        both = pooled(*match_looks([patterns, denoised], *to_match, allowed=may))
+        looks = match_looks([patterns, denoised], *to_match, allowed=may)
+        both = together(looks[0], looks[1], phases.calibration.stack)
         for name, left, found in (
             ("raw", patterns, alone[0]),
             ("refined", denoised, alone[1]),
