@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same reason
@@ -21,6 +22,9 @@ from imitation_refinement import cli
 from imitation_refinement.applications import check_config, run_application
 from imitation_refinement.config import parse_flags
 from imitation_refinement.runtime.workdir import WorkDir
+
+# What tests of one room make serves those of others.
+sys.path += sorted({str(path.parent) for path in Path(__file__).parent.glob("*/test_*.py")})
 
 jax.config.update("jax_numpy_rank_promotion", "raise")  # no broadcasting by a forgotten axis
 jax.config.update("jax_numpy_dtype_promotion", "strict")  # no mixing of dtypes

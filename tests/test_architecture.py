@@ -12,6 +12,7 @@ PACKAGE = ROOT / "imitation_refinement"
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 FILES = sorted(PACKAGE.rglob("*.py"))
 MOST_ROOMS, MOST_FLOORS, MOST_LINES = 24, 10, 400
+OF_ALL_ROOMS = {"architecture", "messages", "notebook", "packaging", "style"}
 
 
 def table(heading: str) -> list[list[str]]:
@@ -98,6 +99,13 @@ def test_every_room_has_its_place():
     assert len(rooms) <= MOST_ROOMS
     to_come = set(ORDER) - rooms
     assert to_come <= {"phases", "serve"}
+
+
+def test_tests_lie_in_the_folders_of_their_rooms():
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        *folder, name = path.relative_to(ROOT / "tests").parts
+        if name not in {f"test_{subject}.py" for subject in OF_ALL_ROOMS}:
+            assert "/".join(folder) in ORDER, f"{path}: belongs into tests/<room>/"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = sorted((ROOT / "imitation_refinement").rglob("*.py"))
-CODE = [*PACKAGE, *sorted((ROOT / "tests").glob("*.py")), *sorted((ROOT / "configs").glob("*.py"))]
+CODE = [*PACKAGE, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "configs").glob("*.py"))]
 SECTION = re.compile(r"^( *)(Args|Attributes|Raises|Returns|Yields):$")
 
 

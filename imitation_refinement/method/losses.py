@@ -23,7 +23,7 @@ Prototypical Classifier", 2019; the method is called imitation refinement.
 | Algorithm 2, line 6       | `refiner_loss`                          | A `test_eq3_*`             |
 | not in the paper          | `pair_distance`                         | L `test_pair_distance_*`   |
 
-L is tests/test_losses.py, A is tests/test_algorithms.py. The remaining lines of both
+L is tests/method/test_losses.py, A is tests/method/test_algorithms.py. The remaining lines of both
 algorithms (draw a batch, apply the networks, take the optimizer step) are in `batches`,
 `classifier` and `refiner`.
 

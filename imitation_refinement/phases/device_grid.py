@@ -3,7 +3,7 @@
 Belongs here: what `on_grid` and the functions under it do to a scan, on arrays of a fixed size of
 which the first n points are the scan, so that a device makes many at once. A simulated scan has a
 uniform axis and no holes, so that places on it are computed and not searched, and differences of q
-are taken from angles, which float32 can hold. `tests/test_phases_device.py` compares both.
+are taken from angles, which float32 can hold. `tests/phases/test_phases_device.py` compares both.
 
 Not here: `xrd.signal.missing_signal`. Angles are 2 theta in degrees, q = 2 pi / d in 1/angstrom.
 """

@@ -2,7 +2,7 @@
 
 Belongs here: what becomes of lines and of the random numbers of `samples` until a scan is handed
 on. Functions are of one scan; `jax.vmap` makes many. The twins in `simulated` are the reference:
-`tests/test_phases_device.py` gives both the same random numbers.
+`tests/phases/test_phases_device.py` gives both the same random numbers.
 
 Angles are 2 theta in degrees, q = 2 pi / d in 1/angstrom.
 """

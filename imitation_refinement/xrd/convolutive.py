@@ -13,8 +13,8 @@ What is minimised is the generalised KL divergence plus `penalty` times
 
 AgileFD's sparsity of activations of components of norm 1. Without it a component may be sharper
 than the phase's peaks, with activations smeared over shifts in exchange (there is a case in
-`tests/test_unmix_count.py`). Unlike there, shifts go both ways, and the update of components is
-exact, so that the sum never increases.
+`tests/commands/test_unmix_count.py`). Unlike there, shifts go both ways, and the update of
+components is exact, so that the sum never increases.
 
 Arrays only: nothing here knows where patterns come from.
 """

@@ -1,8 +1,8 @@
 """Which points of a scan are measurements: gaps of the detector, dead, hot and saturated points.
 
 Belongs here: tests on the counts of one scan in the order of its angles. Nothing is corrected, only
-told apart. Thresholds were chosen on generated scans (`tests/test_validity.py`): of 1,200 without
-such points, with peaks of 1.3 steps and more, two lost one point.
+told apart. Thresholds were chosen on generated scans (`tests/xrd/test_validity.py`): of 1,200
+without such points, with peaks of 1.3 steps and more, two lost one point.
 """
 
 from collections.abc import Sequence

@@ -6,7 +6,7 @@ from no_peaks import KINDS, without_peaks
 
 from imitation_refinement import classify, load_model, read_patterns
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def test_it_refuses_a_hundred_scans_without_crystals():

@@ -286,7 +286,7 @@ def run_saver(folder: Path, mode: str) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, "-c", SAVER, str(folder), mode],
         capture_output=True, text=True, timeout=120,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
 
 

@@ -105,7 +105,7 @@ except errors.UserError as error:
     run = subprocess.run(
         [sys.executable, "-c", program, str(tmp_path / "a.txt")],
         check=True, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
     )  # fmt: skip
     assert run.stdout.startswith(f"{tmp_path / 'a.txt'}: cannot write (File too large)")
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]

@@ -16,7 +16,7 @@ from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS, prototype_member,
 from imitation_refinement.xrd.records import RecordLines
 from imitation_refinement.xrd.task import XrdTask
 
-get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
+get_config = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "xrd.py"))["get_config"]
 
 
 def config_with(**changes) -> ConfigDict:

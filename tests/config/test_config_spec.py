@@ -12,7 +12,7 @@ from imitation_refinement.config import fields
 from imitation_refinement.errors import UserError
 from imitation_refinement.stages.fields import spec
 
-get_config = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "xrd.py"))["get_config"]
+get_config = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "xrd.py"))["get_config"]
 TABLES = ("tables", "tables_smoke", "tables_paper", "tables_measured")
 PRESETS = ("", "smoke", "paper", "vgg", "measured", *TABLES)
 

@@ -336,7 +336,7 @@ def test_the_shipped_library_is_whole_small_and_large():
 
 
 def test_every_source_that_is_shipped_is_in_the_notice_with_its_terms(shipped):
-    notice = (Path(__file__).parents[1] / "NOTICE").read_text()
+    notice = (Path(__file__).parents[2] / "NOTICE").read_text()
     for source in shipped.sources:
         assert SOURCES[source.name].shipped
         assert source.licence and source.citation

@@ -14,7 +14,7 @@ from absl import flags
 from imitation_refinement import cli
 from imitation_refinement.runtime.shard import Shard, parse_shard
 
-LAUNCH = Path(__file__).parents[1] / "docs" / "launch"
+LAUNCH = Path(__file__).parents[2] / "docs" / "launch"
 PROGRAM = """#!/bin/bash
 printf '%q ' "$@" >>"$LOG"; echo >>"$LOG"
 exit ${STATUS:-0}

@@ -19,7 +19,7 @@ from imitation_refinement.runtime.checkpoint import Checkpoints
 from imitation_refinement.runtime.files import read_npz
 from imitation_refinement.runtime.loop import abstract
 
-WORKER = Path(__file__).parent / "distributed_worker.py"
+WORKER = Path(__file__).parents[1] / "distributed_worker.py"
 
 
 def start(
