@@ -7,9 +7,9 @@ Either simulates raw counts of formulas that no training has seen and splits the
 fifth and four fifths, which are independent measurements, one four times as long as the other. Or
 takes the mixtures of a manifest whose names differ by `--2min` and `--8min` alone, for looking
 only, and also counts how many of the weighed formulas are among the five likeliest candidates for
-the pattern, or for what its first phases leave. Compares the pattern of the short scan, raw,
-refined and denoised, with the raw one of the long scan. Writes `paired-scans-table.md` into
-`--output`.
+the pattern, or for what its first phases leave. Compares the pattern of the short scan, raw, by the
+shipped model, and denoised and refined by the refiner of phases, with the raw one of the long scan
+and, where it is simulated, with the truth. Writes `paired-scans-table.md` into `--output`.
 """
 
 import dataclasses
@@ -22,11 +22,13 @@ from absl import app, flags
 from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.peaks import invented_and_lost
+from imitation_refinement.model.find import load_model
+from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases.fitting import simulated_measurement
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.named import Identified
-from imitation_refinement.phases.pairs import QUICK, atoms_of, planned
+from imitation_refinement.phases.pairs import QUICK, atoms_of, planned, true_pattern
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
 from imitation_refinement.runtime.files import atomic_write_text, user_cache
@@ -80,19 +82,24 @@ def phases_found(entries: Sequence[Entry], scans: Sequence[PlacedScan], phases: 
     return "{} of {}".format(*counts.sum(axis=0))
 
 
-def split_scans(phases: Phases, count: int) -> tuple[list[PlacedScan], list[PlacedScan]]:
-    """Returns simulated short and long scans of held-out structures; what shows no peaks is out."""
+def split_scans(
+    phases: Phases, count: int
+) -> tuple[list[PlacedScan], list[PlacedScan], list[np.ndarray]]:
+    """Returns simulated short and long scans of held-out structures, and the truth of the short.
+
+    What shows no peaks is left out.
+    """
     library, prototypes = phases.library, phases.prototypes
     laboratories = [one._replace(smoothed=0.0, subtracted=0.0) for one in QUICK]
-    short, long = [], []
+    short, long, truth = [], [], []
     for number, entry in enumerate(planned(library, count, _SEED, held=True)):
         try:
-            scan = simulated_measurement(
+            measured = simulated_measurement(
                 atoms_of(library, entry), int(library.crystal_system[entry]),
                 int(prototypes.kind[entry]), prototypes, number, _SEED,
                 laboratories[number % len(laboratories)],
-            ).scan  # fmt: skip
-            counts = scan.counts.astype(np.int64)
+            )  # fmt: skip
+            scan, counts = measured.scan, measured.scan.counts.astype(np.int64)
             fifth = np.random.default_rng([_SEED, number, 7]).binomial(counts, _SHARE)
             both = [
                 on_grid(scan._replace(counts=own * 1.0), GRID) for own in (fifth, counts - fifth)
@@ -102,63 +109,83 @@ def split_scans(phases: Phases, count: int) -> tuple[list[PlacedScan], list[Plac
         if not (both[0].signal or both[1].signal):
             short.append(both[0])
             long.append(both[1])
-    return short, long
+            part = measured._replace(expected=_SHARE * measured.expected)
+            truth.append(true_pattern(part, both[0], GRID))
+    return short, long, truth
 
 
 def looks(
-    refiner: PhaseRefiner, short: Sequence[PlacedScan], long: Sequence[PlacedScan]
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Returns patterns of the short scans by look, and those of the long ones, `[n, L]` each."""
-    mask = np.stack([one.mask & two.mask for one, two in zip(short, long, strict=True)])
+    refiner: PhaseRefiner, short: Sequence[PlacedScan], mask: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Returns the patterns of the short scans by look, `[n, L]` each with maximum 1.
+
+    Args:
+        refiner: of phases.
+        short: n scans.
+        mask: where they are compared, bool `[n, L]`.
+    """
     made = refiner.both(short)
     patterns = {
         "raw": np.stack([one.pattern for one in short]),
-        "refined": made.pattern,
+        "model": load_model().assess(*as_arrays(short, GRID.length)).refined[..., 0],
         "denoised": made.denoised,
+        "refined": made.pattern,
     }
-    truth = max_normalized(np.stack([one.pattern for one in long]) * mask)
-    return {name: max_normalized(rows * mask) for name, rows in patterns.items()}, truth
+    return {name: max_normalized(rows * mask) for name, rows in patterns.items()}
 
 
 def simulated_table(refiner: PhaseRefiner, phases: Phases) -> str:
     """Returns distances and peaks of simulated short scans by counts, in %."""
-    short, long = split_scans(phases, _SIMULATED.value)
-    patterns, truth = looks(refiner, short, long)
+    short, long, expected = split_scans(phases, _SIMULATED.value)
+    mask = np.stack([one.mask & two.mask for one, two in zip(short, long, strict=True)])
+    patterns = looks(refiner, short, mask)
+    others = {
+        "the long one": max_normalized(np.stack([one.pattern for one in long]) * mask),
+        "the truth": max_normalized(np.stack(expected) * mask),
+    }
     strongest = np.array([one.strongest for one in short])
-    lines = [
-        "| counts | scans | pattern | ℓ1 to the long one | − raw | missed | spurious | invented |",
-        "|" + " --- |" * 8,
-    ]
-    for low, high in zip(_LEVELS, _LEVELS[1:], strict=False):
-        rows = (strongest >= low) & (strongest < high)
-        before = l1(patterns["raw"][rows], truth[rows])
-        for name, pattern in patterns.items():
-            own = l1(pattern[rows], truth[rows])
-            peaks = invented_and_lost(patterns["raw"][rows], pattern[rows], truth[rows])
-            head = [f"{low} to {high:g}", f"{rows.sum()}"] if name == "raw" else ["", ""]
-            cells = [
-                *head, name, f"{own.mean():.2f}",
-                "" if name == "raw" else f"{100 * (own / before - 1.0).mean():+.0f} %",
-                _share(peaks.missed_refined, peaks.truth),
-                _share(peaks.spurious_refined, peaks.refined),
-                _share(peaks.invented, peaks.refined),
-            ]  # fmt: skip
-            lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
-    return "\n".join([f"{len(short)} simulated scans.", "", *lines, ""])
+    lines = [f"{len(short)} simulated scans."]
+    for other, target in others.items():
+        lines += [
+            "",
+            f"| counts | scans | pattern | ℓ1 to {other} | − raw | missed | spurious | invented"
+            " | lost |",
+            "|" + " --- |" * 9,
+        ]
+        for low, high in [*zip(_LEVELS, _LEVELS[1:], strict=False), (0, np.inf)]:
+            rows = (strongest >= low) & (strongest < high)
+            before = l1(patterns["raw"][rows], target[rows])
+            for name, pattern in patterns.items():
+                own = l1(pattern[rows], target[rows])
+                peaks = invented_and_lost(patterns["raw"][rows], pattern[rows], target[rows])
+                head = [f"{low} to {high:g}", f"{rows.sum()}"] if name == "raw" else ["", ""]
+                cells = [
+                    *head, name, f"{own.mean():.2f}",
+                    "" if name == "raw" else f"{100 * (own / before - 1.0).mean():+.0f} %",
+                    _share(peaks.missed_refined, peaks.truth),
+                    _share(peaks.spurious_refined, peaks.refined),
+                    _share(peaks.invented, peaks.refined),
+                    _share(peaks.lost, peaks.truth),
+                ]  # fmt: skip
+                lines.append("| " + " | ".join(cells).replace("-", "−") + " |")
+    return "\n".join([*lines, ""])
 
 
 def measured_table(refiner: PhaseRefiner, phases: Phases, manifest: Path) -> str:
     """Returns distances, peaks in % and phases found of measured short scans."""
     entries, short, long = paired(manifest)
-    patterns, truth = looks(refiner, short, long)
+    mask = np.stack([one.mask & two.mask for one, two in zip(short, long, strict=True)])
+    patterns = looks(refiner, short, mask)
+    truth = max_normalized(np.stack([one.pattern for one in long]) * mask)
     alone = dataclasses.replace(phases, refiner=None)
     before = l1(patterns["raw"], truth)
     top = sorted(one.strongest for one in short)
     lines = [
         f"{len(entries)} mixtures; strongest point of the short scans {top[0]:g} to {top[-1]:g}"
         " counts.", "",
-        "| short scan | ℓ1 to the long one | − raw | closer | missed | spurious | phases found |",
-        "|" + " --- |" * 7,
+        "| short scan | ℓ1 to the long one | − raw | closer | missed | spurious | invented | lost"
+        " | phases found |",
+        "|" + " --- |" * 9,
     ]  # fmt: skip
     for name, pattern in patterns.items():
         own = l1(pattern, truth)
@@ -168,10 +195,11 @@ def measured_table(refiner: PhaseRefiner, phases: Phases, manifest: Path) -> str
             f"| {name} | {own.mean():.2f} | {100 * (own / before - 1.0).mean():+.0f} %"
             f" | {np.count_nonzero(own < before)} | {_share(peaks.missed_refined, peaks.truth)} %"
             f" | {_share(peaks.spurious_refined, peaks.refined)} %"
+            f" | {_share(peaks.invented, peaks.refined)} % | {_share(peaks.lost, peaks.truth)} %"
             f" | {phases_found(entries, again, alone)} |"
         )
     both = dataclasses.replace(phases, refiner=refiner)
-    lines.append(f"| raw and refined | | | | | | {phases_found(entries, short, both)} |")
+    lines.append(f"| raw and refined | | | | | | | | {phases_found(entries, short, both)} |")
     return "\n".join([*lines, ""])
 
 

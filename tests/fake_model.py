@@ -19,6 +19,7 @@ class FakeModel:
     """
 
     class_names = SYSTEMS
+    shipped = False
 
     def __init__(self, grid: Grid | None = None):
         self.grid = grid or Grid(length=1000)

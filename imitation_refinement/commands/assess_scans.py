@@ -18,7 +18,7 @@ from imitation_refinement.commands.ledger import LeftOut, Notes, in_a_line
 from imitation_refinement.commands.peak_table import peak_table
 from imitation_refinement.commands.reading import Reading
 from imitation_refinement.commands.scan_results import Failed, Names, Refined, told_by
-from imitation_refinement.model.model import Model
+from imitation_refinement.model.model import Assessment, Model
 from imitation_refinement.model.placed import as_arrays
 from imitation_refinement.phases.identify import Phases
 from imitation_refinement.phases.named import Identified
@@ -129,15 +129,13 @@ def _assessed(
         if scan is None or placed is None:
             yield Failed(one.name, one.input.path, one.error)
             continue
-        refined = answer.refined[index, :, 0]
-        if placed.signal:  # a refiner may make something out of nothing
-            refined = np.zeros_like(refined)
+        own = identified[index]
+        refined, change, refined_by = _shown(model, answer, index, placed, own)
         matches: tuple[Match, ...] = ()
         trouble: tuple[str, ...] = ()
         # Nothing lies beside a file whose bytes were given.
         if one.input.data is None and np.any(refined[placed.mask] > 0):
             matches, trouble = matcher(one.input.path, refined, placed.mask, scan.wavelength)
-        own = identified[index]
         result = Refined(
             name=one.name,
             path=one.input.path,
@@ -151,13 +149,31 @@ def _assessed(
             confidence=float(answer.confidence[index]),
             verdict=str(answer.verdict[index]),
             reason=placed.signal or str(answer.reason[index]),
-            change=float(answer.change[index]),
+            change=change,
             peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
+            refined_by=refined_by,
         )
         yield told_by(result, own) if own else result
         index += 1
+
+
+def _shown(
+    model: Model, answer: Assessment, index: int, placed: PlacedScan, own: Identified | None
+) -> tuple[np.ndarray, float, str]:
+    """The pattern that is shown as refined, its change (see `Assessment`), and by which refiner.
+
+    Where a library was asked, what its refiner denoised: it is nearer to the truth and to a longer
+    scan than what the shipped model makes (docs/quick-scans.md). A model of the user's own shows
+    what it does.
+    """
+    if placed.signal:  # a refiner may make something out of nothing
+        return np.zeros_like(placed.pattern), float(answer.change[index]), ""
+    if model.shipped and own is not None and own.denoised is not None:
+        change = np.abs(own.denoised - placed.pattern)[placed.mask].mean(dtype=np.float64)
+        return own.denoised, float(change), "phases"
+    return answer.refined[index, :, 0], float(answer.change[index]), "model"
 
 
 def _on_phase_grid(good: list[tuple[Scan, PlacedScan]], model: Model) -> list[PlacedScan]:

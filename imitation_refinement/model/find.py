@@ -1,5 +1,6 @@
 """Finding the model to use: a file, a finished run, or the one that is shipped."""
 
+import dataclasses
 from importlib import resources
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def load_model(path: str | Path | None = None) -> Model:
                     f"{shipped.name}: this installation has no model; give --model=FILE.npz or "
                     "--workdir of a finished run"
                 )
-            return load_file(shipped)
+            return dataclasses.replace(load_file(shipped), shipped=True)
     path = Path(path).expanduser()
     if path.is_file() or path.suffix == ".npz":
         return load_file(path)

@@ -88,6 +88,7 @@ class Model:
         refiners: parameters of each; a refined pattern is the mean of what they give.
         calibration: what the numbers mean; see `acceptance`.
         origin: `name`, `version`, `config_sha256`, `config` and more of where it comes from.
+        shipped: whether it is that of the package and not one that was asked for.
     """
 
     class_names: tuple[str, ...]
@@ -98,6 +99,7 @@ class Model:
     refiners: tuple[Tree, ...]
     calibration: Calibration
     origin: dict[str, Any]
+    shipped: bool = False
 
     @property
     def input_shape(self) -> tuple[int, int]:

@@ -101,16 +101,19 @@ class Phases:
         patterns = np.stack([one.pattern for one in placed]) * np.float32(signal)
         masks = np.stack([one.mask for one in placed])
         posterior = self.calibration.posterior if known is None else self.calibration.known
-        refined = self.refiner(placed) if signal and self.refiner else None
-        looks = [patterns] if refined is None else [patterns, refined]
+        made = self.refiner.both(placed) if signal and self.refiner else None
+        looks = [patterns] if made is None else [patterns, made.pattern]
         matches = match_known(looks, masks, self.prototypes, posterior, known=known)
         stack = self.calibration.stack if known is None else self.calibration.known_stack
-        found = matches[0] if refined is None else together(matches[0], matches[1], stack)
-        told = self.told(found, known, signal=signal, refined=refined is not None)
+        found = matches[0] if made is None else together(matches[0], matches[1], stack)
+        told = self.told(found, known, signal=signal, refined=made is not None)
         if not signal:
             return told
-        if refined is not None:
-            told = [one._replace(refined=row) for one, row in zip(told, refined, strict=True)]
+        if made is not None:
+            told = [
+                one._replace(refined=refined, denoised=denoised)
+                for one, refined, denoised in zip(told, *made, strict=True)
+            ]
         if cells:
             roots = scan_roots(patterns, masks, 1)[0]
             told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))

@@ -78,6 +78,8 @@ class Identified(NamedTuple):
             `[p]`; None where no further phase is proposed.
         refined: by which the answer was given beside the pattern as it is, float32 `[L]`; None
             where that one alone was asked.
+        denoised: the scan as if it were counted longer, for looking at, float32 `[L]`; None where
+            `refined` is.
     """
 
     answer: Answer
@@ -86,6 +88,7 @@ class Identified(NamedTuple):
     shares: tuple[float, ...] = ()
     left: np.ndarray | None = None
     refined: np.ndarray | None = None
+    denoised: np.ndarray | None = None
 
 
 def named(found: Match, row: int, candidate: Candidate, library: Library) -> Named:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from imitation_refinement import cli
 from imitation_refinement.commands.adapt_refiner import adapted_phases
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases import identify
+from imitation_refinement.phases import identify, refining
 from imitation_refinement.phases.compositions import Elements
 from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
@@ -64,13 +65,15 @@ def test_the_answer_is_the_mean_of_what_two_patterns_say(phases):
 
     def misleads(placed):  # a refiner that makes zincite of everything
         seen.append(len(placed))
-        return np.stack([other.pattern * one.mask for one in placed])
+        pattern = np.stack([other.pattern * one.mask for one in placed])
+        return refining.Refined(pattern, 0.5 * pattern)
 
-    both = dataclasses.replace(phases, refiner=misleads)
+    both = dataclasses.replace(phases, refiner=SimpleNamespace(both=misleads))
     found = both.identify([noise, quick])
     assert seen == [1]  # of what has no peaks nobody asks
-    assert found[0].refined is None
+    assert found[0].refined is None and found[0].denoised is None
     np.testing.assert_array_equal(found[1].refined, other.pattern * quick.mask)
+    np.testing.assert_array_equal(found[1].denoised, 0.5 * found[1].refined)
     np.testing.assert_array_equal(found[0].answer.systems, systems(phases, [noise]))
     posed = quick._replace(pattern=other.pattern * quick.mask)
     expected = 0.5 * (systems(phases, [quick]) + systems(phases, [posed]))

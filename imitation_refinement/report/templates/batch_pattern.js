@@ -6,6 +6,10 @@ const percent = (value) => (value == null ? "" : (100 * value).toFixed(0) + " %"
 const fixed = (digits) => (value) => (value == null ? "" : value.toFixed(digits));
 
 
+const refiners = {
+  phases: "the refiner of phases: as if it were counted longer",
+  model: "the model",
+};
 let selected = null; // row
 let chosen = null; // place of the candidate that is drawn
 
@@ -242,6 +246,7 @@ function select(row) {
     fact("Kα2", row.kAlpha2),
     fact("2θ", row.range[0] + "° to " + row.range[1] + "°"),
     fact("covered of the range", percent(row.covered)),
+    ...(row.refinedBy ? [fact("refined by", refiners[row.refinedBy])] : []),
     fact("change", fixed(4)(row.change) + " per point on average (largest value 1)"),
   ] : []));
   const plot = plotOf(row) || { peaks: [], allPeaks: 0 };
