@@ -43,6 +43,6 @@ def record(name="scan", verdict="confident", confidence=0.9, best=6, wavelength=
         "peaks": peak_table(pattern, pattern, mask, GRID, wavelength),
         "matches": (),
         "notes": (),
-        "refined_by": "model",
+        "refiner": "model",
     }
     return Refined(**{**values, **fields})

@@ -47,7 +47,7 @@ def test_with_a_library_what_its_refiner_denoised_is_shown(phases):
     one = analyzed("rutile", ShippedModel(GRID), phases)
     raw, mask = one.placed.pattern, one.placed.mask
     np.testing.assert_array_equal(one.refined, np.where(raw > 0.5, raw, 0.0))
-    assert one.refined_by == "phases"
+    assert one.refiner == "phases"
     apart = np.abs(one.refined.astype(np.float64) - raw)
     assert one.change == pytest.approx(apart[mask].sum() / mask.sum(), rel=1e-5)
     high = analyzed("rutile", FakeModel(GRID), phases)
@@ -67,7 +67,7 @@ def test_a_model_of_ones_own_and_one_without_a_refiner_of_phases_show_their_patt
         one = analyzed("rutile", model, own)
         raw = one.placed.pattern
         np.testing.assert_array_equal(one.refined, np.where(raw > CUT, raw, 0.0))
-        assert one.refined_by == "model"
+        assert one.refiner == "model"
 
 
 def test_files_say_by_which_refiner(phases, tmp_path):
@@ -78,6 +78,6 @@ def test_files_say_by_which_refiner(phases, tmp_path):
         results = json.loads((tmp_path / name / "results.json").read_text())["results"]
         with open(tmp_path / name / "summary.csv", encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        told[name] = [one["refined_by"] for one in results]
-        assert [row["refined_by"] for row in rows] == [one or "" for one in told[name]]
+        told[name] = [one["refiner"] for one in results]
+        assert [row["refiner"] for row in rows] == [one or "" for one in told[name]]
     assert told == {"with": ["phases", None], "without": ["model", None]}

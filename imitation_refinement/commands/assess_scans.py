@@ -130,7 +130,7 @@ def _assessed(
             yield Failed(one.name, one.input.path, one.error)
             continue
         own = identified[index]
-        refined, change, refined_by = _shown(model, answer, index, placed, own)
+        refined, change, refiner = _shown(model, answer, index, placed, own)
         matches: tuple[Match, ...] = ()
         trouble: tuple[str, ...] = ()
         # Nothing lies beside a file whose bytes were given.
@@ -153,7 +153,7 @@ def _assessed(
             peaks=peak_table(refined, raw[index, :, 0], placed.mask, model.grid, scan.wavelength),
             matches=matches,
             notes=tuple(Notes((*scan.notes, *_coverage(placed.mask), *trouble)).told()),
-            refined_by=refined_by,
+            refiner=refiner,
         )
         yield told_by(result, own) if own else result
         index += 1

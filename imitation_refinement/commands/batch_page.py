@@ -147,7 +147,7 @@ def table_row(result: Refined | Failed, written: Sequence[str] = ()) -> dict[str
         "name": result.name,
         "input": str(result.path),
         "verdict": result.verdict,
-        "refinedBy": result.refined_by,
+        "refiner": result.refiner,
         "change": _rounded(result.change, 5),
         "wavelength": scan.wavelength,
         "wavelengthSource": scan.wavelength_source,

@@ -32,8 +32,7 @@ class Refined(NamedTuple):
         scan: as it was read.
         placed: on the grid of the model.
         class_names: the K classes.
-        refined: float32 `[L]`, by the refiner of `refined_by`; zero everywhere if there was
-            nothing to refine.
+        refined: float32 `[L]`, by `refiner`; zero everywhere if there was nothing to refine.
         raw_probabilities: of the classes, calibrated, before refinement, `[K]`.
         probabilities: of the classes, calibrated, after refinement by the model, `[K]`.
         distances: of the embedding of the model's refined pattern to the prototype of each class,
@@ -45,7 +44,8 @@ class Refined(NamedTuple):
         peaks: of the refined pattern.
         matches: crystals compared with it, best first.
         notes: what a user should know about this pattern, sentences.
-        refined_by: `model`; `phases` for what the refiner of phases denoised; '' for neither.
+        refiner: that made `refined`: `model`; `phases` for what that of phases denoised; '' for
+            neither.
         identified: what a library of phases says of it; None without one.
     """
 
@@ -65,7 +65,7 @@ class Refined(NamedTuple):
     peaks: PeakTable
     matches: tuple[Match, ...]
     notes: tuple[str, ...]
-    refined_by: str
+    refiner: str
     identified: Identified | None = None
 
     @property
@@ -192,7 +192,7 @@ def columns(class_names: Sequence[str]) -> list[str]:
     return [
         "name", "input", "verdict", "system", "confidence", "second_system", "second_probability",
         "space_group_number", "formula", "mineral", "phase_probability",
-        "reason", "refined_by", "change", "peaks", "wavelength", "wavelength_source", "k_alpha2",
+        "reason", "refiner", "change", "peaks", "wavelength", "wavelength_source", "k_alpha2",
         "two_theta_min", "two_theta_max", "covered", "cif", "cif_match", *per_class, "notes",
         "error",
     ]  # fmt: skip
@@ -212,7 +212,7 @@ def row(result: Refined | Failed) -> dict[str, Any]:
         "verdict": result.verdict,
         "system": result.system,
         "reason": result.reason,
-        "refined_by": result.refined_by,
+        "refiner": result.refiner,
         "change": f"{result.change:.5f}",
         "peaks": len(result.peaks.two_theta),
         "wavelength": f"{scan.wavelength:g}",
@@ -278,7 +278,7 @@ def entry(result: Refined | Failed, files: Sequence[str]) -> dict[str, Any]:
             {"system": result.class_names[k], "distance": _finite(result.distances[k])}
             for k in order
         ],
-        "refined_by": result.refined_by or None,
+        "refiner": result.refiner or None,
         "change": _finite(result.change),
         "wavelength": scan.wavelength,
         "wavelength_source": scan.wavelength_source,

@@ -246,7 +246,7 @@ function select(row) {
     fact("Kα2", row.kAlpha2),
     fact("2θ", row.range[0] + "° to " + row.range[1] + "°"),
     fact("covered of the range", percent(row.covered)),
-    ...(row.refinedBy ? [fact("refined by", refiners[row.refinedBy])] : []),
+    ...(row.refiner ? [fact("refined by", refiners[row.refiner])] : []),
     fact("change", fixed(4)(row.change) + " per point on average (largest value 1)"),
   ] : []));
   const plot = plotOf(row) || { peaks: [], allPeaks: 0 };
