@@ -47,7 +47,10 @@ def test_the_numbers_are_those_of_a_batch(phases, tmp_path, monkeypatch):
         "imitation_refinement.commands.refine_scans.write_patterns",
         lambda folder, result, *rest: kept.append(result) or [],
     )
-    refine_scans(FakeModel(GRID), [str(EXAMPLES / "rutile.xy")], tmp_path, None, phases=phases)
+    refine_scans(
+        FakeModel(GRID), [str(EXAMPLES / "rutile.xy")], tmp_path, None, phases=phases,
+        elements=parse_elements("-Cl"),
+    )  # fmt: skip
     np.testing.assert_array_equal(one.refined, kept[0].refined)
     assert [c.formula for c in one.candidates] == [c.formula for c in kept[0].candidates]
     assert one.identified.answer.systems.tolist() == kept[0].identified.answer.systems.tolist()
