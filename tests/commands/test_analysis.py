@@ -12,6 +12,7 @@ import imitation_refinement
 from imitation_refinement.commands import analysis
 from imitation_refinement.commands.refine_scans import refine_scans
 from imitation_refinement.phases import identify
+from imitation_refinement.phases.compositions import parse_elements
 from imitation_refinement.phases.identify import load_phases
 from imitation_refinement.phases.prototypes import GRID
 
