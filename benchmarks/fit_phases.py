@@ -33,7 +33,7 @@ from imitation_refinement.runtime.shard import Shard, parse_shard
 _LIBRARY = flags.DEFINE_string("library", None, "Library file; the shipped one without.")
 _PARTS = flags.DEFINE_string("parts", None, "Folder of the parts.", required=True)
 _OUTPUT = flags.DEFINE_string("output", None, "Calibration to write.", required=True)
-_SCANS = flags.DEFINE_integer("scans", 9000, "Simulated scans.", lower_bound=100)
+_SCANS = flags.DEFINE_integer("scans", 27_000, "Simulated scans.", lower_bound=100)
 _SHARD = flags.DEFINE_string("shard", None, "i/n: make this share of the parts and fit nothing.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
 
