@@ -158,6 +158,31 @@ def simulated_measurement(
         laboratory: what it is drawn from.
     """
     rng = np.random.default_rng([seed, number])
+    lattice, hkl, q, intensity = drawn_reflections(atoms, system, kind, rng)
+    other = int(rng.integers(prototypes.size))
+    lines = slice(prototypes.offsets[other], prototypes.offsets[other + 1])
+    impurity = prototypes.q[lines].astype(float), prototypes.height[lines].astype(float)
+    return simulate_measurement(
+        lattice, hkl, q, intensity, rng, laboratory,
+        impurity if impurity[1].max(initial=0.0) > 0.0 else None,
+    )  # fmt: skip
+
+
+def drawn_reflections(
+    atoms: Atoms, system: int, kind: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Draws a sample's cell and B factor, and returns its cell and what it reflects.
+
+    Args:
+        atoms: of the structure, whose cell the sample's differs from.
+        system: crystal system.
+        kind: of source.
+        rng: generator.
+
+    Returns:
+        (lattice in angstrom `[3, 3]`; Miller indices `[m, 3]`, q in 1/angstrom `[m]` and
+        intensities `[m]` of the reflections that are not too faint to be seen).
+    """
     spread = 0.0008 if kind == MEASURED else 0.003
     lattice = strained(atoms.lattice, system, np.exp(-draw_shift(rng, kind)), spread, rng)
     found = reflections(
@@ -165,13 +190,7 @@ def simulated_measurement(
         b_iso=float(rng.uniform(0.3, 1.5)),
     )  # fmt: skip
     kept = found.intensity > FAINT * found.intensity.max(initial=0.0)
-    other = int(rng.integers(prototypes.size))
-    lines = slice(prototypes.offsets[other], prototypes.offsets[other + 1])
-    impurity = prototypes.q[lines].astype(float), prototypes.height[lines].astype(float)
-    return simulate_measurement(
-        lattice, found.hkl[kept], found.q[kept], found.intensity[kept], rng, laboratory,
-        impurity if impurity[1].max(initial=0.0) > 0.0 else None,
-    )  # fmt: skip
+    return lattice, found.hkl[kept], found.q[kept], found.intensity[kept]
 
 
 def drawn_libraries(

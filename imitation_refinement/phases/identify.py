@@ -140,7 +140,7 @@ class Phases:
                     library.cell[entry].astype(np.float64),
                     operations(int(library.hall[entry]))[:, :, :3],
                     q, line_heights(q, amplitude), root,
-                    shift=-np.log1p(phase.shift), displacement=phase.displacement,
+                    shift=phase.moved.shift, displacement=phase.displacement,
                 )
             )  # fmt: skip
         fitted = [phase._replace(cell=cell) for phase, cell in zip(first, cells, strict=True)]
@@ -155,7 +155,7 @@ class Phases:
             found: of n scans with these prototypes.
             known: of the elements of the n samples; of none without it.
             signal: whether the scans have peaks.
-            refined: whether the match is `pooled` with that of refined patterns.
+            refined: whether the match is `together` with that of refined patterns.
         """
         library, every = self.library, np.ones(len(found.entry), bool)
         of_each = answers(

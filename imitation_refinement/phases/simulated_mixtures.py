@@ -9,11 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.phases.fitting import LABORATORIES, Atoms, draw_shift
-from imitation_refinement.phases.prototypes import MEASURED, Prototypes
+from imitation_refinement.phases.fitting import LABORATORIES, Atoms, drawn_reflections
+from imitation_refinement.phases.prototypes import Prototypes
 from imitation_refinement.phases.samples import (
-    FAINT,
-    REACH,
     TUBES,
     Laboratory,
     draw_sample,
@@ -22,11 +20,10 @@ from imitation_refinement.phases.samples import (
 from imitation_refinement.phases.simulated import (
     AXES,
     expected_scan,
-    strained,
     textured,
     treated,
 )
-from imitation_refinement.xrd.diffraction import merge_lines, reflections
+from imitation_refinement.xrd.diffraction import merge_lines
 from imitation_refinement.xrd.imperfections import log_uniform
 from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
@@ -97,14 +94,7 @@ def _lines(
     atoms: Atoms, system: int, kind: int, laboratory: Laboratory, rng: np.random.Generator
 ) -> Lines:
     """The lines of one phase of a sample, with texture."""
-    spread = 0.0008 if kind == MEASURED else 0.003
-    lattice = strained(atoms.lattice, system, np.exp(-draw_shift(rng, kind)), spread, rng)
-    found = reflections(
-        lattice, atoms.positions, atoms.numbers, q_min=REACH[0], q_max=REACH[1], wavelength=1.5418,
-        b_iso=float(rng.uniform(0.3, 1.5)),
-    )  # fmt: skip
-    kept = found.intensity > FAINT * found.intensity.max(initial=0.0)
-    q, hkl, intensity = found.q[kept], found.hkl[kept], found.intensity[kept]
+    lattice, hkl, q, intensity = drawn_reflections(atoms, system, kind, rng)
     if rng.random() < laboratory.textured:
         march, axis = log_uniform(rng, laboratory.march), int(rng.choice(min(AXES, len(q))))
         intensity = textured(lattice, hkl, q, intensity, march, axis)
