@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from absl import app, flags
 
-from imitation_refinement.method.networks import layers as shared_layers
+from imitation_refinement.method.networks import forms
 from imitation_refinement.method.networks.dense_block import dense_block, layer_weights
 from imitation_refinement.method.networks.densenet import DenseLayer
 from imitation_refinement.runtime import devices
@@ -109,8 +109,8 @@ def main(argv: list[str]) -> None:
     like = jax.eval_shape(Plain(_LAYERS.value).init, jax.random.key(0), x)["params"]
     params = jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape) * 0.05, a.dtype), like)
     calls, notes = {}, {"torch": "- | -"}
-    for name, form, own in (("plain", plain, False), ("fused", fused, True)):
-        shared_layers.runs_fused = lambda dtype, own=own: own
+    for name, form, backend in (("plain", plain, "tpu"), ("fused", fused, "cpu")):
+        forms.backend = lambda backend=backend: backend
         calls[name], notes[name] = compiled(form, params, x, w)
     calls["torch"] = pytorch(params, x, w)
     wanted = calls["torch"]()

@@ -1,197 +1,273 @@
-"""What a GPU makes of the training steps: one command of at most ten minutes.
+r"""What a GPU makes of the training steps, beside PyTorch: one command of some five minutes.
 
-    python benchmarks/gpu.py --output=gpu.jsonl
+    PYTHONPATH=. python benchmarks/gpu.py --output=gpu.jsonl
 
-For every job and kind of arithmetic (TF32, bfloat16) batches grow until memory ends; state is
-donated, the batch lies on the device, and a transfer within a step is an error. Each line of the
-output is one measurement, written as it comes: examples per second, FLOPs of the compiled step as a
-share of the largest product of matrices measured here, working memory. Of the best batch the five
-operations that took longest are named (jax.profiler). PyTorch, compiled, in bfloat16 with channels
-last, is timed where it is installed with CUDA. Tried on a CPU by
+For every job, kind of arithmetic (TF32, bfloat16), form (`ours`, and `plain`, which leaves
+DenseNet's blocks to XLA) and batch: the state is donated, the batch lies on the device, and a
+transfer within a step is an error. All programs are compiled first, on all cores, while PyTorch
+compiles in a process of its own; then each is timed alone. Each line of the output is one
+measurement, written as it comes: examples per second, as median with quartiles over rounds of
+steps; working memory; FLOPs of the compiled step over time, as a share of the largest product of
+matrices measured here (XLA counts those of convolutions that cuDNN runs as well); the kinds of
+kernels that took longest (jax.profiler). PyTorch runs in bfloat16 with channels last, compiled and
+eager; the first loss of both must agree. Tried on a CPU by
 
-    python benchmarks/gpu.py --jobs=vgg_slim --batches=4 --steps=2 --size=256 --output=tried.jsonl
+    PYTHONPATH=. python benchmarks/gpu.py --jobs=vgg_slim --batches=4 --repeats=1 --steps=2 \
+        --size=256 --output=tried.jsonl
 """
+# ruff: noqa: E402  # memory must be shared with PyTorch's process before JAX takes it
+
+import os
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import collections
+import concurrent.futures
 import gzip
 import json
+import multiprocessing
+import re
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags
-from training_speed import JOBS, example, our_program
+from training_speed import JOBS, RATE, WEIGHT, example, networks, our_program
 
-_JOBS = flags.DEFINE_list("jobs", ["densenet121", "refiner", "vgg19"], f"Of {', '.join(JOBS)}.")
-_BATCHES = flags.DEFINE_list("batches", ["128", "256", "512", "1024"], "Examples in a batch.")
-_STEPS = flags.DEFINE_integer("steps", 20, "Timed steps.", lower_bound=1)
-_MINUTES = flags.DEFINE_float("minutes", 9.0, "Nothing is begun after so many.")
+from imitation_refinement.method.networks import forms
+
+_JOBS = flags.DEFINE_list("jobs", ["densenet121", "refiner"], f"Of {', '.join(JOBS)}.")
+_BATCHES = flags.DEFINE_list("batches", ["512", "1024"], "Examples in a batch.")
+_DTYPES = flags.DEFINE_list("dtypes", ["bfloat16", "float32"], "Of bfloat16 and float32 (TF32).")
+_FORMS = flags.DEFINE_list("forms", ["ours", "plain"], "Of ours and plain.")
+_PEER = flags.DEFINE_list("peer", ["densenet121:512"], "Jobs and batches that PyTorch runs, too.")
+_REPEATS = flags.DEFINE_integer("repeats", 5, "Times that steps are timed.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 10, "Steps in a round.", lower_bound=1)
 _SIZE = flags.DEFINE_integer("size", 8192, "Rows of the square matrices of the ceiling.")
 _OUTPUT = flags.DEFINE_string("output", "gpu.jsonl", "File of results, one JSON object a line.")
 
 PRECISION = {"float32": "tensorfloat32", "bfloat16": "default"}
+SAME_LOSS = 0.05  # most by which first losses in bfloat16 may differ, of their size
 
 
-def seconds_each(call: Callable[[], Any], count: int) -> float:
-    """Seconds of a call, over `count` that are only waited for at the end."""
-    jax.block_until_ready(call())
-    began = time.perf_counter()
-    for _ in range(count):
-        last = call()
-    jax.block_until_ready(last)
-    return (time.perf_counter() - began) / count
+class Program(NamedTuple):
+    """One of ours: what it is, what it is called with, and the compiled step in the future."""
+
+    job: str
+    form: str
+    dtype: str
+    batch_size: int
+    state: Any
+    batch: Any
+    compiled: concurrent.futures.Future
 
 
-def ceiling(dtype: str) -> float:
-    """FLOP/s of a large product of matrices."""
-    matrix = jnp.ones((_SIZE.value, _SIZE.value), dtype)
-    product = jax.jit(lambda a: a @ a)
-    return 2.0 * _SIZE.value**3 / seconds_each(lambda: product(matrix), _STEPS.value)
+class Count(NamedTuple):
+    """How often is timed: rounds, each of steps that are only waited for at its end."""
+
+    repeats: int
+    steps: int
+
+    def seconds(self, call: Callable[[], Any], wait: Callable[[Any], Any]) -> list[float]:
+        """Seconds of a call in each round."""
+        wait(call())
+        seconds = []
+        for _ in range(self.repeats):
+            began = time.perf_counter()
+            for _ in range(self.steps):
+                last = call()
+            wait(last)
+            seconds.append((time.perf_counter() - began) / self.steps)
+        return seconds
 
 
-def longest(call: Callable[[], Any], count: int = 5) -> list[tuple[str, float]]:
-    """The operations that took most of three calls, with their shares."""
+def speed(batch_size: int, seconds: list[float]) -> dict[str, Any]:
+    """Examples per second: median and quartiles over rounds."""
+    low, middle, high = np.quantile(batch_size / np.array(seconds), (0.25, 0.5, 0.75))
+    return {"examples_per_second": round(middle), "quartiles": [round(low), round(high)]}
+
+
+def ceiling(dtype: str, count: Count) -> float:
+    """FLOP/s of a large product of matrices of random numbers."""
+    matrix = jax.random.normal(jax.random.key(0), (_SIZE.value, _SIZE.value), dtype)
+    with jax.default_matmul_precision(PRECISION[dtype]):
+        product = jax.jit(lambda a: a @ a).lower(matrix).compile()
+    seconds = count.seconds(lambda: product(matrix), jax.block_until_ready)
+    return 2.0 * _SIZE.value**3 / float(np.median(seconds))
+
+
+def kinds_of_kernels(call: Callable[[], Any], count: int = 8) -> list[tuple[str, float]]:
+    """The kinds of operations that took most of three calls, with their shares."""
     with tempfile.TemporaryDirectory() as folder:
         with jax.profiler.trace(folder):
             for _ in range(3):
                 jax.block_until_ready(call())
         (trace,) = Path(folder).rglob("*.trace.json.gz")
         events = json.loads(gzip.decompress(trace.read_bytes()))["traceEvents"]
+    devices = {
+        event["pid"]
+        for event in events
+        if event.get("name") == "process_name" and "/device:GPU" in event["args"]["name"]
+    }
     took: collections.Counter[str] = collections.Counter()
     for event in events:
-        if event.get("ph") == "X" and "hlo_op" in event.get("args", {}):
-            took[event["args"]["hlo_op"]] += event["dur"]
+        on_device = event.get("pid") in devices
+        if event.get("ph") == "X" and (on_device or "hlo_op" in event.get("args", {})):
+            took[re.sub(r"[\d_.]+$", "", event["name"])[:60]] += event["dur"]
     whole = sum(took.values()) or 1
-    return [(name, round(duration / whole, 4)) for name, duration in took.most_common(count)]
+    return [(name, round(duration / whole, 3)) for name, duration in took.most_common(count)]
 
 
-def ours(job: str, batch_size: int, dtype: str, peak: float) -> tuple[dict[str, Any], Callable]:
-    """Times one program; also returns a call of it."""
-    take, state, batch, _ = our_program(job, example(job, batch_size), dtype)
-    state = jax.tree.map(jnp.array, state)
-    began = time.perf_counter()
-    compiled = jax.jit(take, donate_argnums=0).lower(state, batch).compile()
-    compiling = time.perf_counter() - began
-    held = [state]
+def programs(pool: concurrent.futures.Executor) -> list[Program]:
+    """All of ours, being compiled."""
+    begun = []
+    own = forms.backend
+
+    def compiled(lowered):
+        began = time.perf_counter()
+        return lowered.compile(), time.perf_counter() - began
+
+    for job in _JOBS.value:
+        for batch_size in map(int, _BATCHES.value):
+            given = example(job, batch_size)
+            for dtype in _DTYPES.value:
+                for form in _FORMS.value:
+                    forms.backend = own if form == "ours" else lambda: "tpu"
+                    with jax.default_matmul_precision(PRECISION[dtype]):
+                        take, state, batch, _ = our_program(job, given, dtype)
+                        state = jax.tree.map(jnp.array, state)
+                        lowered = jax.jit(take, donate_argnums=0).lower(state, batch)
+                    future = pool.submit(compiled, lowered)
+                    begun.append(Program(job, form, dtype, batch_size, state, batch, future))
+    forms.backend = own
+    return begun
+
+
+def measured(program: Program, peak: float, count: Count) -> dict[str, Any]:
+    """Times one of ours."""
+    compiled, compiling = program.compiled.result()
+    state, metrics = compiled(program.state, program.batch)
+    held, first = [state], float(metrics["loss"])
 
     def step():
-        held[0], metrics = compiled(held[0], batch)
+        held[0], metrics = compiled(held[0], program.batch)
         return metrics["loss"]
 
     with jax.transfer_guard("disallow"):
-        each = seconds_each(step, _STEPS.value)
+        seconds = count.seconds(step, jax.block_until_ready)
     memory, flops = compiled.memory_analysis(), compiled.cost_analysis().get("flops", np.nan)
     return {
-        "by": "ours",
-        "job": job,
-        "batch": batch_size,
-        "dtype": dtype,
-        "examples_per_second": batch_size / each,
-        "share_of_ceiling": flops / each / peak,
-        "temporary_mib": memory.temp_size_in_bytes / 2**20,
-        "donated_mib": memory.alias_size_in_bytes / 2**20,
-        "compile_seconds": compiling,
-    }, step
+        "by": program.form,
+        "job": program.job,
+        "dtype": program.dtype,
+        "batch": program.batch_size,
+        **speed(program.batch_size, seconds),
+        "share_of_ceiling": round(flops / float(np.median(seconds)) / peak, 3),
+        "temporary_mib": round(memory.temp_size_in_bytes / 2**20),
+        "compile_seconds": round(compiling, 1),
+        "first_loss": first,
+        "longest": kinds_of_kernels(step),
+    }
 
 
-def theirs(job: str, batch_size: int) -> dict[str, Any]:
-    """Times PyTorch, compiled, bfloat16, channels last."""
+def torch_process(job: str, batch_size: int, count: Count, parent: Connection) -> None:
+    """PyTorch in bfloat16, channels last: compiles, says so, is told to begin, sends its rows."""
+    jax.config.update("jax_platforms", "cpu")
     import torch
     import torch.nn.functional as F
     from torch_networks import Weights, forward
-    from training_speed import RATE, WEIGHT, networks
 
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     given, (trained, frozen) = example(job, batch_size), networks(job)
     torch.set_float32_matmul_precision("high")
-    options = {"device": "cuda", "channels_last": True}
+    options = {"device": device, "channels_last": True}
     layer = Weights(given["variables"], trained.ndim, trained=True, **options)
     fixed = Weights(given["frozen"], frozen.ndim, trained=False, **options) if frozen else None
-    x = torch.tensor(given["x"], device="cuda").movedim(-1, 1)
+    x = torch.tensor(given["x"], device=device).movedim(-1, 1)
     x = (x[:, :, None] if x.ndim == 3 else x).to(memory_format=torch.channels_last)
-    label = torch.tensor(given["label"], device="cuda").long()
+    label = torch.tensor(given["label"], device=device).long()
     optimizer = torch.optim.Adam(layer.trained(), RATE, fused=True)
 
-    @torch.compile
-    def loss_of():
+    def eager():
         y = forward(trained, layer, x)
         if frozen:
             apart = WEIGHT * (y - x).abs().mean()
             return F.cross_entropy(forward(frozen, fixed, y), label) + apart
         return F.cross_entropy(y, label)
 
-    def step():
+    def step(loss_of):
         optimizer.zero_grad()
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast(device, torch.bfloat16):
             loss = loss_of()
         loss.backward()
         optimizer.step()
+        return loss
 
-    for _ in range(3):
-        step()
-    torch.cuda.synchronize()
+    compiled = torch.compile(eager)
     began = time.perf_counter()
-    for _ in range(_STEPS.value):
-        step()
-    torch.cuda.synchronize()
-    each = (time.perf_counter() - began) / _STEPS.value
-    return {
-        "by": "torch",
-        "job": job,
-        "batch": batch_size,
-        "examples_per_second": batch_size / each,
-    }
+    first = step(compiled).item()
+    step(compiled).item()
+    parent.send(time.perf_counter() - began)
+    parent.recv()
+    for name, loss_of in (("compiled", compiled), ("eager", eager)):
+        seconds = count.seconds(lambda: step(loss_of), lambda loss: loss.item())  # noqa: B023
+        row = {"by": f"torch {name}", "job": job, "dtype": "bfloat16", "batch": batch_size}
+        parent.send({**row, **speed(batch_size, seconds), "first_loss": first})
+    parent.send(None)
+
+
+def compared(first: dict[tuple[str, str, int], float], row: dict[str, Any]) -> None:
+    """Raises RuntimeError if PyTorch's first loss is another than ours."""
+    own = first.get((row["job"], row["dtype"], row["batch"]), row["first_loss"])
+    lossy = JOBS[row["job"]][0] == "vgg19"  # dropout draws other masks
+    if not lossy and abs(own / row["first_loss"] - 1) > SAME_LOSS:
+        raise RuntimeError(f"{row['job']}: first loss {own}, PyTorch's {row['first_loss']}")
 
 
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected arguments: {argv[1:]}")
-    until = time.monotonic() + 60 * _MINUTES.value
-    output = Path(_OUTPUT.value)
+    output, count = Path(_OUTPUT.value), Count(_REPEATS.value, _STEPS.value)
 
     def write(row: dict[str, Any]) -> None:
         print(row, flush=True)
         with output.open("a") as file:
             file.write(json.dumps(row) + "\n")
 
+    context, peers = multiprocessing.get_context("spawn"), []
+    for job, _, batch_size in (name.partition(":") for name in _PEER.value):
+        pipe, other = context.Pipe()
+        arguments = (job, int(batch_size), count, other)
+        context.Process(target=torch_process, args=arguments, daemon=True).start()
+        other.close()  # so that the end of a process that failed is noticed
+        peers.append(pipe)
     write({"device": jax.devices()[0].device_kind, "jax": jax.__version__})
-    best: dict[str, tuple[float, int]] = {}
-    for dtype, precision in PRECISION.items():
-        with jax.default_matmul_precision(precision):
-            peak = ceiling(dtype)
-            write({"ceiling_tflops": peak / 1e12, "dtype": dtype})
-            for job in _JOBS.value:
-                step = None
-                for batch_size in map(int, _BATCHES.value):
-                    if time.monotonic() > until:
-                        write({"left_out": [job, dtype, batch_size], "why": "no time"})
-                        continue
-                    try:
-                        row, step = ours(job, batch_size, dtype, peak)
-                    except jax.errors.JaxRuntimeError as error:  # out of memory
-                        write({"left_out": [job, dtype, batch_size], "why": str(error)[:200]})
-                        break
-                    write(row)
-                    best[job] = max(
-                        best.get(job, (0.0, 0)), (row["examples_per_second"], batch_size)
-                    )
-                if step is not None and time.monotonic() < until:
-                    write({"job": job, "dtype": dtype, "longest": longest(step)})
-    try:
-        import torch
-
-        installed = torch.cuda.is_available()
-    except ImportError:
-        installed = False
-    for job, (_, batch_size) in best.items() if installed else ():
-        if time.monotonic() < until:
-            write(theirs(job, batch_size))
-    if not installed:
-        write({"left_out": "torch", "why": "not installed with CUDA"})
+    peaks = {dtype: ceiling(dtype, count) for dtype in _DTYPES.value}
+    write({"ceiling_tflops": {dtype: round(peak / 1e12, 1) for dtype, peak in peaks.items()}})
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        begun = programs(pool)
+    for pipe in peers:
+        write({"torch_compiled_in": round(pipe.recv(), 1)})
+    first: dict[tuple[str, str, int], float] = {}
+    for program in begun:
+        try:
+            row = measured(program, peaks[program.dtype], count)
+        except jax.errors.JaxRuntimeError as error:  # out of memory
+            row = {"left_out": [*program[:4]], "why": str(error)[:200]}
+        else:
+            first.setdefault((row["job"], row["dtype"], row["batch"]), row["first_loss"])
+        write(row)
+    for pipe in peers:
+        pipe.send(True)
+        while row := pipe.recv():
+            compared(first, row)
+            write(row)
 
 
 if __name__ == "__main__":

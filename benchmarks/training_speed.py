@@ -175,12 +175,12 @@ def our_step(
     import jax
     import jax.numpy as jnp
 
-    from imitation_refinement.method.networks import layers
+    from imitation_refinement.method.networks import forms
     from imitation_refinement.runtime import devices
 
     devices.keep_freed_memory()
     if variant == "plain":
-        layers.runs_fused = lambda dtype: False
+        forms.backend = lambda: "tpu"
     take, state, batch, evaluate = our_program(job, given)
     outputs = jax.jit(evaluate)(given["variables"], given["frozen"], batch["x"])
     began = clock()

@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from imitation_refinement.method.classifier import Distance, classifier_step, init_classifier
-from imitation_refinement.method.networks import DenseNet, layers
+from imitation_refinement.method.networks import DenseNet, forms
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -35,12 +35,12 @@ def inputs():
     return step, state, batch
 
 
-@pytest.mark.parametrize("fused", [False, True])
-def test_a_step_does_the_arithmetic_of_three_forward_passes(inputs, fused, monkeypatch):
+@pytest.mark.parametrize("backend", ["tpu", "cpu", "gpu"])
+def test_a_step_does_the_arithmetic_of_three_forward_passes(inputs, backend, monkeypatch):
     """One forward pass, one gradient by inputs, one by kernels; the rest is elementwise."""
     step, _, batch = inputs
     network = NETWORK.clone(blocks=(2, 2))
-    monkeypatch.setattr(layers, "runs_fused", lambda dtype: fused)
+    monkeypatch.setattr(forms, "backend", lambda: backend)
     start = functools.partial(init_classifier, network, optax.sgd(1e-3), (LENGTH, 1), 3, seed=0)
     run = jax.jit(functools.partial(step.func, **{**step.keywords, "network": network}))
     flops = run.lower(jax.eval_shape(start), batch).cost_analysis()["flops"]
@@ -55,11 +55,11 @@ def test_a_step_does_the_arithmetic_of_three_forward_passes(inputs, fused, monke
 def test_fused_form_needs_less_memory(inputs, monkeypatch):
     step, state, batch = inputs
     sizes = {}
-    for fused in (False, True):
-        monkeypatch.setattr(layers, "runs_fused", lambda dtype, fused=fused: fused)
+    for backend in ("tpu", "cpu"):
+        monkeypatch.setattr(forms, "backend", lambda backend=backend: backend)
         compiled = jax.jit(lambda state, batch: step(state, batch)).lower(state, batch).compile()  # noqa: B023
-        sizes[fused] = compiled.memory_analysis().temp_size_in_bytes
-    assert sizes[True] < sizes[False]
+        sizes[backend] = compiled.memory_analysis().temp_size_in_bytes
+    assert sizes["cpu"] < sizes["tpu"]
 
 
 def test_a_run_compiles_once_and_moves_nothing(inputs):

@@ -1,4 +1,4 @@
-"""The forms for the CPU backend against the plain ones, in float64: values, gradients, statistics.
+"""The forms for CPU and GPU backends against the plain ones, in float64: values and gradients.
 
 Batch-norm scales are away from 1 and half of them negative; inputs have ties, as the zero
 background of a pattern has.
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from imitation_refinement.method.networks import VGG, DenseNet, UNet, layers
+from imitation_refinement.method.networks import VGG, DenseNet, UNet, forms
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -48,11 +48,11 @@ def drawn(network, shape, rng):
     return jax.tree_util.tree_map_with_path(leaf, variables)
 
 
-def both_forms(monkeypatch, function, *arguments):
-    """Results of the plain form and of the other."""
+def both_forms(monkeypatch, backend, function, *arguments):
+    """Results of the plain form and of that for `backend`, compiled for the CPU."""
     results = []
-    for fused in (False, True):
-        monkeypatch.setattr(layers, "runs_fused", lambda dtype, fused=fused: fused)
+    for name in ("tpu", backend):
+        monkeypatch.setattr(forms, "backend", lambda name=name: name)
         results.append(jax.jit(lambda *a: function(*a))(*arguments))  # noqa: B023
     return results
 
@@ -67,18 +67,21 @@ def assert_trees_close(got, wanted, tolerance):
 
 
 @pytest.mark.parametrize(
-    ("name", "train"),
+    ("name", "train", "backend"),
     [
-        ("densenet", True),
-        ("densenet", False),
-        ("densenet_2d", True),
-        ("vgg", False),
-        ("vgg_norm", True),
-        ("vgg_norm", False),
-        ("unet", None),
+        ("densenet", True, "cpu"),
+        ("densenet", False, "cpu"),
+        ("densenet_2d", True, "cpu"),
+        ("densenet", True, "gpu"),
+        ("densenet", False, "gpu"),
+        ("densenet_2d", True, "gpu"),
+        ("vgg", False, "cpu"),
+        ("vgg_norm", True, "cpu"),
+        ("vgg_norm", False, "cpu"),
+        ("unet", None, "cpu"),
     ],
 )
-def test_fused_form_is_the_plain_one(name, train, monkeypatch):
+def test_fused_form_is_the_plain_one(name, train, backend, monkeypatch):
     network, shape = NETWORKS[name]
     options = {} if train is None else {"train": train}
     rng = np.random.default_rng(0)
@@ -100,7 +103,7 @@ def test_fused_form_is_the_plain_one(name, train, monkeypatch):
         def everything(params, x):
             return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(params, x)
 
-        wanted, got = both_forms(monkeypatch, everything, variables["params"], x)
+        wanted, got = both_forms(monkeypatch, backend, everything, variables["params"], x)
     _, gradients = wanted
     for path, leaf in jax.tree_util.tree_leaves_with_path(gradients):
         assert np.abs(leaf).max() > 1e-3, path

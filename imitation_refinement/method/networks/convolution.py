@@ -17,6 +17,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from imitation_refinement.method.networks import forms
+
 Pairs = tuple[tuple[int, int], ...]
 
 
@@ -26,7 +28,7 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: P
     One spatial axis becomes two of which the first has one point: the CPU backend is up to twice as
     fast then.
     """
-    if x.ndim == 3:
+    if x.ndim == 3 and forms.backend() == "cpu":
         y = convolve(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))
         return y[:, 0]
     spatial = "XYZ"[: x.ndim - 2]
@@ -47,9 +49,14 @@ def kernel_gradient(
 ) -> jax.Array:
     """Gradient of `convolve` by its kernel of shape `[*k, C, D]`, as a product of matrices.
 
-    g is that of the output; with stride 1 input and output have the same length.
+    g is that of the output; with stride 1 input and output have the same length. For kernels of
+    more than one point a GPU has `lax`'s gradient.
     """
     *sizes, c, d = shape
+    if math.prod(sizes) > 1 and forms.backend() != "cpu":
+        like = jax.ShapeDtypeStruct(shape, x.dtype)
+        (dkernel,) = jax.linear_transpose(lambda k: convolve(x, k, strides, padding), like)(g)
+        return dkernel
     taps = list(itertools.product(*map(range, sizes)))
     if d <= c and all(stride == 1 for stride in strides):
         # The sum over i of x[i + t - left] g[i] is that over m of x[m] g[m + left - t].

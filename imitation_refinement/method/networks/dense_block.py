@@ -1,10 +1,15 @@
-"""A whole dense block as one function with a gradient of its own, for the CPU backend.
+"""A whole dense block as one function with a gradient of its own, for CPU and GPU backends.
 
 Belongs here: the fused form of what `densenet.DenseLayer` and the concatenation between two of them
 do. XLA's CPU backend copies to concatenate and takes the statistics of a feature anew in every
 layer that reads it. Here every feature is written once into one buffer and its statistics are taken
-once; 1x1 convolutions are matrix products; the backward pass computes normalised features again
-instead of keeping them, and sums what all readers of a feature give back before it goes on.
+once; 1x1 convolutions are matrix products; the backward pass sums what all readers of a feature
+give back before it goes on.
+
+A CPU computes normalised features again in the backward pass instead of keeping them. A GPU keeps
+them, as a pass over them costs more than the arithmetic. Barriers end there what XLA may fuse: it
+would compute the sum over all readers anew for each of them. One pass over the features of a layer
+takes the gradient by its norm and adds what it gives back.
 """
 
 from collections.abc import Mapping
@@ -13,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from imitation_refinement.method.networks import convolution
+from imitation_refinement.method.networks import convolution, forms
 from imitation_refinement.method.networks.normalization import (
     Moments,
     Norm,
@@ -21,6 +26,7 @@ from imitation_refinement.method.networks.normalization import (
     normalize,
     normalize_gradient,
     through_moments,
+    widened,
 )
 
 
@@ -56,7 +62,8 @@ class BlockOutput(NamedTuple):
     Attributes:
         features: the input and what every layer adds to it, `[B, *n, C]`.
         inner: output of the first convolution of the first layer, `[B, *n, I]`.
-        moments: of each feature over the batch; None where running ones are given.
+        moments: of each feature over the batch, float32 or wider; None where running ones are
+            given.
         layer_moments: what the norms of each layer used; no gradient flows into them.
     """
 
@@ -70,12 +77,12 @@ class BlockOutput(NamedTuple):
 def dense_block(
     x: jax.Array, layers: tuple[LayerWeights, ...], running: tuple[LayerMoments, ...] | None
 ) -> BlockOutput:
-    """Applies one or more dense layers to x `[B, *n, C0]`, float32 or float64.
+    """Applies one or more dense layers to x `[B, *n, C0]`.
 
     Args:
-        x: input.
-        layers: their parameters, in the dtype of x.
-        running: the moments that each layer uses; None takes those of the batch.
+        x: input, float32, float64 or, on a GPU, bfloat16.
+        layers: their parameters: kernels in the dtype of x, norms in float32 or wider.
+        running: the moments that each layer uses, as wide as norms; None takes those of the batch.
     """
     return _forward(x, layers, running)[0]
 
@@ -85,25 +92,28 @@ def _forward(x, layers, running):
     features = jnp.zeros((*x.shape[:-1], start + growth * len(layers)), x.dtype)
     features = jax.lax.dynamic_update_slice_in_dim(features, x, 0, -1)
     known: Any = moments(x) if running is None else None  # then every layer has its own
-    inners, used = [], []
+    inners, hiddens, used = [], [], []
     for j, layer in enumerate(layers):
         seen = features[..., : start + growth * j]
         first = running[j].norm1 if known is None else known
-        inner = _matmul(normalize(seen, layer.norm1, first), layer.conv1)
+        read = _held(normalize(seen, layer.norm1, first))
+        inner = _matmul(read, layer.conv1)
         second = running[j].norm2 if known is None else moments(inner)
-        hidden = normalize(inner, layer.norm2, second)
+        hidden = _held(normalize(inner, layer.norm2, second))
         new = convolution.convolve(hidden, layer.conv2, *_same(layer.conv2))
         features = jax.lax.dynamic_update_slice_in_dim(features, new, seen.shape[-1], -1)
         if known is not None:
             known = jax.tree.map(lambda *parts: jnp.concatenate(parts), known, moments(new))
         inners.append(inner)
+        hiddens.append((read, hidden) if _keeps() else None)
         used.append(LayerMoments(first, second))
     output = BlockOutput(features, inners[0], known, tuple(used))
-    return output, (features, tuple(inners), layers, known, tuple(used))
+    return output, (features, tuple(inners), tuple(hiddens), layers, known, tuple(used))
 
 
 def _backward(saved, gradients):
-    features, inners, layers, known, used = saved
+    features, inners, hiddens, layers, known, used = saved
+    features, inners = _held((features, inners))  # nothing but them is kept of the forward pass
     growth, width = layers[0].conv2.shape[-1], features.shape[-1]
     into = gradients.features  # of each feature, from the readers that have been passed
     by = gradients.moments  # likewise of its moments, where they are the batch's
@@ -114,7 +124,7 @@ def _backward(saved, gradients):
         if by is None:
             return part
         own, given = (Moments(m.mean[start:end], m.var[start:end]) for m in (known, by))
-        return through_moments(part, features[..., start:end], own, given)
+        return _like(features, through_moments(widened(part), features[..., start:end], own, given))
 
     by_layers, by_running = [], []
     for j in reversed(range(len(layers))):
@@ -124,21 +134,21 @@ def _backward(saved, gradients):
         shape = layer.conv2.shape, *_same(layer.conv2)
 
         new = jax.lax.optimization_barrier(arrived(c, c + growth))
-        hidden = normalize(inner, layer.norm2, second)
+        hidden = hiddens[j][1] if _keeps() else normalize(inner, layer.norm2, second)
         conv2 = convolution.kernel_gradient(hidden, new, *shape)
         dh = convolution.input_gradient(new, layer.conv2, hidden, *shape[1:])
         dinner, norm2, by_second = normalize_gradient(dh, inner, layer.norm2, second)
         if by is not None:
             dinner = through_moments(dinner, inner, second, by_second)
         if j == 0:
-            dinner = dinner + gradients.inner
+            dinner = dinner + widened(gradients.inner)
 
-        dinner = jax.lax.optimization_barrier(dinner)
-        hidden = normalize(seen, layer.norm1, first)
+        dinner = jax.lax.optimization_barrier(_like(inner, dinner))
+        hidden = hiddens[j][0] if _keeps() else normalize(seen, layer.norm1, first)
         conv1 = convolution.kernel_gradient(hidden, dinner, layer.conv1.shape, *_same(layer.conv1))
         dh = _matmul(dinner, layer.conv1.swapaxes(-1, -2))
         direct, norm1, by_first = normalize_gradient(dh, seen, layer.norm1, first)
-        into = jax.lax.dynamic_update_slice_in_dim(into, into[..., :c] + direct, 0, -1)
+        into = _with_reader(into, direct)
         if by is not None:
             by = jax.tree.map(_added, by, by_first)
         by_layers.append(LayerWeights(norm1, conv1, norm2, conv2))
@@ -148,6 +158,33 @@ def _backward(saved, gradients):
 
 
 dense_block.defvjp(_forward, _backward)
+
+
+def _keeps() -> bool:
+    """Whether normalised features are kept for the backward pass."""
+    return forms.backend() == "gpu"
+
+
+def _held(tree: Any) -> Any:
+    """Arrays that XLA's GPU backend must write: nothing after them is fused with what made them."""
+    return jax.lax.optimization_barrier(tree) if forms.backend() == "gpu" else tree
+
+
+def _like(x: jax.Array, gradient: jax.Array) -> jax.Array:
+    """A widened gradient in the dtype of x."""
+    return gradient.astype(x.dtype)
+
+
+def _with_reader(into: jax.Array, direct: jax.Array) -> jax.Array:
+    """Gradients `[B, *n, C]` of features with what a reader of the first c gives back added.
+
+    A GPU drops those of features that are done, which lets the sum share a pass with its operands'.
+    """
+    c = direct.shape[-1]
+    total = _like(into, widened(into[..., :c]) + direct)
+    if forms.backend() == "gpu":
+        return _held(total)
+    return jax.lax.dynamic_update_slice_in_dim(into, total, 0, -1)
 
 
 def _added(a: jax.Array, b: jax.Array) -> jax.Array:

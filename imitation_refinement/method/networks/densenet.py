@@ -13,7 +13,6 @@ transition after the removed block stays, that is 885,220 for 10 classes; 905,91
 transition, 6,149,130 with growth 32.
 """
 
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,13 +20,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imitation_refinement.method.networks import layers
+from imitation_refinement.method.networks import forms, layers
 from imitation_refinement.method.networks.dense_block import (
     LayerMoments,
     dense_block,
     layer_weights,
 )
-from imitation_refinement.method.networks.normalization import Moments, updated
+from imitation_refinement.method.networks.normalization import Moments, updated, widened
 
 
 class DenseLayer(nn.Module):
@@ -102,11 +101,11 @@ class DenseNet(nn.Module):
         y = layers.norm_relu(stem, train, name="stem_norm", dtype=self.dtype)
         if self.stem_pool:
             y = layers.padded_max_pool(y, 3, 2, (1, 1))
-        features = [layers.widened(stem)]
+        features = [widened(stem)]
         for i, depth in enumerate(self.blocks):
             y, inner, moments = self._block(i, depth, y, train)
             if inner is not None and len(features) < 2:
-                features.append(layers.widened(inner))
+                features.append(widened(inner))
             last = i + 1 == len(self.blocks)
             name = "norm" if last else f"transition{i}_norm"
             y = layers.norm_relu(y, train, name=name, dtype=self.dtype, moments=moments)
@@ -119,9 +118,9 @@ class DenseNet(nn.Module):
             name = f"transition{i}_conv"
             y = layers.conv(y.shape[-1] // 2, 1, self.ndim, name=name, **options)(y)
             if not mean_first:
-                features.append(layers.widened(y))
+                features.append(widened(y))
                 y = layers.halve(y)
-        embedding = jnp.mean(layers.widened(y), axis=layers.spatial_axes(y))
+        embedding = jnp.mean(widened(y), axis=layers.spatial_axes(y))
         logits = nn.Dense(self.num_classes, name="head")(embedding)
         return layers.ClassifierOutput(logits, embedding, (features[0], features[1]))
 
@@ -133,7 +132,7 @@ class DenseNet(nn.Module):
         The last two are None where there is no layer, or moments are not known.
         """
         names = [f"block{i}_layer{j}" for j in range(depth)]
-        if names and layers.runs_fused(self.dtype) and not self.is_initializing():
+        if names and forms.fused_blocks(self.dtype) and not self.is_initializing():
             return self._fused_block(names, x, train)
         inners = []
         for name in names:
@@ -149,14 +148,20 @@ class DenseNet(nn.Module):
         self, names: Sequence[str], x: jax.Array, train: bool
     ) -> tuple[jax.Array, jax.Array, Moments | None]:
         """The same by `dense_block`, on the variables of the layers called `names`."""
-        cast = functools.partial(jax.tree.map, lambda leaf: jnp.asarray(leaf, self.dtype))
+        wide = widened(x).dtype
         statistics: list[Any] = [self.get_variable("batch_stats", name) for name in names]
         running = [
             LayerMoments(Moments(**one["norm1"]), Moments(**one["norm2"])) for one in statistics
         ]
         params: list[Any] = [self.get_variable("params", name) for name in names]
-        weights = tuple(map(layer_weights, params))
-        block = dense_block(x, cast(weights), None if train else cast(tuple(running)))
+        weights = tuple(
+            layer_weights(
+                jax.tree.map(lambda leaf: leaf.astype(x.dtype if leaf.ndim > 1 else wide), one)
+            )
+            for one in params
+        )
+        given = None if train else jax.tree.map(lambda leaf: leaf.astype(wide), tuple(running))
+        block = dense_block(x, weights, given)
         if train:
             for name, old, batch in zip(names, running, block.layer_moments, strict=True):
                 new = LayerMoments(*map(updated, old, batch))

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from imitation_refinement.method.networks import convolution, normalization
+from imitation_refinement.method.networks import convolution, forms, normalization
 
 
 class ClassifierOutput(NamedTuple):
@@ -55,7 +55,7 @@ def conv(
         use_bias=use_bias,
         dtype=dtype,
         kernel_init=kernel_init or nn.initializers.he_normal(),
-        conv_general_dilated=_convolve if runs_fused(dtype) else None,
+        conv_general_dilated=_convolve if forms.fused_layers(dtype) else None,
         name=name,
     )
 
@@ -63,16 +63,6 @@ def conv(
 def _convolve(x, kernel, strides, padding, **_):
     """`convolution.conv` as linen calls it; what it adds are the defaults of `conv` above."""
     return convolution.conv(x, kernel, tuple(strides), tuple(padding))
-
-
-def runs_fused(dtype: Any) -> bool:
-    """Whether networks take the forms of `convolution`, `normalization` and `dense_block`.
-
-    The one place that chooses. These forms are for the CPU backend, where they make a training step
-    up to twice as fast; others fuse and choose layouts best when left to it. Results are the same,
-    but for rounding. bfloat16, which a CPU computes slowly at best, has the plain form everywhere.
-    """
-    return dtype != jnp.bfloat16 and jax.default_backend() == "cpu"
 
 
 def batch_norm(x: jax.Array, train: bool, *, name: str, dtype: Any = jnp.float32) -> jax.Array:
@@ -86,7 +76,7 @@ def batch_norm(x: jax.Array, train: bool, *, name: str, dtype: Any = jnp.float32
         epsilon=normalization.EPSILON,
         name=name,
     )
-    return norm(widened(x)).astype(dtype)
+    return norm(normalization.widened(x)).astype(dtype)
 
 
 def norm_relu(
@@ -98,21 +88,19 @@ def norm_relu(
     moments: normalization.Moments | None = None,
 ) -> jax.Array:
     """ReLU of `batch_norm`; `moments` are those of x over the batch, where they are known."""
-    if runs_fused(dtype):
-        return FusedNormRelu(dtype, name=name)(x, train, moments)
+    if forms.fused_layers(dtype) or moments is not None:
+        return FusedNormRelu(name=name)(x, train, moments)
     return nn.relu(batch_norm(x, train, name=name, dtype=dtype))
 
 
 class FusedNormRelu(nn.Module):
     """`norm_relu` by the functions of `normalization`, on the parameters of linen's batch norm."""
 
-    dtype: Any
-
     @nn.compact
     def __call__(
         self, x: jax.Array, train: bool, moments: normalization.Moments | None
     ) -> jax.Array:
-        """Returns h for x `[B, *n, C]`."""
+        """Returns h for x `[B, *n, C]`, in its dtype."""
         zeros, ones = jnp.zeros(x.shape[-1]), jnp.ones(x.shape[-1])
         norm = normalization.Norm(
             self.param("scale", lambda _: ones), self.param("bias", lambda _: zeros)
@@ -120,7 +108,9 @@ class FusedNormRelu(nn.Module):
         mean = self.variable("batch_stats", "mean", lambda: zeros)
         var = self.variable("batch_stats", "var", lambda: ones)
         running = normalization.Moments(mean.value, var.value)
-        norm, of = jax.tree.map(lambda leaf: leaf.astype(self.dtype), (norm, running))
+        norm, of = jax.tree.map(
+            lambda leaf: leaf.astype(normalization.widened(x).dtype), (norm, running)
+        )
         if not train:
             return normalization.norm_relu(x, norm, of)
         if moments is None:
@@ -150,7 +140,7 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
 def padded_max_pool(x: jax.Array, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
     """Maximum over windows of x `[B, *n, C]`, with `padding` before and after every axis."""
     # Of a window of 10 the gradient by `lax` is faster.
-    if window <= 3 and runs_fused(x.dtype):
+    if window <= 3 and forms.fused_layers(x.dtype):
         return convolution.max_pool(x, window, stride, padding)
     ndim = x.ndim - 2
     return nn.max_pool(x, (window,) * ndim, (stride,) * ndim, (padding,) * ndim)
@@ -170,11 +160,6 @@ def halve(x: jax.Array) -> jax.Array:
         even = jax.lax.slice_in_dim(x, 0, x.shape[axis] // 2 * 2, axis=axis)
         x = jnp.mean(even.reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :]), axis=axis + 1)
     return x
-
-
-def widened(x: jax.Array) -> jax.Array:
-    """Returns bfloat16 as float32, float32 and float64 unchanged."""
-    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
 
 
 def spatial_axes(x: jax.Array) -> tuple[int, ...]:

@@ -1,6 +1,7 @@
-"""Batch norm followed by ReLU, with a gradient that XLA's CPU backend runs well.
+"""Batch norm followed by ReLU, with a gradient that XLA's CPU and GPU backends run well.
 
-Belongs here: functions of arrays `[B, *n, C]`, which take statistics over all but the last axis.
+Belongs here: functions of arrays `[B, *n, C]`, which take statistics over all but the last axis, in
+float32 or wider; parameters and moments are as wide.
 With u = a (x - mean) + bias and a = scale / sqrt(var + epsilon), h = max(u, 0) gives back, per
 feature and with du = dh where u > 0, else 0 (Ioffe and Szegedy 2015, section 3):
 
@@ -14,6 +15,8 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from imitation_refinement.method.networks import forms
 
 EPSILON = 1e-5
 MOMENTUM = 0.9  # PyTorch's 0.1; linen's default 0.99 is too slow for runs of a few hundred steps
@@ -33,8 +36,26 @@ class Moments(NamedTuple):
     var: jax.Array
 
 
-def total(x: jax.Array) -> jax.Array:
-    """Sum over all but the last axis, `[C]`.
+def widened(x: jax.Array) -> jax.Array:
+    """Returns bfloat16 as float32, float32 and float64 unchanged."""
+    return x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x
+
+
+def totals(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Sums over all but the last axis, `[C]` each, of arrays `[B, *n, C]` of one shape.
+
+    On a GPU one pass takes them all, as many partial sums as there are examples at a time.
+    """
+    if forms.backend() == "cpu":
+        return tuple(map(_total, arrays))
+    zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
+    inner = tuple(range(1, arrays[0].ndim - 1))
+    parts = jax.lax.reduce(arrays, zeros, lambda a, b: jax.tree.map(jnp.add, a, b), inner)
+    return tuple(jnp.sum(part, 0) for part in parts)
+
+
+def _total(x: jax.Array) -> jax.Array:
+    """One of `totals`.
 
     Eight rows at a time, then a product with ones: the CPU backend does not vectorise a `reduce`
     over many rows, and eight equal rows of ones keep the product a matrix product.
@@ -51,8 +72,10 @@ def total(x: jax.Array) -> jax.Array:
 def moments(x: jax.Array) -> Moments:
     """Mean and variance of each feature of x `[B, *n, C]`, as linen's batch norm takes them."""
     count = math.prod(x.shape[:-1])
-    mean = total(x) / count
-    return Moments(mean, jnp.maximum(total(jnp.square(x)) / count - jnp.square(mean), 0.0))
+    x = widened(x)
+    sums = totals(x, jnp.square(x))
+    mean = sums[0] / count
+    return Moments(mean, jnp.maximum(sums[1] / count - jnp.square(mean), 0.0))
 
 
 def updated(running: Moments, batch: Moments) -> Moments:
@@ -63,9 +86,10 @@ def updated(running: Moments, batch: Moments) -> Moments:
 
 
 def normalize(x: jax.Array, norm: Norm, of: Moments) -> jax.Array:
-    """ReLU of the batch norm of x `[B, *n, C]` with the moments `of`."""
+    """ReLU of the batch norm of x `[B, *n, C]` with the moments `of`, in the dtype of x."""
     slope = norm.scale * jax.lax.rsqrt(of.var + EPSILON)
-    return jax.nn.relu((x - _wide(of.mean, x)) * _wide(slope, x) + _wide(norm.bias, x))
+    u = (widened(x) - _wide(of.mean, x)) * _wide(slope, x) + _wide(norm.bias, x)
+    return jax.nn.relu(u).astype(x.dtype)
 
 
 def _wide(values: jax.Array, x: jax.Array) -> jax.Array:
@@ -76,13 +100,13 @@ def _wide(values: jax.Array, x: jax.Array) -> jax.Array:
 def normalize_gradient(
     dh: jax.Array, x: jax.Array, norm: Norm, of: Moments
 ) -> tuple[jax.Array, Norm, Moments]:
-    """Gradients of `normalize`: by x with fixed moments (a du), by norm, by the moments."""
+    """Gradients of `normalize`, widened: by x with fixed moments (a du), by norm, by moments."""
     root = jax.lax.rsqrt(of.var + EPSILON)
     slope = norm.scale * root
-    centred = x - _wide(of.mean, x)
-    du = jnp.where(centred * _wide(slope, x) + _wide(norm.bias, x) > 0, dh, 0.0)
-    dbias = total(du)
-    dscale = total(du * centred) * root
+    centred = widened(x) - _wide(of.mean, x)
+    du = _passed(widened(dh), centred * _wide(slope, x) + _wide(norm.bias, x))
+    dbias, along = totals(du, du * centred)
+    dscale = along * root
     return (
         du * _wide(slope, x),
         Norm(dscale, dbias),
@@ -90,11 +114,18 @@ def normalize_gradient(
     )
 
 
+def _passed(dh: jax.Array, u: jax.Array) -> jax.Array:
+    """Dh where u > 0, else 0. As a product, which a GPU computes again and does not store."""
+    if forms.backend() == "cpu":
+        return jnp.where(u > 0, dh, 0.0)
+    return dh * jnp.sign(jax.nn.relu(u))
+
+
 def through_moments(direct: jax.Array, x: jax.Array, of: Moments, by: Moments) -> jax.Array:
-    """dx: its direct part, and what gradients `by` of the moments of x give back to x."""
+    """dx: its direct part, and what gradients `by` of the moments of x give back to x; widened."""
     count = math.prod(x.shape[:-1])
     slope = (2.0 / count) * by.var
-    return direct + _wide(by.mean / count, x) + _wide(slope, x) * (x - _wide(of.mean, x))
+    return direct + _wide(by.mean / count, x) + _wide(slope, x) * (widened(x) - _wide(of.mean, x))
 
 
 @jax.custom_vjp
@@ -105,8 +136,13 @@ def norm_relu(x: jax.Array, norm: Norm, of: Moments) -> jax.Array:
 
 norm_relu.defvjp(
     lambda x, norm, of: (normalize(x, norm, of), (x, norm, of)),
-    lambda saved, dh: normalize_gradient(dh, *saved),
+    lambda saved, dh: _narrowed(normalize_gradient(dh, *saved), saved[0]),
 )
+
+
+def _narrowed(gradients: tuple[jax.Array, Norm, Moments], x: jax.Array):
+    """The gradients with the first in the dtype of x."""
+    return gradients[0].astype(x.dtype), *gradients[1:]
 
 
 @jax.custom_vjp
@@ -124,7 +160,7 @@ def _forward(x, norm):
 def _backward(saved, gradients):
     x, norm, of = saved
     direct, by_norm, by_moments = normalize_gradient(gradients[0], x, norm, of)
-    return through_moments(direct, x, of, by_moments), by_norm
+    return through_moments(direct, x, of, by_moments).astype(x.dtype), by_norm
 
 
 batch_norm_relu.defvjp(_forward, _backward)

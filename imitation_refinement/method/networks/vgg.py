@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from imitation_refinement.method.networks import layers
+from imitation_refinement.method.networks.normalization import widened
 
 
 class VGG(nn.Module):
@@ -80,7 +81,7 @@ class VGG(nn.Module):
                     name=f"conv{i}_{j}",
                 )(y)
                 if len(features) < 2:
-                    features.append(layers.widened(y))
+                    features.append(widened(y))
                 if self.batch_norm:
                     y = layers.norm_relu(y, train, name=f"norm{i}_{j}", dtype=self.dtype)
                 else:
@@ -90,7 +91,7 @@ class VGG(nn.Module):
         if self.hidden:
             y = y.reshape(y.shape[0], -1)
         else:
-            y = jnp.mean(layers.widened(y), axis=layers.spatial_axes(y))
+            y = jnp.mean(widened(y), axis=layers.spatial_axes(y))
         embedding = y
         for i, width in enumerate(self.hidden):
             he = nn.initializers.he_normal()
@@ -98,7 +99,5 @@ class VGG(nn.Module):
                 nn.Dense(width, dtype=self.dtype, kernel_init=he, name=f"hidden{i}")(y)
             )
             y = nn.Dropout(self.dropout, deterministic=not train)(embedding)
-        logits = nn.Dense(self.num_classes, name="head")(layers.widened(y))
-        return layers.ClassifierOutput(
-            logits, layers.widened(embedding), (features[0], features[1])
-        )
+        logits = nn.Dense(self.num_classes, name="head")(widened(y))
+        return layers.ClassifierOutput(logits, widened(embedding), (features[0], features[1]))
