@@ -2,18 +2,18 @@ r"""What a GPU makes of the training steps, beside PyTorch: one command of some 
 
     PYTHONPATH=. python benchmarks/gpu.py --output=gpu.jsonl
 
-For every job, kind of arithmetic (TF32, bfloat16), form (`ours`, and `plain`, which leaves
-DenseNet's blocks to XLA) and batch: the state is donated, the batch lies on the device, and a
-transfer within a step is an error. All programs are compiled first, on all cores, while PyTorch
-compiles in a process of its own; then each is timed alone. Each line of the output is one
-measurement, written as it comes: examples per second, as median with quartiles over rounds of
-steps; working memory; FLOPs of the compiled step over time, as a share of the largest product of
-matrices measured here (XLA counts those of convolutions that cuDNN runs as well); the kinds of
-kernels that took longest (jax.profiler). PyTorch runs in bfloat16 with channels last, compiled and
+A program is a job, a form (`ours`, or `plain`, which leaves DenseNet's blocks to XLA), a kind of
+arithmetic (bfloat16, or float32 by TF32) and a number of examples. The state is donated, the batch
+lies on the device, and a transfer within a step is an error. All programs are compiled first, on
+all cores, while PyTorch compiles in a process of its own; then each is timed alone. Each line of
+the output is one measurement, written as it comes: examples per second, as median with quartiles
+over rounds of steps; working memory; FLOPs of the compiled step over time, as a share of the
+largest product of matrices measured here; the kinds of kernels that took longest (jax.profiler).
+PyTorch runs in bfloat16 with channels last, compiled and
 eager; the first loss of both must agree. Tried on a CPU by
 
-    PYTHONPATH=. python benchmarks/gpu.py --jobs=vgg_slim --batches=4 --repeats=1 --steps=2 \
-        --size=256 --output=tried.jsonl
+    PYTHONPATH=. python benchmarks/gpu.py --programs=vgg_slim:ours:float32:4 --peer=vgg_slim:4 \
+        --repeats=1 --steps=2 --size=256 --output=tried.jsonl
 """
 # ruff: noqa: E402  # memory must be shared with PyTorch's process before JAX takes it
 
@@ -42,10 +42,18 @@ from training_speed import JOBS, RATE, WEIGHT, example, networks, our_program
 
 from imitation_refinement.method.networks import forms
 
-_JOBS = flags.DEFINE_list("jobs", ["densenet121", "refiner"], f"Of {', '.join(JOBS)}.")
-_BATCHES = flags.DEFINE_list("batches", ["512", "1024"], "Examples in a batch.")
-_DTYPES = flags.DEFINE_list("dtypes", ["bfloat16", "float32"], "Of bfloat16 and float32 (TF32).")
-_FORMS = flags.DEFINE_list("forms", ["ours", "plain"], "Of ours and plain.")
+_PROGRAMS = flags.DEFINE_list(
+    "programs",
+    [
+        "densenet121:ours:bfloat16:512",
+        "densenet121:plain:bfloat16:512",
+        "densenet121:ours:float32:512",
+        "densenet121:ours:bfloat16:1024",
+        "refiner:ours:bfloat16:512",
+        "refiner:plain:bfloat16:512",
+    ],
+    f"JOB:FORM:DTYPE:EXAMPLES each; jobs are {', '.join(JOBS)}, forms ours and plain.",
+)
 _PEER = flags.DEFINE_list("peer", ["densenet121:512"], "Jobs and batches that PyTorch runs, too.")
 _REPEATS = flags.DEFINE_integer("repeats", 5, "Times that steps are timed.", lower_bound=1)
 _STEPS = flags.DEFINE_integer("steps", 10, "Steps in a round.", lower_bound=1)
@@ -53,6 +61,7 @@ _SIZE = flags.DEFINE_integer("size", 8192, "Rows of the square matrices of the c
 _OUTPUT = flags.DEFINE_string("output", "gpu.jsonl", "File of results, one JSON object a line.")
 
 PRECISION = {"float32": "tensorfloat32", "bfloat16": "default"}
+PATIENCE = 150  # seconds that PyTorch may compile on after our programs are ready
 SAME_LOSS = 0.05  # most by which first losses in bfloat16 may differ, of their size
 
 
@@ -133,18 +142,15 @@ def programs(pool: concurrent.futures.Executor) -> list[Program]:
         began = time.perf_counter()
         return lowered.compile(), time.perf_counter() - began
 
-    for job in _JOBS.value:
-        for batch_size in map(int, _BATCHES.value):
-            given = example(job, batch_size)
-            for dtype in _DTYPES.value:
-                for form in _FORMS.value:
-                    forms.backend = own if form == "ours" else lambda: "tpu"
-                    with jax.default_matmul_precision(PRECISION[dtype]):
-                        take, state, batch, _ = our_program(job, given, dtype)
-                        state = jax.tree.map(jnp.array, state)
-                        lowered = jax.jit(take, donate_argnums=0).lower(state, batch)
-                    future = pool.submit(compiled, lowered)
-                    begun.append(Program(job, form, dtype, batch_size, state, batch, future))
+    for name in _PROGRAMS.value:
+        job, form, dtype, size = name.split(":")
+        forms.backend = own if form == "ours" else lambda: "tpu"
+        with jax.default_matmul_precision(PRECISION[dtype]):
+            take, state, batch, _ = our_program(job, example(job, int(size)), dtype)
+            state = jax.tree.map(jnp.array, state)
+            lowered = jax.jit(take, donate_argnums=0).lower(state, batch)
+        future = pool.submit(compiled, lowered)
+        begun.append(Program(job, form, dtype, int(size), state, batch, future))
     forms.backend = own
     return begun
 
@@ -248,12 +254,16 @@ def main(argv: list[str]) -> None:
         other.close()  # so that the end of a process that failed is noticed
         peers.append(pipe)
     write({"device": jax.devices()[0].device_kind, "jax": jax.__version__})
-    peaks = {dtype: ceiling(dtype, count) for dtype in _DTYPES.value}
+    peaks = {dtype: ceiling(dtype, count) for dtype in PRECISION}
     write({"ceiling_tflops": {dtype: round(peak / 1e12, 1) for dtype, peak in peaks.items()}})
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         begun = programs(pool)
-    for pipe in peers:
-        write({"torch_compiled_in": round(pipe.recv(), 1)})
+    for pipe in list(peers):
+        if pipe.poll(PATIENCE):
+            write({"torch_compiled_in": round(pipe.recv(), 1)})
+        else:
+            peers.remove(pipe)
+            write({"left_out": "torch", "why": f"not compiled {PATIENCE} s after ours"})
     first: dict[tuple[str, str, int], float] = {}
     for program in begun:
         try:
