@@ -2,14 +2,15 @@
 
     python benchmarks/fit_refiner.py --parts=parts --workdir=runs/refiner --output=refiner.npz
 
-Simulates `--pairs` scans of the library's structures, kept in `--parts`, or, on a GPU, holds as
-many structures and draws scans of them anew in every step (`phases/device_pairs.py`); trains with
-the recipe of `phases/refiner_training.py` (losses in WORKDIR/metrics.jsonl), and names the phase of
-`--held` scans of formulas that training has not seen: from the raw pattern, the refined one, and
-both, with the very structure left out where the library has another determination. `--compare`
-measures other refiners on the same scans. After every `--every` steps it measures what it has on
-`--curve` other held-out scans (rows `held` of WORKDIR/metrics.jsonl). Killed and run again it goes
-on where it was. No measured scan is read.
+Simulates `--pairs` scans of the library's structures, kept in `--parts`, or, on a GPU, looks as
+many structures up and draws scans of them anew in every step (`phases/device_pairs.py`); trains
+with the recipe of `phases/refiner_training.py`, whose fields can be given (`--recipe.steps=2000`;
+losses in WORKDIR/metrics.jsonl), and names the phase of `--held` scans of formulas that training
+has not seen: from the raw pattern, the refined one, and both, with the very structure left out
+where the library has another determination. `--compare` measures other refiners on the same scans.
+After every `--every` steps it writes `--output` and measures what it has on `--curve` other
+held-out scans (rows `held` of WORKDIR/metrics.jsonl). Where either number is 0 that is left out.
+Killed and run again it goes on where it was. No measured scan is read.
 """
 
 from pathlib import Path
@@ -17,21 +18,21 @@ from pathlib import Path
 import jax
 import numpy as np
 from absl import app, flags, logging
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, config_flags
 
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.paired import paired_difference
 from imitation_refinement.evaluation.peaks import invented_and_lost
 from imitation_refinement.model.model_file import read_model_file
 from imitation_refinement.phases.candidates import answers
-from imitation_refinement.phases.device_pairs import held
+from imitation_refinement.phases.device_held import held, load_chosen
 from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.match import Match, match
-from imitation_refinement.phases.pairs import PART, Pairs, load_pairs, planned
-from imitation_refinement.phases.prototypes import GRID
+from imitation_refinement.phases.pairs import PART, Pairs, load_pairs
+from imitation_refinement.phases.prototypes import GRID, Prototypes
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
 from imitation_refinement.phases.refiner_training import (
     batches_of_draws,
@@ -50,10 +51,12 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the training.", requi
 _OUTPUT = flags.DEFINE_string("output", None, "Refiner to write; table beside it.", required=True)
 _LIBRARY = flags.DEFINE_multi_string("library", ["shipped"], "Libraries of phases.")
 _PAIRS = flags.DEFINE_integer("pairs", 11000, "Simulated scans to train on.", lower_bound=PART)
-_HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=PART)
-_CURVE = flags.DEFINE_integer("curve", 600, "Further held scans, to measure while training.")
+_HELD = flags.DEFINE_integer("held", 400, "Scans to choose on.", lower_bound=0)
+_CURVE = flags.DEFINE_integer(
+    "curve", 600, "Further held scans, to measure while training.", lower_bound=0
+)
 _EVERY = flags.DEFINE_integer("every", 1000, "Steps between two measurements.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", None, "Steps in the place of the recipe's.", lower_bound=1)
+_RECIPE = config_flags.DEFINE_config_dict("recipe", recipe(), "How it is trained.")
 _START = flags.DEFINE_string("start", None, "Refiner to go on from, in the place of none.")
 _COMPARE = flags.DEFINE_multi_string("compare", [], "Files of refiners to measure as well.")
 _ON_DEVICE = flags.DEFINE_boolean(
@@ -206,13 +209,22 @@ def _difference(own: np.ndarray, raw: np.ndarray, groups: np.ndarray) -> str:
     return f"{100 * found.value:+.1f}{interval}".replace("-", "−")
 
 
+def held_out_pairs(known: tuple[Library, Prototypes], first: int, count: int) -> Pairs | None:
+    """Returns some held-out pairs of `--parts`, those that are numbered from `first` on."""
+    if not count:
+        return None
+    before, through = (
+        load_pairs(Path(_PARTS.value), *known, number, seed=_SEED.value, held=True)
+        for number in (max(first, PART), first + count)
+    )
+    return Pairs(*(column[len(before.mask) if first else 0 :] for column in through))
+
+
 def main(_: list[str]) -> None:
     devices.keep_freed_memory()
     phases = load_phases(_LIBRARY.value, user_cache("phases"))
     phase = phases_of(phases.library)
-    parts, section = Path(_PARTS.value), recipe()
-    if _STEPS.value:
-        section.steps = _STEPS.value
+    parts, section = Path(_PARTS.value), _RECIPE.value
     known = phases.library, phases.prototypes
     run = ConfigDict({"threads": 1, "log_every": 50, "checkpoint_every": 100})
     workdir = WorkDir(_WORKDIR.value)
@@ -229,8 +241,8 @@ def main(_: list[str]) -> None:
     }
     workdir.claim(ConfigDict({"refiner": section, "on_device": on_device, **told}))
     if on_device:
-        plan = planned(phases.library, _PAIRS.value, _SEED.value, False).tolist()
-        having = held(*known, plan, phase)
+        chosen = load_chosen(parts, *known, _PAIRS.value, seed=_SEED.value)
+        having = held(chosen, *known, phase)
         batches = batches_of_draws(having, GRID, section, _SEED.value, Bounds())
         of = f"drawn on the device from {len(having.rival)} structures"
     else:
@@ -239,23 +251,26 @@ def main(_: list[str]) -> None:
         of = f"of {len(pairs.mask)} pairs"
     start = begun.params if begun else None
     refiner = PhaseRefiner(section.network, start)
-    others = load_pairs(parts, *known, _HELD.value, seed=_SEED.value, held=True)
-    watched = load_pairs(parts, *known, _HELD.value + _CURVE.value, seed=_SEED.value, held=True)
-    watched = Pairs(*(column[len(others.mask) :] for column in watched))
-    if start is not None:
+    others = held_out_pairs(known, 0, _HELD.value)
+    watched = held_out_pairs(known, _HELD.value, _CURVE.value)
+    if start is not None and watched is not None:
         record(workdir, 0, refiner, watched)
     for until in [*range(_EVERY.value, section.steps, _EVERY.value), section.steps]:
         refiner = refiner._replace(params=train_phase_refiner(
             batches, GRID, section, run, workdir, _SEED.value, start, until
         ))  # fmt: skip
-        record(workdir, until, refiner, watched)
+        made = f"{made_before}; then " if begun else ""
+        made += (
+            f"{until} steps of {section.batch_size} {of}, library"
+            f" {phases.library.digest[:12]}, seed {_SEED.value}"
+        )
+        save_refiner(_OUTPUT.value, refiner, made)
+        if watched is not None:
+            record(workdir, until, refiner, watched)
     workdir.close()
-    made = f"{made_before}; then " if begun else ""
-    made += (
-        f"{section.steps} steps of {section.batch_size} {of}, library"
-        f" {phases.library.digest[:12]}, seed {_SEED.value}"
-    )
-    save_refiner(_OUTPUT.value, refiner, made)
+    logging.info("written: %s", _OUTPUT.value)
+    if others is None:
+        return
     x = shown(others.pattern, others.excess, others.noise, others.mask)
     by_raw = matched(others.pattern.astype(np.float32), others, phases, phase)
     lines = []
@@ -277,7 +292,6 @@ def main(_: list[str]) -> None:
     text = "\n".join(lines)
     atomic_write_text(Path(_OUTPUT.value).with_suffix(".md"), text)
     print(text)
-    logging.info("written: %s", _OUTPUT.value)
 
 
 if __name__ == "__main__":

@@ -125,8 +125,9 @@ def strained_lines(
         axis: along the reflection of which place in the order of q.
     """
     there = structure.squared > 0.0
-    lattice = structure.lattice @ strain
-    direction = structure.hkl @ jnp.linalg.inv(lattice).T
+    # A GPU multiplies with 10 bits where nothing is said: lines would lie 0.05 % beside themselves.
+    lattice = jnp.matmul(structure.lattice, strain, precision="highest")
+    direction: Array = jnp.matmul(structure.hkl, jnp.linalg.inv(lattice).T, precision="highest")
     length = jnp.sqrt(jnp.sum(jnp.square(direction), axis=1))
     q = 2.0 * np.pi * length
     # Beyond the limiting sphere of the wavelength nothing is left.

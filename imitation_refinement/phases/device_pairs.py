@@ -1,12 +1,10 @@
 """Batches of the refiner of phases made on the device: scans that are drawn anew in every step.
 
-Belongs here: what is held on the device, and a batch of `refining.phase_loss` as a pure function of
-it and a key. The rivals of a structure are those of its own pattern, chosen once; how far each is
-shifted is found for every scan. `xrd.signal` is not asked: a scan in which nothing rises above the
-noise is replaced by another of the batch.
+Belongs here: a batch of `refining.phase_loss` as a pure function of a key and of what is held on
+the device (`device_held`). How far each rival is shifted is found for every scan. `xrd.signal` is
+not asked: a scan in which nothing rises above the noise is replaced by another of the batch.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -15,13 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from imitation_refinement.method.refiner import Batch
-from imitation_refinement.phases.device_draws import (
-    Draw,
-    Structures,
-    draw,
-    structures_of,
-)
+from imitation_refinement.phases.device_draws import Draw, Structures, draw
 from imitation_refinement.phases.device_grid import Placed, expected_on_grid, on_grid
+from imitation_refinement.phases.device_held import Held
 from imitation_refinement.phases.device_scans import (
     Bounds,
     Expected,
@@ -29,41 +23,20 @@ from imitation_refinement.phases.device_scans import (
     stated_wavelength,
     treated,
 )
-from imitation_refinement.phases.library import Library
-from imitation_refinement.phases.pairs import QUICK, RIVALS, atoms_of
-from imitation_refinement.phases.prototypes import FOLD, SMOOTH, Prototypes, log_axis
+from imitation_refinement.phases.pairs import COUNTS, QUICK
+from imitation_refinement.phases.prototypes import FOLD, SMOOTH, log_axis
 from imitation_refinement.phases.refining import SIGNIFICANT
 from imitation_refinement.phases.samples import Laboratory
-from imitation_refinement.phases.scores import (
-    PRIOR,
-    PRIOR_WEIGHT,
-    SHIFTS,
-    coarse_choice,
-)
+from imitation_refinement.phases.scores import PRIOR, PRIOR_WEIGHT, SHIFTS
 from imitation_refinement.xrd.grid import Grid
 
 Array = Any  # np.ndarray or jax.Array
-REFLECTIONS = 2048  # of a structure; of nine in ten structures of the library that is all
+# Longer scans than the few thousand pairs on disk have room for, and more of a second phase: what
+# was trained on these only was no closer to a scan four times as long from 5,000 counts on.
+LABORATORIES = tuple(
+    one._replace(counts=(COUNTS[0], 1e5), impurity=(one.impurity[0], 0.6)) for one in QUICK
+)
 _LEAST_COVERED = 0.1  # share of the grid: see `on_grid`
-_TOGETHER = 32  # structures whose rivals are chosen at once
-
-
-class Held(NamedTuple):
-    """What batches are made of: s structures, and E prototypes, their own and their rivals.
-
-    Attributes:
-        structures: s of them.
-        rival: places of the own prototype, first, and its rivals, int32 `[s, 1 + RIVALS]`.
-        phase: number of the phase of each, int32 `[s, 1 + RIVALS]`.
-        bank: root patterns, float16 `[E, P]`.
-        kind: of the source of each, int32 `[E]`.
-    """
-
-    structures: Structures
-    rival: Array
-    phase: Array
-    bank: Array
-    kind: Array
 
 
 class Scans(NamedTuple):
@@ -80,41 +53,6 @@ class Scans(NamedTuple):
     counts: Array
 
 
-def held(library: Library, prototypes: Prototypes, plan: Sequence[int], phase: np.ndarray) -> Held:
-    """Returns what batches of some structures are made of; too large ones are left out.
-
-    Args:
-        library: of N entries.
-        prototypes: of them.
-        plan: which structures, int `[s]`.
-        phase: number of the phase of each entry, int `[N]`.
-    """
-    atoms, entries = [], []
-    for entry in plan:
-        try:
-            atoms.append(atoms_of(library, entry))
-        except ValueError:
-            continue
-        entries.append(entry)
-    own = np.asarray(entries)
-    rows = []
-    for first in range(0, len(own), _TOGETHER):
-        part = own[first : first + _TOGETHER]
-        roots = prototypes.roots(part)
-        chosen = coarse_choice(roots, np.ones(roots.shape, bool), prototypes, count=RIVALS + 1)
-        for entry, some in zip(part, chosen, strict=True):
-            rows.append(np.concatenate([[entry], some[some != entry]])[: RIVALS + 1])
-    known, rival = np.unique(np.stack(rows), return_inverse=True)
-    rival = rival.reshape(len(rows), -1)
-    structures = structures_of(
-        atoms, library.crystal_system[own].tolist(), prototypes.kind[own].tolist(), REFLECTIONS
-    )
-    return Held(
-        structures, rival.astype(np.int32), phase[known][rival].astype(np.int32),
-        prototypes.roots(known).astype(np.float16), prototypes.kind[known].astype(np.int32),
-    )  # fmt: skip
-
-
 def batch(held: Held, key: jax.Array, *, size: int, bounds: Bounds, grid: Grid) -> Batch:
     """Returns a batch of `refining.phase_loss`, of laboratories in turns.
 
@@ -126,11 +64,10 @@ def batch(held: Held, key: jax.Array, *, size: int, bounds: Bounds, grid: Grid) 
         grid: of the prototypes.
     """
     keys = jax.random.split(key, size + 1)
-    count = len(held.rival)
-    chosen, other = jax.random.randint(keys[0], (2, size), 0, count)
+    chosen, other = held.turn[jax.random.randint(keys[0], (2, size), 0, len(held.turn))]
     structures, others = (_rows(held.structures, rows) for rows in (chosen, other))
-    turn = jnp.arange(size, dtype=jnp.int32) % len(QUICK)
-    laboratories = jax.tree.map(lambda *of: jnp.asarray(of, jnp.float32)[turn], *QUICK)
+    turn = jnp.arange(size, dtype=jnp.int32) % len(LABORATORIES)
+    laboratories = jax.tree.map(lambda *of: jnp.asarray(of, jnp.float32)[turn], *LABORATORIES)
     scans = jax.vmap(partial(simulated_scan, bounds=bounds, grid=grid))(
         keys[1:], structures, others, laboratories
     )

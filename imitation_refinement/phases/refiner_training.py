@@ -15,7 +15,8 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from imitation_refinement.method import networks, optimizers
 from imitation_refinement.method.refiner import init_refiner
-from imitation_refinement.phases.device_pairs import Held, batch
+from imitation_refinement.phases.device_held import Held
+from imitation_refinement.phases.device_pairs import batch
 from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.pairs import Pairs
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted

@@ -7,9 +7,10 @@ import pytest
 from made_salts import CUBIC, EDGES, rock_salt, salt_prototypes
 from ml_collections import ConfigDict
 
-from imitation_refinement.phases import device_pairs, refiner_training, refining
+from imitation_refinement.phases import device_held, device_pairs, refiner_training, refining
 from imitation_refinement.phases.device_grid import Placed
-from imitation_refinement.phases.device_pairs import Scans, best_shifts, held, shown
+from imitation_refinement.phases.device_held import choose, held, load_chosen
+from imitation_refinement.phases.device_pairs import Scans, best_shifts, shown
 from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.library import MEASURED
 from imitation_refinement.phases.pairs import RIVALS, simulated_pair, with_rivals
@@ -20,6 +21,8 @@ from imitation_refinement.phases.scores import SHIFTS, shifted
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 SMALL = Bounds(points=1024, drawn=16384)
 ENTRIES = [3, 9, 12]
+TOO_LARGE = 5
+PLAN = [12, 3, TOO_LARGE, 9, 3]
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +34,31 @@ class Salts:
     """What is asked of a library."""
 
     crystal_system = np.full(len(EDGES), CUBIC)
+    computed = np.full(len(EDGES), MEASURED)
+    space_group = np.full(len(EDGES), 225)
+    formula = np.array([f"Na{i}Cl" for i in range(1, 1 + len(EDGES))])
+    digest = "0123456789abcdef"
+
+
+def looked_up(library, entry):
+    if entry == TOO_LARGE:
+        raise ValueError("201 atoms")
+    return rock_salt(EDGES[entry])
 
 
 @pytest.fixture
 def known(prototypes, monkeypatch):
-    monkeypatch.setattr(device_pairs, "atoms_of", lambda library, entry: rock_salt(EDGES[entry]))
-    monkeypatch.setattr(device_pairs, "REFLECTIONS", 512)
-    return held(Salts(), prototypes, ENTRIES, np.arange(len(EDGES)))
+    monkeypatch.setattr(device_held, "atoms_of", looked_up)
+    monkeypatch.setattr(device_held, "REFLECTIONS", 512)
+    chosen = choose(Salts(), prototypes, np.array(PLAN))
+    return held(chosen, Salts(), prototypes, np.arange(len(EDGES)))
+
+
+def test_what_is_planned_twice_is_held_once_and_what_is_too_large_is_left_out(known):
+    assert known.phase[known.turn, 0].tolist() == [12, 3, 9, 3]
+    assert len(known.structures.lattice) == 3
+    whole = [rock_salt(EDGES[entry]).lattice for entry in (12, 3, 9, 3)]
+    np.testing.assert_allclose(known.structures.lattice[known.turn], whole, rtol=1e-6)
 
 
 def test_rivals_are_those_of_the_structure_s_own_pattern(known):
@@ -45,6 +66,16 @@ def test_rivals_are_those_of_the_structure_s_own_pattern(known):
     assert known.phase[:, 0].tolist() == ENTRIES
     for entry, phase in zip(ENTRIES, known.phase.tolist(), strict=True):
         assert len(set(phase)) == 1 + RIVALS and {entry - 1, entry + 1} <= set(phase)
+
+
+def test_what_was_looked_up_is_kept(prototypes, monkeypatch, tmp_path):
+    monkeypatch.setattr(device_held, "atoms_of", looked_up)
+    asked = tmp_path, Salts(), prototypes, 40
+    first = load_chosen(*asked, seed=0)
+    assert not np.isin(TOO_LARGE, first.entry[:, 0])
+    monkeypatch.delattr(device_held, "atoms_of")
+    for before, after in zip(first, load_chosen(*asked, seed=0), strict=True):
+        np.testing.assert_array_equal(before, after)
 
 
 def on_device(scan):
