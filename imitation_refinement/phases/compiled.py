@@ -57,7 +57,7 @@ def best_scores(
 
 
 @_compiled
-def draw_peaks(
+def draw_roots(
     q: np.ndarray,
     height: np.ndarray,
     begin: np.ndarray,
@@ -68,7 +68,10 @@ def draw_peaks(
     step: float,
     out: np.ndarray,
 ) -> None:
-    """Adds the Gaussian peaks of C structures to rows of points of ln q, per unit of q.
+    """Draws the root patterns of C structures on points of ln q, each of norm 1.
+
+    Roots of the sums of Gaussian peaks per unit of q, averaged over three points with zeros beyond
+    the ends. One without a line on the grid is 0 everywhere.
 
     Args:
         q: positions of all lines, 1/angstrom, `[M]`.
@@ -79,10 +82,13 @@ def draw_peaks(
         factor: its lines lie at so many times q, float64 `[C]`.
         start: ln q of the first point.
         step: between points.
-        out: float32 `[C, P]`, is added to.
+        out: float32 `[C, P]`, is written to.
     """
     points = out.shape[1]
+    peaks = np.zeros(points + 2, np.float32)  # a zero beyond each end
     for row in range(len(begin)):
+        inner, own = peaks[1 : points + 1], out[row]
+        inner[:] = 0.0
         for line in range(begin[row], end[row]):
             center = q[line] * factor[row]
             place = (math.log(center) - start) / step
@@ -100,9 +106,19 @@ def draw_peaks(
             ratio = math.exp(-by * (x + 0.5 * by))
             change = math.exp(-by * by)
             for point in range(first, last + 1):
-                out[row, point] += value
+                inner[point] += value
                 value *= ratio
                 ratio *= change
+        for point in range(points):
+            inner[point] = math.sqrt(inner[point])
+        power = np.float32(0.0)
+        for point in range(points):
+            mean = peaks[point + 1] + peaks[point] + peaks[point + 2]
+            own[point] = mean
+            power += mean * mean
+        norm = np.float32(1.0) / math.sqrt(power) if power > 0.0 else np.float32(0.0)
+        for point in range(points):
+            own[point] *= norm
 
 
 @_compiled

@@ -9,17 +9,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 
 from imitation_refinement.phases.compiled import FARTHEST, shifted_products, sums
 from imitation_refinement.phases.prototypes import FOLD, Prototypes, draw_roots, log_axis
-from imitation_refinement.phases.scores import (
-    PRIOR,
-    PRIOR_WEIGHT,
-    SHIFTS,
-    Prior,
-    cosines,
-)
+from imitation_refinement.phases.scores import FAR, PRIOR, PRIOR_WEIGHT, SHIFTS, Prior, cosines
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.imperfections import K_ALPHA
 
@@ -28,7 +21,7 @@ USUAL = 4e-4  # scale of Student's t of displacements, of 3 degrees of freedom
 SIZES = (8.0, 14.0, 25.0, 45.0, 100.0)  # nm, of the peaks' widths
 FINE = (-2, -1, 0, 1, 2)  # points of the grid, half of those of a root pattern, around the best
 _JUDGES = 6  # best prototypes that choose the width
-_FAR = 2 * (max(abs(shift) for shift in SHIFTS) + max(FINE) + FARTHEST)
+_FAR = 2 * (FAR + max(FINE) + FARTHEST)
 
 FEATURES = (
     "cosine",  # of root patterns at the best shift and displacement
@@ -106,8 +99,7 @@ def weigh(
 
     # Shift and displacement on the half grid, then the shift again on the full one.
     penalty = PRIOR_WEIGHT * prior.log(shifts, kind[:, None])
-    scans, inside = _read_at_shifts(root, mask, grid)
-    found = cosines(drawn, scans, inside).reshape(len(rows), len(DISPLACEMENTS), len(SHIFTS))
+    found = cosines(drawn, *_displaced(root, mask, grid, FOLD, FAR))
     amount = np.asarray(DISPLACEMENTS) / USUAL
     doubt = PRIOR_WEIGHT * -2.0 * np.log1p(amount**2 / 3.0)
     total = found + penalty[:, None] + doubt[:, None]
@@ -166,10 +158,20 @@ def weigh(
 
 
 @lru_cache(maxsize=16)
-def _places(grid: Grid, fold: int, displacement: float) -> np.ndarray:
-    """Where in a scan, in points, the points of one without the displacement are, `[P]`."""
+def _places(grid: Grid, fold: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where in a scan, with each of DISPLACEMENTS, the points of one without it are.
+
+    Returns:
+        (the point before, or P for what lies beyond the ends; how far it is to the next one, of
+        which the place is), int and float64 `[D, P]`.
+    """
     axis = log_axis(grid, fold)
-    return np.arange(len(axis)) - displacement * _lever(axis) / (axis[1] - axis[0])
+    points, step = np.arange(len(axis)), axis[1] - axis[0]
+    places = points - np.multiply.outer(DISPLACEMENTS, _lever(axis)) / step
+    before = np.floor(places)
+    return np.where((places < 0.0) | (places > points[-1]), len(axis), before).astype(
+        np.int64
+    ), places - before
 
 
 def _lever(axis: np.ndarray) -> np.ndarray:
@@ -184,29 +186,15 @@ def _displaced(root: np.ndarray, mask: np.ndarray, grid: Grid, fold: int, far: i
 
     `far` points of zeros are on both sides.
     """
+    before, part = _places(grid, fold)
     read = np.zeros((2, len(DISPLACEMENTS), len(root) + 2 * far), np.float32)
     inner = read[:, :, far : far + len(root)]
-    known = mask.astype(np.float32)
-    points = np.arange(len(root))
-    for i, displacement in enumerate(DISPLACEMENTS):
-        if displacement == 0.0:
-            inner[:, i] = root, known
-        else:
-            places = _places(grid, fold, displacement)
-            inner[0, i] = np.interp(places, points, root, left=0.0, right=0.0)
-            inner[1, i] = np.interp(places, points, known, left=0.0, right=0.0) > 0.5
+    beyond = np.zeros(2)
+    values = np.concatenate([root, beyond])
+    low = values[before]
+    inner[0] = low + part * (values[before + 1] - low)
+    inner[1] = np.concatenate([mask, beyond])[before + (part > 0.5)]
     return read
-
-
-def _read_at_shifts(
-    root: np.ndarray, mask: np.ndarray, grid: Grid
-) -> tuple[np.ndarray, np.ndarray]:
-    """The scan and its mask read at every displacement and shift, float32 `[D S, P]` each."""
-    far = max(abs(shift) for shift in SHIFTS)
-    read = _displaced(root, mask, grid, FOLD, far)
-    windows = sliding_window_view(read, len(root), axis=2)
-    scans, inside = windows[:, :, far + np.asarray(SHIFTS)]
-    return scans.reshape(-1, len(root)), inside.reshape(-1, len(root))
 
 
 def _fine_cosines(

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.ndimage import uniform_filter1d
 
-from imitation_refinement.phases.compiled import draw_peaks
+from imitation_refinement.phases import compiled
 from imitation_refinement.phases.kept import KeptRows
 from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.sketch import Sketch, sketch_of
@@ -168,10 +168,10 @@ def draw_roots(
     step, count = axis[1] - axis[0], len(chosen)
     width = SIGMA_PER_FWHM * scherrer_fwhm(1.0) / np.broadcast_to(size_nm, count)
     factor = np.exp(np.broadcast_to(np.asarray(shift, np.float64), count))
-    flat = np.zeros((count, len(axis)), np.float32)
+    drawn = np.empty((count, len(axis)), np.float32)
     begin, end = offsets[chosen], offsets[np.asarray(chosen) + 1]
-    draw_peaks(q, height, begin, end, width, factor, axis[0], step, flat)
-    return unit(smoothed(np.sqrt(flat)))
+    compiled.draw_roots(q, height, begin, end, width, factor, axis[0], step, drawn)
+    return drawn
 
 
 def draw_shifted(

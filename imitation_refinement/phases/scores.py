@@ -9,6 +9,7 @@ natural logarithms of q here and in points inside.
 from typing import NamedTuple
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from scipy.special import gammaln
 
 from imitation_refinement.phases.prototypes import Prototypes, coarsened, log_axis, unit
@@ -20,6 +21,7 @@ CHOSEN = (
 )
 COARSE_SHIFTS = tuple(range(-12, 17, 4))  # points
 SHIFTS = tuple(range(-12, 19))  # points; one is 0.22 % of the cell's lengths
+FAR = max(abs(shift) for shift in SHIFTS)
 _SCANS = 32  # scans in one matrix product
 
 
@@ -134,30 +136,58 @@ def exact_cosines(roots: np.ndarray, mask: np.ndarray, drawn: np.ndarray) -> np.
         mask: bool `[P]`.
         drawn: of `draw_roots`, `[C, P]`.
     """
-    scans = np.stack([shifted(roots, points) for points in SHIFTS], axis=-2)
-    inside = np.stack([shifted(mask.astype(np.float32), points) for points in SHIFTS])
-    return cosines(drawn, scans, inside)
+    read, known = _padded(np.atleast_2d(roots)), _padded(np.asarray(mask, np.float32)[None])
+    found = cosines(drawn, read, known)
+    return found[:, 0] if roots.ndim == 1 else found.swapaxes(0, 1)
 
 
-def cosines(drawn: np.ndarray, scans: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Returns the cosines of prototypes `[C, P]` with scans `[S, P]` of masks `[S, P]`, `[C, S]`.
+def _padded(rows: np.ndarray) -> np.ndarray:
+    return np.pad(rows, ((0, 0), (FAR, FAR)))
 
-    The norm of a prototype is taken inside each mask. Of scans `[R, S, P]` they are `[R, C, S]`.
+
+def cosines(drawn: np.ndarray, read: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Returns the cosines of prototypes with scans at each of `SHIFTS`, `[C, D, S]`.
+
+    Both norms are taken inside the range that a scan and the shifted prototype share.
+
+    Args:
+        drawn: `[C, P]`.
+        read: scans, zero where not measured, `[D, P + 2 FAR]`.
+        known: where they were measured, 0 or 1, `[D, P + 2 FAR]`, or `[1, P + 2 FAR]` for all.
     """
-    own = np.sqrt(np.maximum(np.einsum("...p,...p->...", scans, scans), 1e-12))[..., None, :]
-    product = drawn @ np.swapaxes(scans, -1, -2)
-    return product / np.sqrt(np.maximum(_power(drawn, inside), 1e-6)) / own
+    scans = _windows(read, drawn.shape[1])
+    count, shifts, points = scans.shape
+    product = (drawn @ scans.reshape(-1, points).T).reshape(len(drawn), count, shifts)
+    own = _window_sums(np.square(read, dtype=np.float64), points).astype(product.dtype)
+    power = _power(drawn, known)
+    product /= np.sqrt(np.maximum(power, 1e-6)) * np.sqrt(np.maximum(own, 1e-12))
+    return product
 
 
-def _power(drawn: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Squared norms of rows `[C, P]` inside masks `[S, P]`, `[C, S]`.
+def _windows(rows: np.ndarray, points: int) -> np.ndarray:
+    """Rows `[D, P + 2 FAR]` read at each of SHIFTS, `[D, S, P]`, a view."""
+    first, last = FAR + SHIFTS[0], FAR + SHIFTS[-1]
+    return sliding_window_view(rows, points, axis=1)[:, first : last + 1]
 
-    Most points are in all masks or in none.
+
+def _window_sums(rows: np.ndarray, points: int) -> np.ndarray:
+    """The sums over `_windows`, `[D, S]`."""
+    sums = np.cumsum(np.pad(rows, ((0, 0), (1, 0))), axis=1)
+    whole = sums[:, points:] - sums[:, :-points]
+    return whole[:, FAR + SHIFTS[0] : FAR + SHIFTS[-1] + 1]
+
+
+def _power(drawn: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Squared norms of rows `[C, P]` inside what is known `[D, P + 2 FAR]`, `[C, D, S]`.
+
+    Most points are in all windows or in none.
     """
-    squares = np.square(drawn)
-    least, most = inside.min(axis=0), inside.max(axis=0)
+    squares, inside = np.square(drawn), _windows(known, drawn.shape[1])
+    least, most = inside.min(axis=(0, 1)), inside.max(axis=(0, 1))
     some = np.flatnonzero(least != most)
-    return (squares @ least)[:, None] + squares[:, some] @ (inside[:, some] - least[some]).T
+    others = (inside[:, :, some] - least[some]).reshape(-1, len(some))
+    power = (squares @ least)[:, None] + squares[:, some] @ others.T
+    return power.reshape(len(drawn), *inside.shape[:2])
 
 
 def best_of(

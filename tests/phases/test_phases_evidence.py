@@ -5,8 +5,9 @@ import pytest
 from scipy.ndimage import maximum_filter1d, uniform_filter1d
 from test_phases_match import STEP, evidence_of, ideal, library
 
-from imitation_refinement.phases.prototypes import GRID, draw_roots, scan_roots
-from imitation_refinement.phases.scores import cosines
+from imitation_refinement.phases.evidence import DISPLACEMENTS, _displaced
+from imitation_refinement.phases.prototypes import GRID, draw_roots, log_axis, scan_roots
+from imitation_refinement.phases.scores import FAR, SHIFTS, cosines
 from imitation_refinement.xrd.grid import grid_q
 
 
@@ -78,13 +79,37 @@ def test_figures_are_what_they_are_defined_to_be(hole):
     assert seen >= 3
 
 
-def test_cosines_take_the_norm_inside_each_mask():
+def test_cosines_take_both_norms_inside_what_a_scan_and_a_shifted_prototype_share():
     rng = np.random.default_rng(1)
-    drawn, scans = rng.random((5, 60)), rng.random((4, 60))
-    inside = np.ones((4, 60))
-    inside[0, :7], inside[1, 50:], inside[2, 20:24], inside[:, 33:36] = 0.0, 0.0, 0.0, 0.0
-    expected = [
-        [(d * s).sum() / np.sqrt((d**2 * m).sum() * (s**2).sum()) for s, m in zip(scans, inside)]  # noqa: B905
-        for d in drawn
-    ]
-    np.testing.assert_allclose(cosines(drawn, scans, inside), expected, rtol=1e-12)
+    drawn, scans = rng.random((5, 60)), rng.random((4, 60 + 2 * FAR))
+    inside = np.ones((4, 60 + 2 * FAR))
+    inside[0, :27], inside[1, 50:], inside[2, 40:44], inside[:, 53:56] = 0.0, 0.0, 0.0, 0.0
+    found = cosines(drawn, scans * inside, inside)
+    assert found.shape == (5, 4, len(SHIFTS))
+    for scan, mask, row in zip(scans * inside, inside, found.swapaxes(0, 1), strict=True):
+        for place, by in enumerate(SHIFTS):
+            s, m = (values[FAR + by : FAR + by + 60] for values in (scan, mask))
+            expected = [(d * s).sum() / np.sqrt((d**2 * m).sum() * (s**2).sum()) for d in drawn]
+            np.testing.assert_allclose(row[:, place], expected, rtol=1e-12)
+    one = cosines(drawn, scans * inside[2], inside[2:3])
+    np.testing.assert_allclose(one[:, 2], found[:, 2], rtol=1e-12)
+    np.testing.assert_allclose(cosines(drawn, (scans * inside[2])[:1], inside[2:3]), one[:, :1])
+
+
+def test_a_displaced_scan_is_read_between_its_points():
+    root, mask = np.random.default_rng(2).random(1000).astype(np.float32), np.ones(1000, bool)
+    mask[300:320] = False
+    axis, far = log_axis(GRID), 7
+    sine = np.exp(axis) * (2.0 * 1.54056 + 1.54439) / 3.0 / (4.0 * np.pi)
+    sine = np.minimum(sine, 1.0)
+    read = _displaced(root, mask, GRID, 2, far)
+    assert read.shape == (2, len(DISPLACEMENTS), 1014)
+    assert not read[:, :, :far].any() and not read[:, :, -far:].any()
+    points = np.arange(1000)
+    for displacement, scan, known in zip(DISPLACEMENTS, *read[:, :, far:-far], strict=True):
+        at = points - displacement * (1.0 - sine**2) / sine / (axis[1] - axis[0])
+        expected = np.interp(at, points, root, left=0.0, right=0.0)
+        np.testing.assert_allclose(scan, expected, atol=2e-4)
+        inside = np.interp(at, points, mask.astype(float), left=0.0, right=0.0)
+        clear = np.abs(inside - 0.5) > 1e-2
+        np.testing.assert_array_equal(known[clear], inside[clear] > 0.5)
