@@ -150,12 +150,13 @@ def answers(
         )  # fmt: skip
         ranking = np.argsort(-groups[row], kind="stable")
         ranking = ranking[groups[row, ranking] > 0.0]
+        ranked = zip(ranking.tolist(), groups[row, ranking].tolist(), strict=True)
         found.append(
             Answer(
                 verdict,
                 reason,
                 systems[row],
-                tuple((int(number), float(groups[row, number])) for number in ranking),
+                tuple(ranked),
                 candidates,
                 float(match.not_in_library[row]),
             )
@@ -231,28 +232,29 @@ def merged(
     if not kept.size:
         return ()
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
-    alike = twins(prototypes, entry, shift)
+    alike = twins(prototypes, entry, shift) >= TWIN
     same_name = _equal([reduced(str(formula[i])) for i in entry])
     same_elements = _equal([heavier_elements(str(formula[i])) for i in entry])
     group = space_group[entry]
-    joined = same_name & (group == group[:, None]) | same_elements & (alike >= TWIN)
-    left, found = np.ones(len(kept), bool), []
-    while left.any():
-        first = int(left.argmax())
-        joined[first, first] = True
-        own = np.flatnonzero(joined[first] & left).tolist()
-        left[own] = False
-        same = [p for p in own if same_name[first, p] and alike[first, p] >= TWIN]
-        likely = [p for p in same if probability[p] >= SUPPORTED * probability[first]]
-        highest = max([first, *likely], key=lambda place: space_group[entry[place]])
+    joined = (same_name & (group == group[:, None]) | same_elements & alike).tolist()
+    twin = (same_name & alike).tolist()
+    entries, groups, likely = entry.tolist(), group.tolist(), probability.tolist()
+    left, found = list(range(len(kept))), []
+    while left:
+        first = left[0]
+        own = [place for place in left if place == first or joined[first][place]]
+        left = [place for place in left if place not in own]
+        same = [place for place in own if twin[first][place]]
+        supported = [p for p in same if likely[p] >= SUPPORTED * likely[first]]
+        highest = max([first, *supported], key=lambda place: groups[place])
         found.append(
             Candidate(
-                int(entry[first]),
-                tuple(int(entry[place]) for place in own),
-                tuple(int(entry[place]) for place in dict.fromkeys([first, *same])),
+                entries[first],
+                tuple(entries[place] for place in own),
+                tuple(entries[place] for place in dict.fromkeys([first, *same])),
                 int(kept[first]),
-                int(space_group[entry[highest]]),
-                int(system[entry[highest]]),
+                groups[highest],
+                int(system[entries[highest]]),
                 float(probability[own].sum()),
             )
         )

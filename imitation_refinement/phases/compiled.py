@@ -36,13 +36,13 @@ def best_scores(
     """Writes the largest of product times factor plus penalty over S shifts, `[n, W]`.
 
     Args:
-        product: float32 `[S, n, W]`.
+        product: float32 `[S, n, W]`, or with more columns, which are left out.
         factor: float32 `[n, W]`.
         penalty: of each shift, for each kind of source, float32 `[S, 3]`.
         kind: of each of W prototypes, int `[W]`.
         out: float32 `[n, W]`.
     """
-    shifts, count, width = product.shape
+    shifts, (count, width) = len(product), factor.shape
     added = np.empty((shifts, width), np.float32)
     for shift in range(shifts):
         for i in range(width):
@@ -207,7 +207,6 @@ def sums(
     which: np.ndarray,
     begin: np.ndarray,
     floor: float,
-    peaks: np.ndarray,
     least: float,
 ) -> Sums:
     """Returns the sums of one scan and K prototypes.
@@ -218,23 +217,19 @@ def sums(
         which: int `[K]`.
         begin: int `[K]`.
         floor: height below which a scan shows nothing.
-        peaks: whether a point of `read` is a peak: the largest of seven and above `least`, bool
-            `[D, W]`.
-        least: height of a peak.
+        least: height above which the largest of seven points is a peak.
     """
     out = np.zeros((len(lines), len(Sums._fields)))
-    _sums(read, lines, which, begin, np.float32(floor), peaks, np.float32(least), out)
+    _sums(read, lines, which, begin, np.float32(floor), np.float32(least), out)
     return Sums(*out.T)
 
 
 @_compiled
-def _sums(read, lines, which, begin, floor, peaks, least, out):
+def _sums(read, lines, which, begin, floor, least, out):
     length = lines.shape[1]
-    model, predicted = np.zeros(length, np.float32), np.zeros(length, np.float32)
-    wide, spare = (
-        np.zeros((2, length + 2 * _BESIDE), np.float32),
-        np.zeros(length + 2 * _BESIDE, np.float32),
-    )
+    tops, measured_before = _tops_and_counts(read, least)
+    model, predicted, lacking, surplus = np.zeros((4, length), np.float32)
+    padded, fours = np.zeros((2, 2, length + 2 * _BESIDE), np.float32)
     for row in range(len(lines)):
         first, own = begin[row], lines[row]
         around = read[0, which[row]]
@@ -250,7 +245,7 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
             power += s * s
             model_power += m * m
             overlap += s * m
-        weak = strong = power_strong = model_strong = top = np.float32(0.0)
+        weak = strong = power_strong = model_strong = np.float32(0.0)
         measured = measured_power = np.float32(0.0)
         for i in range(length):
             s, m = scan[i], model[i]
@@ -260,10 +255,9 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
             model_strong += (m * m) * (m * m)
             measured += s * inside[i]
             measured_power += s * s * inside[i]
-            top = max(top, s)
         # The scale that explains the scan best in least squares of roots.
         scale = overlap / max(model_power, np.float32(1e-12))
-        missing = left_over = worst_missing = worst_left_over = np.float32(0.0)
+        missing = left_over = np.float32(0.0)
         for i in range(length):
             predicted[i] = scale * model[i]
             less = predicted[i] - scan[i]
@@ -271,25 +265,35 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
             less = max(less - floor, np.float32(0.0))
             missing += less * less
             left_over += more * more
-            worst_missing = max(worst_missing, less)
-            worst_left_over = max(worst_left_over, more)
-        half, before, middle = int(points) // 2, 0, 0
-        while middle < length - 1:
-            before += int(inside[middle])
-            if before > half:
-                break
-            middle += 1
+            lacking[i], surplus[i] = less, more
+        # Where more than half of what was measured has been passed.
+        before = measured_before[which[row]]
+        half, middle, above = before[first] + int(points) // 2, 0, length - 1
+        while middle < above:
+            between = (middle + above) // 2
+            if before[first + between + 1] > half:
+                above = between
+            else:
+                middle = between + 1
         low = low_power = np.float32(0.0)
         for i in range(max(middle, 1)):
             low += scan[i] * model[i]
             low_power += scan[i] * scan[i]
-        _running(scan, wide[0], spare)
-        _running(model, wide[1], spare)
+        # Sums of 17 points around each, zeros beyond the ends, from sums of four.
+        for i in range(length):
+            padded[0, i + _BESIDE], padded[1, i + _BESIDE] = scan[i], model[i]
+        for look in range(2):
+            row17, row4 = padded[look], fours[look]
+            for i in range(length + 2 * _BESIDE - 3):
+                row4[i] = (row17[i] + row17[i + 1]) + (row17[i + 2] + row17[i + 3])
         both = wide_power = wide_model_power = np.float32(0.0)
         for i in range(length):
-            both += wide[0, i] * wide[1, i]
-            wide_power += wide[0, i] * wide[0, i]
-            wide_model_power += wide[1, i] * wide[1, i]
+            s, m = padded[0, i + 16], padded[1, i + 16]
+            s += (fours[0, i] + fours[0, i + 4]) + (fours[0, i + 8] + fours[0, i + 12])
+            m += (fours[1, i] + fours[1, i + 4]) + (fours[1, i + 8] + fours[1, i + 12])
+            both += s * m
+            wide_power += s * s
+            wide_model_power += m * m
         elastic = np.float32(0.0)
         for window in range(_WINDOWS):
             start, end = window * length // _WINDOWS, (window + 1) * length // _WINDOWS
@@ -302,41 +306,66 @@ def _sums(read, lines, which, begin, floor, peaks, least, out):
                 best = max(best, product)
             elastic += best
         heights = explained = np.float32(0.0)
-        tops = peaks[which[row]][first : first + length]
-        for i in range(length):
-            inner = _NEAR <= i < length - _NEAR  # what lies outside has no say at the ends
-            if tops[i] if inner else scan[i] > least and _is_largest(scan, i):
-                heights += scan[i]
-                near = predicted[max(i - 2, 0) : min(i + 3, length)].max()
-                if near > np.float32(SEEN) * scan[i]:
-                    explained += scan[i]
-        out[row, :13] = (
+        at = tops[which[row]]
+        for place in range(at[0] + 2 * _NEAR):
+            i = at[place + 1] - first
+            if place >= at[0]:  # the ends, where what lies outside has no say
+                end = place - at[0]
+                i = end if end < _NEAR else length - 1 - end + _NEAR
+                if not (scan[i] > least and _is_largest(scan, i)):
+                    continue
+            elif i < _NEAR or i >= length - _NEAR:
+                continue
+            heights += scan[i]
+            near = np.float32(0.0)
+            for j in range(max(i - 2, 0), min(i + 3, length)):
+                near = max(near, predicted[j])
+            if near > np.float32(SEEN) * scan[i]:
+                explained += scan[i]
+        every = (
             points, total, total_model, power, model_power, overlap, weak, strong, power_strong,
-            model_strong, measured, measured_power, top,
-        )  # fmt: skip
-        out[row, 13:] = (
-            missing, left_over, worst_missing, worst_left_over, low, low_power, both, wide_power,
+            model_strong, measured, measured_power, _largest(scan), missing, left_over,
+            _largest(lacking), _largest(surplus), low, low_power, both, wide_power,
             wide_model_power, elastic, heights, explained,
         )  # fmt: skip
+        for place, value in enumerate(every):
+            out[row, place] = value
 
 
 @_compiled
-def _running(row, out, spare):
-    """The sums of 17 points around each of L, zeros beyond the ends, in `out[:L]`."""
-    length = len(row)
-    out[:] = 0.0
-    out[_BESIDE : _BESIDE + length] = row
-    for by in (1, 2, 4, 8):  # from each point on, 2, 4, 8, 16 are summed up
-        ahead = out[by:]
-        for i in range(len(ahead)):
-            spare[i] = out[i] + ahead[i]
-        out, spare = spare, out
-    after = row[_BESIDE:]
-    for i in range(len(after)):
-        out[i] += after[i]
+def _largest(row):
+    """The largest of float32 that are not negative: their bits as integers are in the same order.
+
+    Comparing integers takes eight at once, which comparing floats does not.
+    """
+    bits, largest = row.view(np.int32), np.int32(0)
+    for i in range(len(bits)):
+        largest = max(largest, bits[i])
+    return np.array([largest]).view(np.float32)[0]
+
+
+@_compiled
+def _tops_and_counts(read, least):
+    """The count and the places of the peaks of each row, and how many points before were measured.
+
+    Integers `[D, W + 7]`: count and places; measured ones before each of W points.
+    """
+    _, count, width = read.shape
+    tops, counts = np.zeros((2, count, width + 2 * _NEAR + 1), np.int64)
+    for row in range(count):
+        scan = read[0, row]
+        for i in range(width):
+            counts[row, i + 1] = counts[row, i] + int(read[1, row, i])
+            if scan[i] > least and scan[i] >= scan[i - 1] and _is_largest(scan, i):
+                tops[row, 0] += 1
+                tops[row, tops[row, 0]] = i
+    return tops, counts
 
 
 @_compiled
 def _is_largest(row, i):
     """Whether no point within three of one is larger."""
-    return row[i] == row[max(i - _NEAR, 0) : min(i + _NEAR + 1, len(row))].max()
+    largest = row[i]
+    for j in range(max(i - _NEAR, 0), min(i + _NEAR + 1, len(row))):
+        largest = max(largest, row[j])
+    return row[i] == largest

@@ -20,6 +20,7 @@ DISPLACEMENTS = (-8e-4, -4e-4, 0.0, 4e-4, 8e-4)  # h / R of `xrd.imperfections.d
 USUAL = 4e-4  # scale of Student's t of displacements, of 3 degrees of freedom
 SIZES = (8.0, 14.0, 25.0, 45.0, 100.0)  # nm, of the peaks' widths
 FINE = (-2, -1, 0, 1, 2)  # points of the grid, half of those of a root pattern, around the best
+_KINDS = np.arange(3)  # of sources
 _JUDGES = 6  # best prototypes that choose the width
 _FAR = 2 * (FAR + max(FINE) + FARTHEST)
 
@@ -98,7 +99,7 @@ def weigh(
     rows = np.arange(len(chosen))
 
     # Shift and displacement on the half grid, then the shift again on the full one.
-    penalty = PRIOR_WEIGHT * prior.log(shifts, kind[:, None])
+    penalty = PRIOR_WEIGHT * prior.log(shifts, _KINDS[:, None])[kind]
     found = cosines(drawn, *_displaced(root, mask, grid, FOLD, FAR))
     amount = np.asarray(DISPLACEMENTS) / USUAL
     doubt = PRIOR_WEIGHT * -2.0 * np.log1p(amount**2 / 3.0)
@@ -117,8 +118,7 @@ def weigh(
     shift = shifts[moved] + 0.5 * step * nearest
     begin = begin + nearest
     floor = _floor(fine)
-    found_peaks = (read[0] == _largest(read[0], 7)) & (read[0] > np.float32(2.0 * floor))
-    x = sums(read, lines, which, begin, floor, found_peaks, 2.0 * floor)
+    x = sums(read, lines, which, begin, floor, 2.0 * floor)
     cosine = _ratio(x.overlap, x.power * x.model_power)
     points, top = np.maximum(x.points, 1.0), np.maximum(x.top, 1e-9)
     model_power = (x.overlap / np.maximum(x.model_power, 1e-12)) ** 2 * x.model_power
@@ -137,7 +137,7 @@ def weigh(
         _ratio(x.low, x.low_power * x.model_power),
         _ratio(x.overlap - x.low, (x.power - x.low_power) * x.model_power),
         prior.log(shift, kind),
-        prior.log_peak(kind),
+        prior.log_peak(_KINDS)[kind],
         np.abs(amount[which]),
         x.missing / np.maximum(model_power, 1e-12),
         x.left_over / np.maximum(x.power, 1e-12),
@@ -241,13 +241,3 @@ def _ratio(product: np.ndarray, powers: np.ndarray) -> np.ndarray:
 def _log_richness(total: np.ndarray, power: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Ln of (sum x)^2 / (n sum x^2), the share of n points that equal peaks would fill."""
     return np.log(np.maximum(total**2 / np.maximum(power, 1e-12) / points, 1e-6))
-
-
-def _largest(rows: np.ndarray, points: int) -> np.ndarray:
-    """The largest of an odd number of points around each; zeros are beyond the ends."""
-    reach = points // 2
-    best, wide = np.pad(rows, ((0, 0), (reach, reach))), 1
-    while wide < points:  # from each point on, so many are looked at
-        by = min(wide, points - wide)
-        best, wide = np.maximum(best[:, :-by], best[:, by:]), wide + by
-    return best

@@ -11,12 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.evidence import FEATURES, Evidence, weigh
-from imitation_refinement.phases.posterior import Posterior, probabilities
+from imitation_refinement.phases.posterior import Posterior, Probabilities, probabilities
 from imitation_refinement.phases.prototypes import Prototypes, scan_roots
 from imitation_refinement.phases.scores import best_of, coarse_choice
 from imitation_refinement.phases.side_by_side import side_by_side
 
 BEST = 60  # prototypes whose evidence is weighed
+_NOTHING = Probabilities(*(np.zeros(0),) * 2, np.ones(()), np.zeros(0))  # where none may be
 
 
 class Match(NamedTuple):
@@ -109,10 +110,9 @@ def match_looks(
         best: k.
     """
     best = min(best, prototypes.size)
-    rows = [
-        [_row(own, posterior, best) for own in of_scan]
-        for of_scan in weighed(looks, masks, prototypes, allowed=allowed, best=best)
-    ]
+    of_scans = weighed(looks, masks, prototypes, allowed=allowed, best=best)
+    told = iter(_told([own for of_scan in of_scans for own in of_scan], posterior))
+    rows = [[_row(own, next(told), best) for own in of_scan] for of_scan in of_scans]
     return [
         Match(*(np.stack(column) for column in zip(*of_look, strict=True)))
         for of_look in zip(*rows, strict=True)
@@ -196,33 +196,46 @@ def pooled(first: Match, second: Match) -> Match:
     return Match(**columns, not_in_library=0.5 * (first.not_in_library + second.not_in_library))
 
 
-def _row(own: Weighed, posterior: Posterior, best: int) -> tuple[np.ndarray, ...]:
+def _told(every: Sequence[Weighed], posterior: Posterior) -> list[Probabilities]:
+    """What the evidence says of each look at a scan; those with equally many prototypes at once."""
+    found = [_NOTHING] * len(every)
+    counts = np.array([len(one.entry) for one in every])
+    for count in np.unique(counts[counts > 0]):
+        rows = np.flatnonzero(counts == count)
+        features = np.stack([every[row].evidence.features for row in rows])
+        for row, one in zip(
+            rows, zip(*probabilities(features, posterior), strict=True), strict=True
+        ):
+            found[row] = Probabilities(*one)
+    return found
+
+
+def _row(own: Weighed, told: Probabilities, best: int) -> tuple[np.ndarray, ...]:
     """The fields of `Match` for one scan; where fewer than `best` may be, others fill the row."""
     entry, (shift, displacement, features) = own
     empty = best - len(entry)
-    others = np.setdiff1d(np.arange(best), entry)[:empty]
+    others = np.setdiff1d(np.arange(best), entry)[:empty] if empty else np.zeros(0, int)
     if not entry.size:
         zeros = np.zeros(best)
         never = np.full(best, -np.inf)
         even = np.full(best, 1.0 / best)
-        return (others, *(zeros,) * 7, never, even, np.ones(()))
-    told = probabilities(features[None], posterior)
+        return (others, *(zeros,) * 7, never, even, told.none)
     column = dict(zip(FEATURES, features.T, strict=True))
-    order = np.argsort(-told.log[0], kind="stable")
+    order = np.argsort(-told.log, kind="stable")
 
     def filled(values: np.ndarray, value: float = 0.0) -> np.ndarray:
         return np.concatenate([values[order], np.full(empty, value)])
 
     return (
         np.concatenate([entry[order], others]),
-        filled(told.score[0], -np.inf),
+        filled(told.score, -np.inf),
         filled(column["cosine"]),
         filled(shift),
         filled(displacement),
         filled(column["peaks_explained"]),
         filled(column["missing"]),
         filled(column["left_over"]),
-        filled(told.log[0], -np.inf),
-        filled(told.vote[0]),
-        told.none[0],
+        filled(told.log, -np.inf),
+        filled(told.vote),
+        told.none,
     )

@@ -48,6 +48,7 @@ class Prior(NamedTuple):
 
 
 PRIOR = Prior()
+_KINDS = np.arange(3)[:, None]  # of sources
 PRIOR_WEIGHT = 0.01  # of ln(prior) against a cosine
 
 
@@ -211,6 +212,6 @@ def best_of(
         prior: on shifts.
     """
     shifts = _step(prototypes) * np.asarray(SHIFTS)
-    penalty = PRIOR_WEIGHT * prior.log(shifts, prototypes.kind[chosen].astype(np.int64)[:, None])
+    penalty = PRIOR_WEIGHT * prior.log(shifts, _KINDS)[prototypes.kind[chosen]]
     score = (exact_cosines(roots, mask, drawn) + penalty).max(axis=2)
     return np.argsort(-score, axis=1, kind="stable")[:, :best]

@@ -113,7 +113,7 @@ def _scores(
             part, width = slice(start, start + len(block)), len(block)
             np.matmul(seen, block.T, out=product[:, :width])
             factor = 1.0 / np.sqrt(np.maximum(share @ sketch.power[part].T, 1.0))
-            own = product.reshape(shifts, n, _ROWS)[:, :, :width]
+            own = product.reshape(shifts, n, _ROWS)
             best_scores(own, factor, penalty, kind[part], scores[:, part])
 
     side_by_side(score, range(0, len(kind), _TASK))
