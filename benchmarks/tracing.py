@@ -40,7 +40,7 @@ def traced(rarely: bool) -> float:
     section, own = FrozenConfigDict(config.classifier), FrozenConfigDict(config.refiner)
     began = time.process_time()
     program = classifier_program(section, shape, classes)
-    program.initialize.lower(0)
+    program.initialize.function.lower(0)
     state = abstract(partial(program.initialize, 0))
 
     def rows(count: int, *names: str) -> dict:
@@ -48,7 +48,7 @@ def traced(rarely: bool) -> float:
         label = jax.ShapeDtypeStruct((count,), jnp.int32)
         return {name: label if "label" in name else x for name in names}
 
-    program.step.lower(state, rows(section.batch_size, "x", "label"), 0)
+    program.step.function.lower(state, rows(section.batch_size, "x", "label"), 0)
     frozen = Classifier(
         {"params": state.params, "batch_stats": state.batch_stats}, state.prototypes
     )
@@ -57,11 +57,11 @@ def traced(rarely: bool) -> float:
     objective = RefinerObjective(**known, distance=Distance())
     step = refiner_program(own, networks.build_classifier(section, classes), objective)
     start = refiner_start(own, shape)
-    start.lower(0, None)
+    start.function.lower(0, None)
     state = abstract(partial(start, 0, None))
     pairs = "pair_x", "pair_truth", "pair_label"
     for names in (pairs, (*pairs, "x", "label")):
-        step.lower(state, frozen, rows(own.batch_size, *names))
+        step.function.lower(state, frozen, rows(own.batch_size, *names))
     return time.process_time() - began
 
 

@@ -25,6 +25,7 @@ from imitation_refinement.model.portable import MODEL_FILE, save_model
 from imitation_refinement.report.page import write_report
 from imitation_refinement.report.pictures import shared_pictures
 from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.ahead import compiled_ahead
 from imitation_refinement.runtime.files import (
     atomic_write_json,
     atomic_write_npz,
@@ -32,6 +33,7 @@ from imitation_refinement.runtime.files import (
     read_npz,
 )
 from imitation_refinement.runtime.workdir import command
+from imitation_refinement.stages.ahead import programs_ahead
 from imitation_refinement.stages.classifiers import (
     TrainedClassifier,
     classifier_stage,
@@ -167,6 +169,11 @@ def run_stages(
         mode: `all`, or the stage to end with.
         keep: keeps what was trained for use on new examples; None for an application that has none.
     """
+    with compiled_ahead(programs_ahead(run, mode)):
+        _run_stages(run, mode, keep)
+
+
+def _run_stages(run: Run, mode: str, keep: Callable[[Run, TrainedModel], None] | None) -> None:
     if mode == "data":
         data = run.task.ideal, run.task.imperfect
         logging.info("data: %d ideal and %d imperfect", *(len(part.label) for part in data))

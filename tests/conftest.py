@@ -86,6 +86,14 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="module")
+def mixed_dtypes():
+    """Lets optax mix dtypes, also in the thread in which a run compiles ahead."""
+    jax.config.update("jax_numpy_dtype_promotion", "standard")
+    yield
+    jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory) -> Path:
     """A folder of this session, the same for all of its workers."""
@@ -127,7 +135,7 @@ def reference(program, shared) -> Path:
 
 
 @pytest.fixture(scope="module")
-def here(program, quick_compilation):
+def here(program, quick_compilation, mixed_dtypes):
     """Runs what `program` does in this process, on the same data; what it logged."""
 
     def run(workdir: Path, mode: str = "all", **changes: object) -> str:
@@ -150,8 +158,7 @@ def here(program, quick_compilation):
             logger.setLevel(level)
         return "\n".join([*lines, ""])
 
-    with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        yield run
+    return run
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import re
 
-import jax
 import numpy as np
 import pytest
 from test_comparison_jobs import LENGTH, MAIN, FakeTask, config_for
@@ -24,14 +23,13 @@ TINY = {
 
 
 @pytest.fixture(scope="module")
-def tiny_networks():
+def tiny_networks(mixed_dtypes):
     with pytest.MonkeyPatch.context() as patch:
         for name in ("densenet_slim", "vgg_slim"):
             patch.setitem(networks.CLASSIFIERS, name, (VGG, TINY))
         patch.setitem(networks.REFINERS, "unet_34k", {"features": (4, 4)})
         patch.setitem(networks.REFINERS, "unet_62k", {"features": (4, 4)})
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            yield
+        yield
 
 
 class Diverging(FakeTask):

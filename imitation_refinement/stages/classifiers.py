@@ -27,6 +27,7 @@ from imitation_refinement.method.classifier import (
     predict,
 )
 from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.ahead import Jitted
 from imitation_refinement.runtime.batches import balanced_indices
 from imitation_refinement.runtime.loop import abstract, train
 from imitation_refinement.stages.finished import finished, keep
@@ -66,15 +67,15 @@ class FixedViews:
 
 
 class ClassifierProgram(NamedTuple):
-    """What Algorithm 1 runs on the devices, compiled when first called.
+    """What Algorithm 1 runs on the devices, compiled when first called or ahead.
 
     Attributes:
         initialize: `seed -> state of step 0`.
         step: `(state, batch, seed) -> (state, metrics)`; it donates the state.
     """
 
-    initialize: Callable[[int], ClassifierState]
-    step: Callable[[ClassifierState, dict, int], tuple[ClassifierState, dict]]
+    initialize: Jitted
+    step: Jitted
 
 
 # Seeds are arguments of what is compiled, so that a judge of equal settings needs no other program.
@@ -99,18 +100,35 @@ def classifier_program(
 
     whole = devices.replicated()
     return ClassifierProgram(
-        jax.jit(
-            partial(init_classifier, network, optimizer, input_shape, num_classes),
-            out_shardings=whole,
-            compiler_options=devices.runs_once(),
+        Jitted(
+            jax.jit(
+                partial(init_classifier, network, optimizer, input_shape, num_classes),
+                out_shardings=whole,
+                compiler_options=devices.runs_once(),
+            )
         ),
-        jax.jit(
-            step,
-            in_shardings=(whole, devices.by_example(), whole),
-            out_shardings=whole,
-            donate_argnums=0,
+        Jitted(
+            jax.jit(
+                step,
+                in_shardings=(whole, devices.by_example(), whole),
+                out_shardings=whole,
+                donate_argnums=0,
+            )
         ),
     )
+
+
+def program_of(run: Run, section: ConfigDict) -> ClassifierProgram:
+    """Returns the program of a classifier section on the run's examples."""
+    settings = {field: value for field, value in section.items() if field != "data"}
+    classes = len(run.task.class_names)
+    return classifier_program(FrozenConfigDict(settings), run.task.input_shape, classes)
+
+
+def classifier_of(state: ClassifierState) -> Classifier:
+    """Returns what is trained of a state, with its running prototypes."""
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    return Classifier(variables, state.prototypes)
 
 
 def classifier_section(run: Run, name: str) -> tuple[ConfigDict, str]:
@@ -157,14 +175,11 @@ def classifier_stage(
     seed = run.seed(own[0], *own[1].encode())
     classes = len(run.task.class_names)
     network, distance = networks.build_classifier(section, classes), distance_of(section)
-    settings = {field: value for field, value in section.items() if field != "data"}
-    program = classifier_program(FrozenConfigDict(settings), run.task.input_shape, classes)
+    program = program_of(run, section)
     initial = partial(initial_state, program, seed, start)
 
     def like() -> dict[str, Classifier]:
-        state = abstract(initial)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return {"classifier": Classifier(variables, state.prototypes)}
+        return {"classifier": classifier_of(abstract(initial))}
 
     found = finished(run, name, section.steps, like)
     if found is not None:
@@ -193,11 +208,10 @@ def classifier_stage(
         run=run.config.run,
         workdir=run.workdir,
     )
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    running = TrainedClassifier(network, Classifier(variables, state.prototypes), distance)
+    running = TrainedClassifier(network, classifier_of(state), distance)
     logging.info("%s: exact prototypes of %d training examples (Eq. 1)", name, len(training))
     prototypes = exact_prototypes(run, running, data)
-    result = running._replace(tree=Classifier(variables, prototypes))
+    result = running._replace(tree=running.tree._replace(prototypes=prototypes))
     accuracy = held_out_accuracy(run, result, data)
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
     keep(run, name, section.steps, {"classifier": result.tree}, accuracy)

@@ -16,15 +16,15 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from imitation_refinement.errors import UserError
 from imitation_refinement.method import networks, optimizers
-from imitation_refinement.method.classifier import Classifier, distance_of
+from imitation_refinement.method.classifier import distance_of
 from imitation_refinement.method.refiner import (
     RefinerObjective,
-    RefinerState,
     init_refiner,
     refine,
     refiner_step,
 )
 from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.ahead import Jitted
 from imitation_refinement.runtime.batches import uniform_indices
 from imitation_refinement.runtime.loop import abstract, train
 from imitation_refinement.stages.classifiers import TrainedClassifier, classifier_stage
@@ -33,6 +33,7 @@ from imitation_refinement.stages.run import Run
 
 Tree = Any
 PRETRAINED = "refiner/pretrained"
+PAIRS = "pair_x", "pair_truth", "pair_label"
 
 
 @lru_cache(maxsize=8)
@@ -78,6 +79,16 @@ def objective_of(run: Run) -> RefinerObjective:
     )
 
 
+def fold_name(fold: int) -> str:
+    """Returns the name of the stage that trains the refiner tested on a fold."""
+    return f"refiner/fold_{fold}"
+
+
+def folds_use_pairs(run: Run) -> bool:
+    """Returns whether the batches of the folds hold simulated pairs."""
+    return objective_of(run).uses_pairs and run.config.refiner.pairs_after_pretraining
+
+
 def refiner_stage(
     run: Run, classifier: TrainedClassifier, fold: int, pretrained: Tree | None = None
 ) -> Tree:
@@ -94,7 +105,7 @@ def refiner_stage(
         pretrained: what `pretraining_stage` gave another run of the same pairs; None: the run does
             its own pre-training if its config asks for one.
     """
-    section, task, name = run.config.refiner, run.task, f"refiner/fold_{fold}"
+    section, task, name = run.config.refiner, run.task, fold_name(fold)
     if section.steps == 0:
         if pretrained is None:
             pretrained = pretraining_stage(run, classifier)
@@ -106,7 +117,7 @@ def refiner_stage(
         return finished
     if pretrained is None and section.pretrain_steps > 0:
         pretrained = pretraining_stage(run, classifier)
-    with_pairs = objective_of(run).uses_pairs and section.pairs_after_pretraining
+    with_pairs = folds_use_pairs(run)
     training = np.flatnonzero(folds(run) != fold)
     data = task.imperfect
 
@@ -122,10 +133,16 @@ def refiner_stage(
     )  # fmt: skip
 
 
-def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
-    """Trains a refiner on simulated pairs alone, or loads it; each fold's starts from it."""
+def pretraining_section(run: Run) -> ConfigDict:
+    """Returns the refiner's section with steps and learning rate of its pre-training."""
     section = ConfigDict(run.config.refiner)
     section.update(steps=section.pretrain_steps, learning_rate=section.pretrain_learning_rate)
+    return section
+
+
+def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
+    """Trains a refiner on simulated pairs alone, or loads it; each fold's starts from it."""
+    section = pretraining_section(run)
     finished = finished_refiner(run, section, PRETRAINED)
     if finished is not None:
         return finished
@@ -144,7 +161,7 @@ def pretraining_stage(run: Run, classifier: TrainedClassifier) -> Tree:
 def pair_rows(run: Run, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Returns a simulated pair as rows of a batch."""
     pattern, truth, label = run.task.pair(rng)
-    return {"pair_x": pattern, "pair_truth": truth, "pair_label": np.asarray(label)}
+    return dict(zip(PAIRS, (pattern, truth, np.asarray(label)), strict=True))
 
 
 def train_refiner(
@@ -185,36 +202,41 @@ def train_refiner(
 
 # Seed and pre-trained parameters are arguments, so that there is one program for all folds.
 @lru_cache(maxsize=8)
-def refiner_start(
-    section: FrozenConfigDict, input_shape: tuple[int, ...]
-) -> Callable[[int, Tree | None], RefinerState]:
-    """Returns what makes the state of step 0, compiled: `(seed, pretrained) -> state`."""
+def refiner_start(section: FrozenConfigDict, input_shape: tuple[int, ...]) -> Jitted:
+    """Returns what makes the state of step 0: `(seed, pretrained or None) -> RefinerState`."""
     network, optimizer = networks.build_refiner(section), optimizers.build_optimizer(section)
-    return jax.jit(
-        partial(init_refiner, network, optimizer, input_shape),
-        out_shardings=devices.replicated(),
-        compiler_options=devices.runs_once(),
+    return Jitted(
+        jax.jit(
+            partial(init_refiner, network, optimizer, input_shape),
+            out_shardings=devices.replicated(),
+            compiler_options=devices.runs_once(),
+        )
     )
 
 
 @lru_cache(maxsize=8)
 def refiner_program(
     section: FrozenConfigDict, classifier_network: nn.Module, objective: RefinerObjective
-) -> Callable[[RefinerState, Classifier, dict], tuple[RefinerState, dict]]:
-    """Returns the compiled step of Algorithm 2, one for all folds; it donates the state."""
+) -> Jitted:
+    """Returns the step of Algorithm 2, one for all folds; it donates the state.
+
+    It is `(RefinerState, Classifier, batch) -> (RefinerState, metrics)`.
+    """
     whole = devices.replicated()
-    return jax.jit(
-        partial(
-            refiner_step,
-            network=networks.build_refiner(section),
-            classifier_network=classifier_network,
-            optimizer=optimizers.build_optimizer(section),
-            objective=objective,
-            ema_decay=section.ema_decay,
-        ),
-        in_shardings=(whole, whole, devices.by_example()),
-        out_shardings=whole,
-        donate_argnums=0,  # the state; the classifier must survive
+    return Jitted(
+        jax.jit(
+            partial(
+                refiner_step,
+                network=networks.build_refiner(section),
+                classifier_network=classifier_network,
+                optimizer=optimizers.build_optimizer(section),
+                objective=objective,
+                ema_decay=section.ema_decay,
+            ),
+            in_shardings=(whole, whole, devices.by_example()),
+            out_shardings=whole,
+            donate_argnums=0,  # the state; the classifier must survive
+        )
     )
 
 

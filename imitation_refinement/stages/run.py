@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -90,6 +91,22 @@ class Run:
         return batches_on_devices(
             indices, example, batch_size=batch_size, seed=seed, threads=threads
         )
+
+    def like_batch(self, batch_size: int, *names: str) -> dict[str, jax.ShapeDtypeStruct]:
+        """Returns what batches of these arrays are like: labels, or examples float32.
+
+        Args:
+            batch_size: global batch size B.
+            *names: of the arrays; one with `label` in it is int32 `[B]`, another an example.
+        """
+        return {
+            name: jax.ShapeDtypeStruct(
+                (batch_size,) if "label" in name else (batch_size, *self.task.input_shape),
+                jnp.int32 if "label" in name else jnp.float32,
+                sharding=devices.by_example(),
+            )
+            for name in names
+        }
 
     def apply(self, function: Callable[[Tree, Tree], Tree], frozen: Tree, examples: Tree) -> Tree:
         """Applies `function(frozen, batch)` to all rows of `examples`, batch by batch.

@@ -112,7 +112,7 @@ def test_folds_share_a_program_and_leave_what_they_start_from(monkeypatch):
     for fold in range(2):
         step(initialize(fold, pretrained), classifier, toy.batch(fold))  # donates the state
     jax.tree.map(np.testing.assert_array_equal, pretrained, nudged())
-    assert initialize._cache_size() == 1
+    assert initialize.function._cache_size() == 1
 
 
 def test_the_frozen_tree_survives_the_shipped_program_and_is_in_no_optimizer(monkeypatch):

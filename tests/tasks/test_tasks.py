@@ -121,14 +121,13 @@ def config():
 
 
 @pytest.fixture(scope="module")
-def registered():
+def registered(mixed_dtypes):
     """The task and its tiny networks by name, as an application would have them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(networks.CLASSIFIERS, "tiny", TINY)
         options = {"ndim": 2, "features": (4, 4), "output": "unit", "flow": 1}
         patch.setitem(networks.REFINERS, "tiny_unet", options)
-        with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-            yield
+        yield
 
 
 @pytest.fixture(scope="module")
