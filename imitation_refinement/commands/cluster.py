@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from absl import logging
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.phases.side_by_side import available
+from imitation_refinement.runtime.processors import available
 
 Task = TypeVar("Task")
 LOCAL = "local"

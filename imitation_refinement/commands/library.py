@@ -11,7 +11,7 @@ from absl import logging
 
 from imitation_refinement.commands.cluster import each
 from imitation_refinement.phases.build import make_library, read_shard
-from imitation_refinement.phases.side_by_side import available
+from imitation_refinement.runtime.processors import available
 from imitation_refinement.runtime.shard import Shard
 
 

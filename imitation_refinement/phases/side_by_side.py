@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
+from imitation_refinement.runtime.processors import available
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _lock, _here = Lock(), 0  # threads that are in `side_by_side`
@@ -54,12 +56,6 @@ def processors() -> int:
     if said.isdecimal() and int(said):
         return int(said)
     return available()
-
-
-def available() -> int:
-    """Returns how many processors this process may use."""
-    ours = getattr(os, "sched_getaffinity", None)  # not on all platforms
-    return len(ours(0)) if ours else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)

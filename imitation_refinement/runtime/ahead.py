@@ -15,6 +15,8 @@ from typing import Any
 import jax
 from absl import logging
 
+from imitation_refinement.runtime.processors import available
+
 # What `jax.monitoring` is told: seconds that a call waited for the thread.
 WAITED = "/imitation_refinement/waited_for_the_compiler"
 
@@ -66,7 +68,7 @@ def compiled_ahead(programs: Sequence[Callable[[], None]]) -> Iterator[None]:
     A program that cannot be compiled is left to its call, which says what is wrong. After the block
     no other is begun. On a GPU nothing is compiled ahead: XLA times kernels there to choose among
     them, which running ones would disturb. Nor is it in a run of several processes, which compile
-    one program at the same time.
+    one program at the same time; nor on one processor, where nothing is won.
 
     Args:
         programs: each compiles one; in the order in which they will be called.
@@ -82,7 +84,7 @@ def compiled_ahead(programs: Sequence[Callable[[], None]]) -> Iterator[None]:
             except Exception as error:
                 logging.info("not compiled ahead: %s", str(error).partition("\n")[0])
 
-    if jax.default_backend() == "cpu" and jax.process_count() == 1:
+    if jax.default_backend() == "cpu" and jax.process_count() == 1 and available() > 1:
         threading.Thread(target=work, name="compiled ahead").start()
     try:
         yield

@@ -7,9 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from imitation_refinement.runtime import ahead
 from imitation_refinement.runtime.ahead import WAITED, Jitted, compiled_ahead
 
 SECONDS = 20  # no test takes them
+
+
+@pytest.fixture(autouse=True)
+def two_processors(monkeypatch):
+    monkeypatch.setattr(ahead, "available", lambda: 2)
 
 
 @pytest.fixture
@@ -134,12 +140,13 @@ def test_after_the_block_no_other_program_is_begun():
     assert not thread.is_alive() and slow.done == ["compiled"] and late == []
 
 
-@pytest.mark.parametrize(("backend", "processes"), [("gpu", 1), ("cpu", 2)])
-def test_on_gpus_and_in_several_processes_nothing_is_compiled_ahead(
-    monkeypatch, backend, processes
-):
+@pytest.mark.parametrize(
+    ("backend", "processes", "processors"), [("gpu", 1, 2), ("cpu", 2, 2), ("cpu", 1, 1)]
+)
+def test_nothing_is_compiled_ahead_where_it_would_hurt(monkeypatch, backend, processes, processors):
     monkeypatch.setattr(jax, "default_backend", lambda: backend)
     monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(ahead, "available", lambda: processors)
     before = threading.active_count()
     with compiled_ahead([lambda: threading.Event().wait(0.2)]):
         assert threading.active_count() == before
