@@ -35,7 +35,7 @@ def inputs():
     return step, state, batch
 
 
-@pytest.mark.parametrize("backend", ["tpu", "cpu", "gpu"])
+@pytest.mark.parametrize("backend", ["tpu", "cpu"])
 def test_a_step_does_the_arithmetic_of_three_forward_passes(inputs, backend, monkeypatch):
     """One forward pass, one gradient by inputs, one by kernels; the rest is elementwise."""
     step, _, batch = inputs

@@ -132,7 +132,7 @@ class DenseNet(nn.Module):
         The last two are None where there is no layer, or moments are not known.
         """
         names = [f"block{i}_layer{j}" for j in range(depth)]
-        if names and forms.fused_blocks(self.dtype) and not self.is_initializing():
+        if names and forms.fused_blocks(self.dtype, train) and not self.is_initializing():
             return self._fused_block(names, x, train)
         inners = []
         for name in names:

@@ -24,10 +24,11 @@ def fused_layers(dtype: Any) -> bool:
     return dtype != jnp.bfloat16 and backend() == "cpu"
 
 
-def fused_blocks(dtype: Any) -> bool:
+def fused_blocks(dtype: Any, train: bool) -> bool:
     """Whether a dense block is one function, `dense_block`.
 
-    On the CPU for the reasons above; on a GPU because a block is bound by its memory traffic, of
-    which XLA makes twice as much when it sums gradients of concatenated features by itself.
+    On the CPU for the reasons above; on a GPU in bfloat16 training, which is bound by its memory
+    traffic: XLA makes twice as much when it sums gradients of concatenated features by itself.
     """
-    return fused_layers(dtype) or backend() == "gpu"
+    on_gpu = backend() == "gpu" and dtype == jnp.bfloat16 and train
+    return fused_layers(dtype) or on_gpu
