@@ -201,7 +201,7 @@ def _told(every: Sequence[Weighed], posterior: Posterior) -> list[Probabilities]
     found = [_NOTHING] * len(every)
     counts = np.array([len(one.entry) for one in every])
     for count in np.unique(counts[counts > 0]):
-        rows = np.flatnonzero(counts == count)
+        rows = np.flatnonzero(counts == count).tolist()
         features = np.stack([every[row].evidence.features for row in rows])
         for row, one in zip(
             rows, zip(*probabilities(features, posterior), strict=True), strict=True

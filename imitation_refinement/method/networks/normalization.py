@@ -134,15 +134,12 @@ def norm_relu(x: jax.Array, norm: Norm, of: Moments) -> jax.Array:
     return normalize(x, norm, of)
 
 
-norm_relu.defvjp(
-    lambda x, norm, of: (normalize(x, norm, of), (x, norm, of)),
-    lambda saved, dh: _narrowed(normalize_gradient(dh, *saved), saved[0]),
-)
+def _norm_relu_backward(saved, dh):
+    direct, *others = normalize_gradient(dh, *saved)
+    return direct.astype(saved[0].dtype), *others
 
 
-def _narrowed(gradients: tuple[jax.Array, Norm, Moments], x: jax.Array):
-    """The gradients with the first in the dtype of x."""
-    return gradients[0].astype(x.dtype), *gradients[1:]
+norm_relu.defvjp(lambda x, norm, of: (normalize(x, norm, of), (x, norm, of)), _norm_relu_backward)
 
 
 @jax.custom_vjp
