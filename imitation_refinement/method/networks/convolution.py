@@ -5,7 +5,7 @@ by a kernel is a product of matrices,
 
     dW[t] = sum_i x[s i + t - left]^T dy[i],
 
-of which the narrower side is copied once per tap t; `lax`'s is a convolution with a kernel as long
+of which the narrower side is copied once per tap t, or `lax`'s, a convolution with a kernel as long
 as the pattern. `lax`'s gradient of a max pool visits every window point by point.
 """
 
@@ -29,8 +29,12 @@ def convolve(x: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: P
     fast then.
     """
     if x.ndim == 3 and forms.backend() == "cpu":
-        y = convolve(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))
+        y = _convolve(x[:, None], kernel[None], (1, *strides), ((0, 0), *padding))
         return y[:, 0]
+    return _convolve(x, kernel, strides, padding)
+
+
+def _convolve(x, kernel, strides, padding):
     spatial = "XYZ"[: x.ndim - 2]
     layout = (f"N{spatial}C", f"{spatial}IO", f"N{spatial}C")
     return jax.lax.conv_general_dilated(x, kernel, strides, padding, dimension_numbers=layout)
@@ -47,16 +51,18 @@ def input_gradient(
 def kernel_gradient(
     x: jax.Array, g: jax.Array, shape: Sequence[int], strides: Sequence[int], padding: Pairs
 ) -> jax.Array:
-    """Gradient of `convolve` by its kernel of shape `[*k, C, D]`, as a product of matrices.
+    """Gradient of `convolve` by its kernel of shape `[*k, C, D]`, g being that of the output.
 
-    g is that of the output; with stride 1 input and output have the same length. For kernels of
-    more than one point a GPU has `lax`'s gradient.
+    A product of matrices, where stride 1 says that input and output have the same length; or, for
+    kernels of more than one point, `lax`'s: always on a GPU; on the CPU along one axis if the
+    output is no narrower than the input. Products are small then and what is copied for them is
+    large, so that `lax`'s is faster by up to a third.
     """
     *sizes, c, d = shape
-    if math.prod(sizes) > 1 and forms.backend() != "cpu":
-        like = jax.ShapeDtypeStruct(shape, x.dtype)
-        (dkernel,) = jax.linear_transpose(lambda k: convolve(x, k, strides, padding), like)(g)
-        return dkernel
+    wide = len(sizes) == 1 and 1 < c <= d
+    if math.prod(sizes) > 1 and (wide or forms.backend() != "cpu"):
+        like = jax.ShapeDtypeStruct(tuple(shape), x.dtype)
+        return jax.linear_transpose(lambda k: _convolve(x, k, strides, padding), like)(g)[0]
     taps = list(itertools.product(*map(range, sizes)))
     if d <= c and all(stride == 1 for stride in strides):
         # The sum over i of x[i + t - left] g[i] is that over m of x[m] g[m + left - t].
@@ -74,9 +80,12 @@ def kernel_gradient(
 def transposed_product(a: jax.Array, b: jax.Array) -> jax.Array:
     """a^T b for a `[M, P]`, b `[M, Q]`; fastest where P is the smaller.
 
-    Without the barrier XLA fuses what made an operand into a strided, transposed write.
+    Without the first barrier XLA fuses what made an operand into a strided, transposed write;
+    without the second the CPU backend multiplies by what is transposed, at up to half the speed.
     """
     a, b = jax.lax.optimization_barrier((a, b))
+    if forms.backend() == "cpu":
+        return jax.lax.optimization_barrier(a.T) @ b
     return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())))
 
 
@@ -126,55 +135,46 @@ def max_pool(x: jax.Array, window: int, stride: int, padding: tuple[int, int]) -
     ties.
     """
     for axis in range(x.ndim - 2, 0, -1):  # the last first, so that ties go to the first in rows
-        x = _pool(x, axis, window, stride, padding)
+        before, n, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
+        rows = x.reshape(math.prod(before), n, math.prod(after))
+        x = _pool(rows, window, stride, padding).reshape(*before, -1, *after)
     return x
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3, 4))
-def _pool(x, axis, window, stride, padding):
-    return _pool_forward(x, axis, window, stride, padding)[0]
+@partial(jax.custom_vjp, nondiff_argnums=(1, 2, 3))
+def _pool(x, window, stride, padding):
+    """Of x `[P, n, Q]` over n."""
+    wide = ((0, 0), padding, (0, 0))
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, window, 1), (1, stride, 1), wide)
 
 
-def _pool_forward(x, axis, window, stride, padding):
-    candidates = _windows(x, axis, window, stride, padding)
-    y = candidates[0]
-    for candidate in candidates[1:]:
-        y = jnp.maximum(y, candidate)
+def _pool_forward(x, window, stride, padding):
+    y = _pool(x, window, stride, padding)
     return y, (x, y)
 
 
-def _windows(x, axis, window, stride, padding):
-    """Point t of every window, for each t."""
-    wide = [(0, 0)] * x.ndim
-    wide[axis] = padding
-    padded = jnp.pad(x, wide, constant_values=-jnp.inf)
-    count = (padded.shape[axis] - window) // stride + 1
-    return [
-        jax.lax.slice_in_dim(padded, t, t + stride * (count - 1) + 1, stride, axis)
-        for t in range(window)
-    ]
-
-
-def _pool_backward(axis, window, stride, padding, saved, g):
-    """Point p of stride block q gets g of window q - t // stride, for each t = p mod stride."""
+def _pool_backward(window, stride, padding, saved, g):
+    """Point r of stride block q gets g of window q - s if its first maximum is r + s stride."""
     x, y = saved
-    count, blocks = y.shape[axis], y.shape[axis] + (window - 1) // stride
-    phases = [jnp.zeros((), x.dtype)] * stride
-    open_ = jnp.ones(y.shape, bool)  # no maximum was met in the window yet
-    for t, candidate in enumerate(_windows(x, axis, window, stride, padding)):
-        met = open_ & (candidate == y)
-        open_ = open_ & ~met
-        wide = [(0, 0)] * x.ndim
-        wide[axis] = (t // stride, blocks - count - t // stride)
-        phases[t % stride] = phases[t % stride] + jnp.pad(jnp.where(met, g, 0.0), wide)
-    dx = jnp.stack(phases, axis + 1)
-    dx = dx.reshape(*x.shape[:axis], blocks * stride, *x.shape[axis + 1 :])
-    short = max(0, padding[0] + x.shape[axis] - blocks * stride)  # points that no window reached
-    wide = [(0, 0)] * x.ndim
-    wide[axis] = (0, short)
-    return (
-        jax.lax.slice_in_dim(jnp.pad(dx, wide), padding[0], padding[0] + x.shape[axis], 1, axis),
-    )
+    (p, n, features), count, before = x.shape, y.shape[1], padding[0]
+    padded = jnp.pad(x, ((0, 0), padding, (0, 0)), constant_values=-jnp.inf)
+    first = jnp.full(y.shape, -1, jnp.int32)
+    for t in reversed(range(window)):
+        at = padded[:, t : t + stride * (count - 1) + 1 : stride]
+        first = jnp.where(at == y, t, first)
+    back = (window - 1) // stride  # how many windows that start before a block reach into it
+    wide = ((0, 0), (back, back), (0, 0))
+    first, g = jnp.pad(first, wide, constant_values=-1), jnp.pad(g, wide)
+    first, g = jax.lax.optimization_barrier((first, g))  # else every point looks for the borders
+    blocks, points = count + back, jnp.arange(stride)[None, None, :, None]
+    dx = jnp.zeros((), x.dtype)
+    for s in range(back + 1):
+        window_of = slice(back - s, back - s + blocks)
+        met = first[:, window_of, None] == points + s * stride
+        dx = dx + jnp.where(met, g[:, window_of, None], 0.0)
+    dx = dx.reshape(p, blocks * stride, features)
+    short = max(0, before + n - blocks * stride)  # points that no window reached
+    return (jnp.pad(dx, ((0, 0), (0, short), (0, 0)))[:, before : before + n],)
 
 
 _pool.defvjp(_pool_forward, _pool_backward)

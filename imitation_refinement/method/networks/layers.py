@@ -139,8 +139,7 @@ def max_pool(x: jax.Array, window: int, stride: int) -> jax.Array:
 
 def padded_max_pool(x: jax.Array, window: int, stride: int, padding: tuple[int, int]) -> jax.Array:
     """Maximum over windows of x `[B, *n, C]`, with `padding` before and after every axis."""
-    # Of a window of 10 the gradient by `lax` is faster.
-    if window <= 3 and forms.fused_layers(x.dtype):
+    if forms.fused_layers(x.dtype):
         return convolution.max_pool(x, window, stride, padding)
     ndim = x.ndim - 2
     return nn.max_pool(x, (window,) * ndim, (stride,) * ndim, (padding,) * ndim)
