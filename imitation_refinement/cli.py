@@ -215,12 +215,12 @@ def _use_model(mode: str) -> int:
     place = _model_place()
     if mode == "save" and place is None:
         raise UserError("--mode=save needs --workdir of a finished run")
+    devices.keep_freed_memory()
     model = load_model(place)
     logging.info("model: %s, %s", model.describe(), place or "shipped with the package")
     if mode == "refine":
         from imitation_refinement.commands.refine_scans import refine_scans
 
-        devices.keep_freed_memory()
         cif = Path(_CIF.value) if _CIF.value else None
         phases, elements = _phases(), _elements()
         if _ADAPT.value:
