@@ -50,5 +50,20 @@ def cell_noise(x: np.ndarray, y: np.ndarray, centers: np.ndarray) -> np.ndarray:
     # The median size of a normal deviate is 0.6745; second differences have 1 + 4 + 1 times the
     # variance of a point.
     sigma = median_filter(second, min(NOISE_WINDOW, len(second))) / (0.6745 * np.sqrt(6.0))
-    points_per_cell = np.gradient(centers) / np.interp(centers, x, np.gradient(x))
+    points_per_cell = spacing(centers) / np.interp(centers, x, spacing(x))
     return np.interp(centers, x[1:-1], sigma) / np.sqrt(np.maximum(points_per_cell, 1.0))
+
+
+def spacing(x: np.ndarray) -> np.ndarray:
+    """Returns half the distance of the two neighbours of each position, float64 `[n]`.
+
+    At the ends, the distance of the one: `np.gradient`, which takes five times as long to begin.
+
+    Args:
+        x: positions, float64 `[n]`, two at least.
+    """
+    found = np.empty(len(x))
+    np.subtract(x[2:], x[:-2], out=found[1:-1])
+    found[1:-1] /= 2.0
+    found[0], found[-1] = x[1] - x[0], x[-1] - x[-2]
+    return found

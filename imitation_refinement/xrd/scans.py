@@ -14,7 +14,7 @@ from scipy.ndimage import median_filter, uniform_filter1d
 from imitation_refinement.errors import UserError
 from imitation_refinement.runtime.files import atomic_file
 from imitation_refinement.xrd.background import snip
-from imitation_refinement.xrd.cells import cell_means, cell_noise
+from imitation_refinement.xrd.cells import cell_means, cell_noise, spacing
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.signal import missing_signal
@@ -126,7 +126,7 @@ def clean_scan(
     source, notes = source or name, list(notes or [])
     two_theta, counts, dropped = _possible_angles(two_theta, counts, source)
     notes += dropped
-    distinct = len(np.unique(two_theta))
+    distinct = len(_distinct(two_theta))
     if distinct < max(MIN_POINTS, _MIN_DISTINCT * two_theta.size):
         raise UserError(
             f"{source}: only {distinct} distinct angles in {two_theta.size} points; write"
@@ -147,7 +147,7 @@ def clean_scan(
         two_theta, counts = two_theta[longest], counts[longest]
     if two_theta[0] > two_theta[-1]:
         two_theta, counts = two_theta[::-1], counts[::-1]
-    if not _is_even(np.unique(two_theta)):
+    if not _is_even(_distinct(two_theta)):
         raise UserError(
             f"{source}: the angles are spaced as in a list of peaks, not as in a scan; give the"
             " scan that the peaks were found in"
@@ -221,12 +221,21 @@ def _one_point_per_angle(
     two_theta: np.ndarray, counts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Returns rising angles, each once with the mean of its counts, and notes."""
-    distinct, group = np.unique(two_theta, return_inverse=True)
-    if distinct.size == two_theta.size:
+    if _rise(two_theta):
         return two_theta, counts, []
+    distinct, group = np.unique(two_theta, return_inverse=True)
     with np.errstate(over="ignore", invalid="ignore"):
         mean = np.bincount(group, weights=counts) / np.bincount(group)
     return distinct, mean, [f"{two_theta.size - distinct.size} repeated angles averaged"]
+
+
+def _rise(values: np.ndarray) -> bool:
+    """Returns whether each value is larger than the one before."""
+    return bool(np.all(values[1:] > values[:-1]))
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    return values if _rise(values) else np.unique(values)
 
 
 def _is_even(two_theta: np.ndarray) -> bool:
@@ -234,9 +243,12 @@ def _is_even(two_theta: np.ndarray) -> bool:
 
     In a list of peaks hardly any do. The last decimal place of the file may be rounded.
     """
-    scaled = two_theta[:, None] * 10.0 ** np.arange(_DECIMALS + 1)
-    whole = np.all(np.abs(scaled - np.round(scaled)) < 1e-4, axis=0)
-    place = 10.0 ** -float(np.argmax(whole)) if whole.any() else 0.0
+    place = 0.0
+    for decimals in range(_DECIMALS + 1):
+        scaled = two_theta * 10.0**decimals
+        if np.all(np.abs(scaled - np.round(scaled)) < 1e-4):
+            place = 10.0**-decimals
+            break
     bend = np.abs(two_theta[:-2] - 2.0 * two_theta[1:-1] + two_theta[2:])
     even = bend <= 0.15 * (two_theta[2:] - two_theta[:-2]) + min(2.01 * place, 0.021)
     return bool(np.mean(even) >= _EVEN)
@@ -320,7 +332,7 @@ def _significant(
     degrees this leaves 1.1 cells of noise standing in place of 9.7, the highest at 1.2 % in place
     of 4.2, and loses 8.5 % in place of 2.9 of peaks whose area is 4 to 9 standard deviations.
     """
-    width = np.interp(cells, q, np.gradient(q)) / np.gradient(cells)
+    width = np.interp(cells, q, spacing(q)) / spacing(cells)
     reach = np.maximum(1, np.ceil(width)).astype(int)
     index, last = np.arange(len(cells)), len(cells) - 1
     beside = excess[np.maximum(index - reach, 0)] + excess[np.minimum(index + reach, last)]

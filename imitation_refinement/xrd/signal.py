@@ -8,7 +8,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import gaussian_filter1d, median_filter, uniform_filter1d
 
-from imitation_refinement.xrd.cells import cell_means, cell_noise
+from imitation_refinement.xrd.cells import cell_means, cell_noise, spacing
 
 # Scales are in steps of ln q; 25 steps are a peak of 1 degree at 2 theta = 40.
 _STEP = 8.4e-4
@@ -115,7 +115,7 @@ def _white(
     The second is the median second difference of every other point over that of neighbours: 1 for
     white noise, up to 4 for a smooth curve.
     """
-    points = np.gradient(centers) / np.interp(centers, q, np.gradient(q))
+    points = spacing(centers) / np.interp(centers, q, spacing(q))
     # Gain of a Gaussian on independent cells; cells that share points are not.
     gain = np.minimum(1.0, np.sqrt(np.maximum(1.0, 1.0 / points) / (2 * np.sqrt(np.pi) * _NARROW)))
     sigma = cell_noise(q, density, centers) * gain
@@ -148,7 +148,7 @@ def _surplus(q: np.ndarray, counts: np.ndarray, centers: np.ndarray) -> tuple[np
     """
     steps = np.diff(np.unique(np.append(counts, 0.0)))
     quantum = steps[steps > 1e-9 * counts.max()].min()
-    points = np.gradient(centers) / np.interp(centers, q, np.gradient(q))
+    points = spacing(centers) / np.interp(centers, q, spacing(q))
     quanta = np.maximum(cell_means(q, counts / quantum, centers), 0.0) * points
     near = _PEAK * uniform_filter1d(quanta, _PEAK, mode="nearest")
     wide = _AROUND * uniform_filter1d(quanta, _AROUND, mode="nearest")

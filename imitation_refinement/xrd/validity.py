@@ -57,7 +57,8 @@ def valid_points(angle: np.ndarray, counts: np.ndarray) -> Validity:
     overflow = _overflowed(angle[keep], counts[keep])
     stretches: list[tuple[float, float]] = []
     notes: list[str] = []
-    quantum = _quantum(counts[keep])
+    usual = _around(counts[keep & (counts > 0)])
+    quantum = _quantum(usual)
     runs = _runs(counts)
     beyond = _beyond(counts[keep], quantum)
     sentinels = _negative_sentinels(counts, runs)
@@ -106,7 +107,7 @@ def valid_points(angle: np.ndarray, counts: np.ndarray) -> Validity:
     if dead:
         notes.append(f"{_points(len(dead), 'dead')} dropped, at {places(angle[sorted(dead)])}")
     hot = np.zeros(len(counts), bool)
-    hot[keep] = _spikes(angle[keep], counts[keep], quantum)
+    hot[keep] = _spikes(angle[keep], counts[keep], quantum, usual)
     if hot.any():
         keep &= ~hot
         notes.append(
@@ -146,16 +147,31 @@ def _spread(counts: np.ndarray) -> np.ndarray:
     return np.interp(np.arange(len(counts)), at + 1, spread)
 
 
-def _quantum(counts: np.ndarray) -> float:
+class _Around(NamedTuple):
+    """Some counts, their standard deviation by noise, and their running median, `[n]` each."""
+
+    counts: np.ndarray
+    spread: np.ndarray
+    level: np.ndarray
+
+
+def _around(counts: np.ndarray) -> _Around:
+    return _Around(counts, _spread(counts), median_filter(counts, 21) if counts.size else counts)
+
+
+def _quantum(usual: _Around) -> float:
     """Returns the intensity of one count of the detector, as well as it shows.
 
     The smallest difference of two values, or, if that is larger, what makes the noise that of
     counts (whose variance is their mean).
+
+    Args:
+        usual: of the counts above zero.
     """
-    counts = counts[counts > 0]
+    counts = usual.counts
     if counts.size < 3:
         return 1.0
-    noise = float(np.median(_spread(counts) ** 2 / median_filter(counts, 21)))
+    noise = float(np.median(usual.spread**2 / usual.level))
     steps = np.diff(np.unique(counts))
     return max(noise, float(steps.min()) if steps.size else 1.0)
 
@@ -262,13 +278,16 @@ def _fallen(counts: np.ndarray, quantum: float) -> np.ndarray:
     return found
 
 
-def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float) -> np.ndarray:
-    """Returns which single points stand out of a scan whose peaks are wider, bool `[n]`."""
+def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float, usual: _Around) -> np.ndarray:
+    """Returns which single points stand out of a scan whose peaks are wider, bool `[n]`.
+
+    `usual` is of some of these counts, most often of all: then it is not found out again.
+    """
     none = np.zeros(len(counts), bool)
     if len(counts) < 20 or np.median(np.diff(angle)) > _COARSE:
         return none
-    base = median_filter(counts, 21)
-    noise = np.maximum(_spread(counts), np.sqrt(np.maximum(base, 0.0) * quantum))
+    _, spread, base = usual if np.array_equal(usual.counts, counts) else _around(counts)
+    noise = np.maximum(spread, np.sqrt(np.maximum(base, 0.0) * quantum))
     if np.count_nonzero(counts == 0) > 0.05 * counts.size and np.any(counts > 0):
         # Cut off at zero: half of the noise is gone, and the median of the rest tells little.
         noise = np.maximum(noise, np.sqrt(quantum * np.median(counts[counts > 0])))

@@ -274,3 +274,28 @@ def test_attenuation_of_ras_files_is_undone(tmp_path):
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 def test_utf_16_without_its_mark(tmp_path, encoding):
     check(read_scan(write(tmp_path, table("{:.2f} {}\n").encode(encoding)), "CuKa"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{:.2f} {:d}\n",  # plain
+        " {:8.2f}   {:9d}  \n",
+        "{:.2f}\t{:d}\n",
+        "{:.2f};{:d}\n",
+        "{:.4e} +{:d}.E0\n",
+    ],
+)
+@pytest.mark.parametrize(
+    ("head", "foot"),
+    [("", ""), ("# raw, R\n\n* scan\n", ""), ("2theta counts\n", "# end\n"), ("", "\n \n")],
+)
+def test_rows_are_the_same_in_every_plain_form(tmp_path, body, head, foot):
+    x, y = 10.0 + 0.02 * np.arange(60), np.arange(100, 160)
+    rows = "".join(body.format(a, b) for a, b in zip(x.tolist(), y.tolist(), strict=True))
+    path = tmp_path / "a.xy"
+    path.write_text(head + rows + foot)
+    scan = read_scan(path, "CuKa")
+    np.testing.assert_array_equal(scan.two_theta, np.round(x, 2))
+    np.testing.assert_array_equal(scan.counts, y)
+    assert scan.notes == ()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from imitation_refinement.errors import UserError
-from imitation_refinement.xrd.cells import cell_means, cell_noise
+from imitation_refinement.xrd.cells import cell_means, cell_noise, spacing
 from imitation_refinement.xrd.formats import read_scan
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
 from imitation_refinement.xrd.scans import (
@@ -83,6 +83,13 @@ def test_cell_means_by_hand():
     # Triangle 0, 2, 0 at 0, 1, 2: over [0.5, 1.5] its mean is 1.5, over [1.5, 2.5] 0.25 (then 0).
     x, y = np.array([0.0, 1.0, 2.0]), np.array([0.0, 2.0, 0.0])
     np.testing.assert_allclose(cell_means(x, y, np.array([1.0, 2.0, 3.0])), [1.5, 0.25, 0.0])
+
+
+def test_spacing_is_the_gradient_by_number():
+    assert spacing(np.array([1.0, 2.0, 4.0, 8.0])).tolist() == [1.0, 1.5, 3.0, 4.0]
+    assert spacing(np.array([1.0, 3.0])).tolist() == [2.0, 2.0]
+    x = np.cumsum(np.random.default_rng(0).random(50))
+    np.testing.assert_array_equal(spacing(x), np.gradient(x))
 
 
 @pytest.mark.parametrize("step", [0.01, 0.02, 0.08])

@@ -29,20 +29,25 @@ _MDI = re.compile(
 _MOST_REPEATS = 1e5  # of one value in JCAMP-DX
 
 
-def read_listed(lines: Sequence[str], source: str) -> list[Columns] | None:
+def read_listed(lines: Sequence[str], head: Sequence[str], source: str) -> list[Columns] | None:
     """Returns the patterns of a file in one of these formats, None for other files.
+
+    Args:
+        lines: of the file.
+        head: see `read_vendor_text`.
+        source: what to name in errors.
 
     Raises:
         UserError: damaged, cut short, or no scan in it.
     """
-    if any(re.match(r"\s*##(TITLE|JCAMP-?DX)", line, re.I) for line in lines[:20]):
+    if any(re.match(r"\s*##(TITLE|JCAMP-?DX)", line, re.I) for line in head[:20]):
         read: Callable[[Sequence[str], str], list[Columns] | None] = _jcamp
         name = "JCAMP-DX"
-    elif any(re.match(r"BANK\s+\d", line) for line in lines[:200]):
+    elif any(re.match(r"BANK\s+\d", line) for line in head[:200]):
         read, name = _gsas, "GSAS"
-    elif any(line.strip().upper() == "SCANDATA" for line in lines[:60]):
+    elif any(line.strip().upper() == "SCANDATA" for line in head[:60]):
         read, name = _cpi, "Sietronics .cpi"
-    elif any(_MDI.fullmatch(line.rstrip()) for line in lines[:5]):
+    elif any(_MDI.fullmatch(line.rstrip()) for line in head[:5]):
         read, name = _mdi, "JADE .mdi"
     else:
         read, name = read_fullprof, "FullProf, counts listed"

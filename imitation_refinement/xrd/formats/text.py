@@ -13,6 +13,7 @@ import itertools
 import re
 import warnings
 from collections import Counter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -38,6 +39,7 @@ _COMMENT = "#!%*;'\"/"
 _HEADER_LINES = 2000  # a header is not longer
 _FOOT_LINES = 30  # likewise what follows the data
 _SPELLED = str.maketrans({"−": "-", "’": "'", "\u00a0": " ", "\u202f": " ", "\u2009": " "})
+_PLAIN = re.compile(r"[-+.\deE ]*", re.ASCII)  # only blanks can separate numbers in it
 _SURE = 50  # lines with the same count of numbers are rows
 _THOUSANDS = {
     mark: re.compile(rf"[-+]?\d{{1,3}}(?:{re.escape(mark)}\d{{3}})+(?:[{other}]\d+)?")
@@ -62,14 +64,16 @@ def read_text(data: bytes, source: str) -> list[Columns]:
         )
     text = decode(data, source).translate(_SPELLED)
     lines = text.splitlines()
-    if is_cif(lines):
+    rows = _plain_rows(lines)
+    head = lines if rows.table is None else lines[: rows.first]  # marks of formats are no rows
+    if is_cif(head):
         return of_format("powder CIF", read_pdcif(lines, source))
     for read in (read_vendor_text, read_listed):
-        if (found := read(lines, source)) is not None:
+        if (found := read(lines, head, source)) is not None:
             return found
     blocks = _spec_scans(lines) if "#S " in text else []
     if not blocks:
-        return of_format("text, columns", read_table(lines, source))
+        return of_format("text, columns", _read_table(lines, rows, source))
     found = []
     for name, block in blocks:
         try:
@@ -85,9 +89,25 @@ def read_text(data: bytes, source: str) -> list[Columns]:
 
 def read_table(lines: list[str], source: str) -> list[Columns]:
     """Returns the patterns of one table with what stands before it; see `read_text`."""
+    return _read_table(lines, _plain_rows(lines), source)
+
+
+class _Rows(NamedTuple):
+    """The first row and its count of numbers, 0 and 0 if none comes soon; see `_fast_rows`."""
+
+    first: int
+    width: int
+    table: np.ndarray | None
+
+
+def _plain_rows(lines: list[str]) -> _Rows:
     first, width = _first_row(lines)
+    return _Rows(first, width, _fast_rows(lines[first:]) if width else None)
+
+
+def _read_table(lines: list[str], rows: _Rows, source: str) -> list[Columns]:
+    first, width, table = rows
     head = lines[:first]
-    table = _fast_rows(lines[first:]) if width else None
     notes: list[str] = []
     labels: list[str] = []
     if table is None:
@@ -258,6 +278,10 @@ def _fields(line: str) -> list[str]:
     for `_decimals`. Empty fields count, except at the end. In a row of a matrix the first field may
     be a name.
     """
+    if _PLAIN.fullmatch(line):
+        fields = line.split()
+        numbers = fields[1:] if len(fields) >= MATRIX else fields
+        return fields if all(map(_is_number, numbers)) else []
     line = re.sub(r"\"([^\"]*)\"", lambda found: _unquoted(found[1]), line.strip().rstrip(", "))
     if not line or line[0] in _COMMENT:
         return []

@@ -19,15 +19,22 @@ _PAIR = re.compile(r"[\s*_#]*([\w-]+(?: [\w-]+)*?)\s*(?:[=:,]|\s(?=[\"'\d.+-]))\
 _UXD_DATA = re.compile(r"_(2THETA)?_?(COUNTS|CPS|INTENSITY)(TIME)?\s*(=\s*\d+)?\s*$", re.I)
 
 
-def read_vendor_text(lines: Sequence[str], source: str) -> list[Columns] | None:
+def read_vendor_text(
+    lines: Sequence[str], head: Sequence[str], source: str
+) -> list[Columns] | None:
     """Returns the patterns of a file in one of these formats, None for other files.
+
+    Args:
+        lines: of the file.
+        head: those that may tell the format: all, or those before rows of numbers to the end.
+        source: what to name in errors.
 
     Raises:
         UserError: damaged, cut short, or no scan over 2 theta in it.
     """
     # Each begins with one of these; most lines are numbers.
     marks = [
-        line.strip().upper() for line in lines[:2000] if line.lstrip()[:1] in ("*", "_", "R", "r")
+        line.strip().upper() for line in head[:2000] if line.lstrip()[:1] in ("*", "_", "R", "r")
     ]
     try:
         if any(mark.startswith("*RAS_INT_START") for mark in marks):
