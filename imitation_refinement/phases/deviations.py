@@ -1,0 +1,281 @@
+"""How a scan deviates from a candidate, line by line: as a sample of the phase may, or otherwise.
+
+Belongs here: figures of the first few candidates by which known phases are told from isotypes. A
+sample's cell differs from another determination's, but little in its shape; its intensities differ
+by texture, which depends on the angle to one axis, and by vibration, which is smooth in q. Another
+phase of the same structure type has axes in another ratio, and intensities that follow no axis.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from imitation_refinement.phases.cell_fit import CellFit, fit_cell
+from imitation_refinement.phases.compiled import draw_peaks
+from imitation_refinement.phases.leftover import moved_lines
+from imitation_refinement.phases.library import Library
+from imitation_refinement.phases.named import Moved
+from imitation_refinement.phases.prototypes import Prototypes, log_axis, smoothed
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.profiles import SIGMA_PER_FWHM, scherrer_fwhm
+from imitation_refinement.xrd.scans import PlacedScan
+from imitation_refinement.xrd.structures.settings import operations
+from imitation_refinement.xrd.symmetry import lattice_vectors
+
+FIGURES = (
+    "cell_lines",  # ln of 1 + the lines that the cell was fitted to
+    "cell_shape",  # ln of the deviation of the three principal strains, which a scale leaves at 0
+    "lines",  # ln of 1 + the peaks whose intensities are compared
+    "intensity",  # ln of the deviation of ln(measured / predicted)
+    "unlike",  # share of all peaks that differ by three deviations and a tenth of their heights
+    "skew",  # of ln(measured / predicted): peaks that are missing against peaks too strong
+    "angle",  # change of it with (q / 4 pi)^2, as of other vibrations or form factors
+    "angle_explains",  # share of its variance that this explains
+    "texture",  # change of it with 3 cos^2 - 1 about the axis that explains most
+    "texture_explains",  # share of the variance that is left
+    "axes",  # ln of 1 + the axes that were tried
+)
+UNKNOWN_SHAPE = (0.0, -7.0)  # where no cell could be fitted
+AXES = 12  # lines of smallest q whose normals may be the axis, as in `simulated`
+_SAME = 1.5e-4  # relative difference of q of a line and its reflections
+_MOST = 60_000  # reflections of a cell; of larger ones no axis is tried
+_NEAR = 0.03  # of a peak, from which on points belong to it
+_SEEN = 4.0  # standard deviations, from which on a peak's intensity is compared
+_WEAK = 1e-4  # share of all intensity, from which on a peak counts
+_LEAST = 0.03  # of what is predicted: nothing is seen to be weaker
+_INEXACT = 0.05  # deviation of ln(measured / predicted) of the strongest peaks
+_SMALLEST = np.array([0.02, 2e-4])  # deviations of intensity and of shape that are told apart
+
+
+class Peaks(NamedTuple):
+    """A scan's m peaks, of which a candidate predicts one or more lines each.
+
+    Attributes:
+        predicted, measured: intensities, in one unit, float64 `[m]` each.
+        deviation: of these, standard, by counting, float64 `[m]`.
+        q: their centers, 1/angstrom, float64 `[m]`.
+        peak: which of them each line is in, -1 for none, int `[lines]`.
+    """
+
+    predicted: np.ndarray
+    measured: np.ndarray
+    deviation: np.ndarray
+    q: np.ndarray
+    peak: np.ndarray
+
+
+def deviations(
+    scan: PlacedScan,
+    root: np.ndarray,
+    one: Moved,
+    library: Library,
+    prototypes: Prototypes,
+    size_nm: float,
+) -> np.ndarray:
+    """Returns FIGURES of one candidate of a scan, float64 `[11]`.
+
+    Args:
+        scan: with its excess and noise.
+        root: its pattern, of `scan_roots` with fold 1, `[L]`.
+        one: the candidate, as it was found.
+        library: of the candidate.
+        prototypes: of the library, of the scan's grid.
+        size_nm: that gives the scan's widths, see `evidence`.
+    """
+    own = slice(prototypes.offsets[one.entry], prototypes.offsets[one.entry + 1])
+    cell, still = library.cell[one.entry].astype(np.float64), prototypes.q[own]
+    q, height = moved_lines(prototypes, one)
+    fitted = fit_cell(
+        cell, operations(int(library.hall[one.entry]))[:, :, :3], still, height, root,
+        shift=one.shift, displacement=one.displacement,
+    )  # fmt: skip
+    lit = height > 0.0
+    q, height, still = q[lit], height[lit], still[lit].astype(np.float64)
+    peaks = find_peaks(scan.excess, scan.noise, scan.mask, q, height, prototypes.grid, size_nm)
+    terms = axis_terms(cell, still)
+    return np.concatenate([cell_shape(cell, fitted), intensities(peaks, height, terms)])
+
+
+def cell_shape(cell: np.ndarray, fitted: CellFit | None) -> np.ndarray:
+    """Returns the first two of FIGURES, float64 `[2]`.
+
+    The principal strains are half the logarithms of the eigenvalues of one metric in terms of the
+    other; lengths that change together change all of them alike.
+
+    Args:
+        cell: of the candidate, a, b, c in angstrom, alpha, beta, gamma in degrees, `[6]`.
+        fitted: to the scan.
+    """
+    if fitted is None:
+        return np.array(UNKNOWN_SHAPE)
+    before, after = (lattice_vectors(np.asarray(c, np.float64)) for c in (cell, fitted.cell))
+    strain = 0.5 * np.log(np.linalg.eigvalsh(_relative(before @ before.T, after @ after.T)))
+    return np.array([np.log1p(fitted.lines), np.log(max(strain.std(), _SMALLEST[1]))])
+
+
+def _relative(metric: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """`other` in the axes in which `metric` is the unit matrix, `[3, 3]`."""
+    root = np.linalg.inv(np.linalg.cholesky(metric))
+    return np.asarray(root @ other @ root.T)
+
+
+def find_peaks(
+    excess: np.ndarray,
+    noise: np.ndarray,
+    mask: np.ndarray,
+    q: np.ndarray,
+    height: np.ndarray,
+    grid: Grid,
+    size_nm: float,
+) -> Peaks:
+    """Adds up a scan's intensities over the peaks that lines predict.
+
+    Args:
+        excess: of a placed scan, `[L]`.
+        noise: of it, `[L]`.
+        mask: of it, bool `[L]`.
+        q: lines where the scan has them, 1/angstrom, ascending, float64 `[lines]`.
+        height: of these, `[lines]`.
+        grid: of the scan, uniform in ln q.
+        size_nm: that gives the scan's widths.
+    """
+    axis = log_axis(grid, 1)
+    step, points = axis[1] - axis[0], np.exp(axis)
+    drawn = np.zeros((1, len(axis)), np.float32)
+    width = np.array([SIGMA_PER_FWHM * scherrer_fwhm(1.0) / size_nm])
+    draw_peaks(
+        q, height, np.array([0]), np.array([len(q)]), width, np.ones(1), axis[0], step, drawn
+    )
+    model = smoothed(drawn)[0] * mask
+    wide = np.convolve(model, np.full(5, 0.2), "same")
+    cuts = 1 + np.flatnonzero((wide[1:-1] <= wide[:-2]) & (wide[1:-1] < wide[2:]))
+    begin = np.concatenate([[0], cuts])
+    part = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(axis))))
+    near = mask & (wide > _NEAR * np.maximum.reduceat(wide, begin)[part])
+    near &= wide > _WEAK * wide.max()
+    widths = points * step  # patterns are per unit of q
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.asarray(np.bincount(part[near], values[near], len(begin)))
+
+    predicted = total(model * widths)
+    kept = predicted > _WEAK * predicted.sum()
+    center = total(model * widths * points)[kept] / predicted[kept]
+    place = np.rint((np.log(q) - axis[0]) / step).astype(int)
+    inside = (place >= 0) & (place < len(axis))
+    number = np.where(kept, np.cumsum(kept) - 1, -1)
+    peak = np.where(inside, number[part[np.clip(place, 0, len(axis) - 1)]], -1)
+    measured, variance = total(excess * widths), total(np.square(noise * widths))
+    return Peaks(predicted[kept], measured[kept], np.sqrt(variance[kept]), center, peak)
+
+
+def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Returns 3 cos^2 - 1 of lines about possible axes of texture, float64 `[axes, lines]`.
+
+    Means over the reflections of each line. An axis is the normal of a line of small q; a line of
+    no reflection has 0. It is -2/3 the slope of the logarithm of `march_dollase` in that of its
+    coefficient, where there is no texture.
+
+    Args:
+        cell: as the library has it, `[6]`.
+        q: its lines, 1/angstrom, ascending, `[lines]`.
+    """
+    reciprocal = np.linalg.inv(lattice_vectors(np.asarray(cell, np.float64)))
+    lengths = np.linalg.norm(np.linalg.inv(reciprocal), axis=1)
+    most = np.floor(lengths * q.max(initial=0.0) / (2.0 * np.pi) * 1.001).astype(int)
+    if not len(q) or np.prod(2 * most + 1) > _MOST:
+        return np.zeros((0, len(q)))
+    indices = np.meshgrid(*(np.arange(-m, m + 1.0) for m in most), indexing="ij")
+    hkl = np.stack(indices).reshape(3, -1)
+    normals = reciprocal @ hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
+    length = np.linalg.norm(normals, axis=0)
+    order = np.argsort(length)
+    normals, log_q = (normals / length)[:, order], np.log(2.0 * np.pi * length[order])
+    first = np.searchsorted(log_q, np.log(q) - _SAME)
+    last = np.searchsorted(log_q, np.log(q) + _SAME)
+    axes: list[np.ndarray] = []
+    for line in np.flatnonzero(last > first)[:AXES]:
+        normal = normals[:, first[line]]
+        if all(abs(normal @ axis) < 0.999 for axis in axes):
+            axes.append(normal)
+    if not axes:
+        return np.zeros((0, len(q)))
+    terms = 3.0 * np.square(np.stack(axes) @ normals) - 1.0
+    sums = np.pad(np.cumsum(terms, axis=1), ((0, 0), (1, 0)))
+    return np.asarray((sums[:, last] - sums[:, first]) / np.maximum(last - first, 1))
+
+
+def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarray:
+    """Returns FIGURES but for those of the cell, float64 `[9]`; zeros where too few peaks are seen.
+
+    The logarithms of measured over predicted intensities are fitted by weighted least squares: a
+    constant, (q / 4 pi)^2, and the `axis_terms` of the axis with which least is left.
+
+    Args:
+        peaks: of `find_peaks`.
+        height: of the lines, `[lines]`.
+        terms: of the lines, `[axes, lines]`.
+    """
+    predicted, measured, deviation, q, peak = peaks
+    figures = np.zeros(len(FIGURES) - 2)
+    if not len(predicted):
+        return figures
+    predicted = predicted * _scale(predicted, measured, deviation)
+    off = (measured - predicted) / np.hypot(deviation, 0.1 * predicted)
+    figures[2] = np.mean(np.abs(off) > 3.0)
+    seen = predicted > _SEEN * deviation
+    if seen.sum() < 3:
+        return figures
+    noise = deviation[seen] / predicted[seen]
+    ratio = np.log(np.maximum(measured[seen] / predicted[seen], _LEAST)).clip(-3.0, 3.0)
+    weight = 1.0 / (_INEXACT**2 + noise**2)
+    weight /= weight.sum()
+    mean = weight @ ratio
+    variance = weight @ (ratio - mean) ** 2
+    smooth = [np.ones(len(ratio)), np.square(q[seen] / (4.0 * np.pi))]
+    left, (_, angle) = _fitted(ratio, weight, smooth)
+    texture, least = 0.0, left
+    for term in terms:
+        heights, sums = (
+            np.bincount(peak[peak >= 0], values[peak >= 0], len(predicted))[seen]
+            for values in (height, height * term)
+        )
+        rest, (*_, slope) = _fitted(ratio, weight, [*smooth, sums / np.maximum(heights, 1e-30)])
+        if rest < least:
+            texture, least = slope, rest
+    tiny = 1e-9
+    figures[:] = (
+        np.log1p(seen.sum()),
+        np.log(max(np.sqrt(variance), _SMALLEST[0])),
+        figures[2],
+        np.clip(weight @ (ratio - mean) ** 3 / max(variance, 1e-6) ** 1.5, -4.0, 4.0),
+        np.clip(angle, -40.0, 40.0),
+        (variance - left) / max(variance, tiny),
+        np.clip(texture, -1.0, 1.0),
+        (left - least) / max(left, tiny),
+        np.log1p(len(terms)),
+    )
+    return figures
+
+
+def _scale(predicted: np.ndarray, measured: np.ndarray, deviation: np.ndarray) -> float:
+    """What predicted intensities are multiplied by: a weighted median, then least squares."""
+    order = np.argsort(measured / predicted)
+    share = np.cumsum(np.sqrt(predicted)[order])
+    middle = order[np.searchsorted(share, 0.5 * share[-1])]
+    scale = max(float(measured[middle] / predicted[middle]), 1e-9)
+    for _ in range(2):
+        weight = 1.0 / (np.square(deviation) + np.square(0.25 * scale * predicted) + 1e-30)
+        by = weight * predicted
+        scale = max(float(by @ measured / (by @ predicted)), 1e-9)
+    return scale
+
+
+def _fitted(
+    values: np.ndarray, weight: np.ndarray, columns: list[np.ndarray]
+) -> tuple[float, np.ndarray]:
+    """The weighted mean square that a linear fit leaves, and its coefficients."""
+    design = np.stack(columns, axis=1)
+    normal = (design * weight[:, None]).T @ design + 1e-9 * np.eye(len(columns))
+    solved = np.linalg.solve(normal, design.T @ (weight * values))
+    return float(weight @ (values - design @ solved) ** 2), solved
