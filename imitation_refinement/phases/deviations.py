@@ -11,13 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.cell_fit import CellFit, fit_cell
-from imitation_refinement.phases.compiled import draw_peaks
 from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.named import Moved
-from imitation_refinement.phases.prototypes import Prototypes, log_axis, smoothed
+from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
 from imitation_refinement.xrd.grid import Grid
-from imitation_refinement.xrd.profiles import SIGMA_PER_FWHM, scherrer_fwhm
 from imitation_refinement.xrd.scans import PlacedScan
 from imitation_refinement.xrd.structures.settings import operations
 from imitation_refinement.xrd.symmetry import lattice_vectors
@@ -141,12 +139,9 @@ def find_peaks(
     """
     axis = log_axis(grid, 1)
     step, points = axis[1] - axis[0], np.exp(axis)
-    drawn = np.zeros((1, len(axis)), np.float32)
-    width = np.array([SIGMA_PER_FWHM * scherrer_fwhm(1.0) / size_nm])
-    draw_peaks(
-        q, height, np.array([0]), np.array([len(q)]), width, np.ones(1), axis[0], step, drawn
-    )
-    model = smoothed(drawn)[0] * mask
+    offsets, chosen = np.array([0, len(q)]), np.array([0])
+    drawn = draw_roots(q, height, offsets, chosen, grid, size_nm=size_nm, fold=1)[0]
+    model = np.square(drawn.astype(np.float64)) * mask
     wide = np.convolve(model, np.full(5, 0.2), "same")
     cuts = 1 + np.flatnonzero((wide[1:-1] <= wide[:-2]) & (wide[1:-1] < wide[2:]))
     begin = np.concatenate([[0], cuts])
