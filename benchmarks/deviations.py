@@ -2,8 +2,8 @@
 
     python benchmarks/deviations.py --parts=parts --scans=9000 --output=deviations
 
-`--parts` are those that `fit_phases.py` made of as many scans or more, with the shipped library, the
-same refiner and seed. The scans are made and matched again, for the figures of
+`--parts` are those that `fit_phases.py` made of as many scans or more, with the shipped library,
+the same refiner and seed. The scans are made and matched again, for the figures of
 `phases/deviations.py` of the likeliest two candidates, those of weights that have not seen the
 formula. Then known and unknown are told, in the same five folds of formulas, from what both looks
 say, and from that and the figures: by the network of `stacking.py`, and by boosted trees. Prints
