@@ -10,6 +10,7 @@ has not seen: from the raw pattern, the refined one, and both, with the very str
 where the library has another determination. `--compare` measures other refiners on the same scans.
 After every `--every` steps it writes `--output` and measures what it has on `--curve` other
 held-out scans (rows `held` of WORKDIR/metrics.jsonl). Where either number is 0 that is left out.
+`--recipe.steps=0` trains nothing and measures what `--start` names.
 Killed and run again it goes on where it was. No measured scan is read.
 """
 
@@ -20,6 +21,7 @@ import numpy as np
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import l1, max_normalized
 from imitation_refinement.evaluation.paired import paired_difference
 from imitation_refinement.evaluation.peaks import invented_and_lost
@@ -231,6 +233,8 @@ def main(_: list[str]) -> None:
     on_device = _ON_DEVICE.value
     if on_device is None:
         on_device = jax.default_backend() != "cpu"
+    if not (section.steps or _START.value):
+        raise UserError("--recipe.steps=0 trains nothing: say which refiner to measure by --start.")
     begun = load_refiner(_START.value) if _START.value else None
     made_before = read_model_file(_START.value)[0]["made"] if begun else ""
     told = {
@@ -240,35 +244,37 @@ def main(_: list[str]) -> None:
         "seed": _SEED.value,
     }
     workdir.claim(ConfigDict({"refiner": section, "on_device": on_device, **told}))
-    if on_device:
-        chosen = load_chosen(parts, *known, _PAIRS.value, seed=_SEED.value)
-        having = held(chosen, *known, phase)
-        batches = batches_of_draws(having, GRID, section, _SEED.value, Bounds())
-        of = f"drawn on the device from {len(having.rival)} structures"
-    else:
-        pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
-        batches = batches_of_pairs(pairs, phases.prototypes, phase, section, run, _SEED.value)
-        of = f"of {len(pairs.mask)} pairs"
     start = begun.params if begun else None
     refiner = PhaseRefiner(section.network, start)
     others = held_out_pairs(known, 0, _HELD.value)
     watched = held_out_pairs(known, _HELD.value, _CURVE.value)
     if start is not None and watched is not None:
         record(workdir, 0, refiner, watched)
-    for until in [*range(_EVERY.value, section.steps, _EVERY.value), section.steps]:
-        refiner = refiner._replace(params=train_phase_refiner(
-            batches, GRID, section, run, workdir, _SEED.value, start, until
-        ))  # fmt: skip
-        made = f"{made_before}; then " if begun else ""
-        made += (
-            f"{until} steps of {section.batch_size} {of}, library"
-            f" {phases.library.digest[:12]}, seed {_SEED.value}"
-        )
-        save_refiner(_OUTPUT.value, refiner, made)
-        if watched is not None:
-            record(workdir, until, refiner, watched)
+    made = made_before
+    if section.steps:
+        if on_device:
+            chosen = load_chosen(parts, *known, _PAIRS.value, seed=_SEED.value)
+            having = held(chosen, *known, phase)
+            batches = batches_of_draws(having, GRID, section, _SEED.value, Bounds())
+            of = f"drawn on the device from {len(having.rival)} structures"
+        else:
+            pairs = load_pairs(parts, *known, _PAIRS.value, seed=_SEED.value, held=False)
+            batches = batches_of_pairs(pairs, phases.prototypes, phase, section, run, _SEED.value)
+            of = f"of {len(pairs.mask)} pairs"
+        for until in [*range(_EVERY.value, section.steps, _EVERY.value), section.steps]:
+            refiner = refiner._replace(params=train_phase_refiner(
+                batches, GRID, section, run, workdir, _SEED.value, start, until
+            ))  # fmt: skip
+            made = f"{made_before}; then " if begun else ""
+            made += (
+                f"{until} steps of {section.batch_size} {of}, library"
+                f" {phases.library.digest[:12]}, seed {_SEED.value}"
+            )
+            save_refiner(_OUTPUT.value, refiner, made)
+            if watched is not None:
+                record(workdir, until, refiner, watched)
+        logging.info("written: %s", _OUTPUT.value)
     workdir.close()
-    logging.info("written: %s", _OUTPUT.value)
     if others is None:
         return
     x = shown(others.pattern, others.excess, others.noise, others.mask)
