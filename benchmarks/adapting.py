@@ -15,7 +15,14 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.metrics import l1
 from imitation_refinement.phases.fitting import simulated_measurement
 from imitation_refinement.phases.identify import load_phases
-from imitation_refinement.phases.pairs import QUICK, atoms_of, planned, true_pattern, with_rivals
+from imitation_refinement.phases.pairs import (
+    QUICK,
+    Simulated,
+    atoms_of,
+    planned,
+    true_pattern,
+    with_rivals,
+)
 from imitation_refinement.phases.prototypes import GRID, draw_shifted, scan_roots, unit
 from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.phases.simulated import Laboratory
@@ -85,18 +92,22 @@ def main(_: list[str]) -> None:
             if placed.signal:
                 continue
             truth = true_pattern(measured, placed, GRID)
-            bank = draw_shifted(prototypes, *with_rivals(placed, truth, entry, prototypes))
-            rows.append((measured.scan, placed, truth, bank))
-        scans, placed, truth, banks = (list(column) for column in zip(*rows, strict=True))
-        mask = np.stack([one.mask for one in placed])
+            pair = Simulated(placed, truth, float(measured.scan.counts.max()))
+            rows.append((measured.scan, pair, entry))
+        scans, made, entries = (list(column) for column in zip(*rows, strict=True))
+        pairs = with_rivals(made, entries, prototypes)
+        banks = [
+            draw_shifted(prototypes, *own) for own in zip(pairs.entry, pairs.shift, strict=True)
+        ]
+        placed, truth = [one.placed for one in made], np.stack([one.truth for one in made])
         looks = {
             "raw": np.stack([one.pattern for one in placed]), "refined": refiner(placed),
             "adapted": refiner.adapted(scans, seed=_SEED.value)(placed),
         }  # fmt: skip
-        apart = {look: l1(x, np.stack(truth)).mean() for look, x in looks.items()}
+        apart = {look: l1(x, truth).mean() for look, x in looks.items()}
         cells = [f"{laboratory.counts[0]:.0f}", f"{len(rows)}"]
         cells += [f"{100 * apart[look] / apart['raw']:.1f}" for look in ("refined", "adapted")]
-        cells += [f"{nearest(x, mask, np.stack(banks)):.0f}" for x in looks.values()]
+        cells += [f"{nearest(x, pairs.mask, np.stack(banks)):.0f}" for x in looks.values()]
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
