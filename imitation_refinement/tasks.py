@@ -15,6 +15,20 @@ from imitation_refinement.evaluation.inputs import EvaluationInputs
 TRAIN, SEEN, UNSEEN = 0, 1, 2
 
 
+class DeviceViews(NamedTuple):
+    """Random training views that are made within `jit`, for devices that a host keeps waiting.
+
+    Attributes:
+        held: a tree of NumPy arrays, which every device holds whole.
+        view: `(held, index, key) -> float32 [*spatial, C]`, pure, of JAX arrays: a view of the same
+            distribution as that of `IdealData.view`. One function object for all uses of the data,
+            so that it is compiled once.
+    """
+
+    held: Any
+    view: Callable[[Any, Any, Any], Any]
+
+
 class IdealData(NamedTuple):
     """Labelled examples that a classifier is trained on; cheap perfect ones as a rule.
 
@@ -24,12 +38,14 @@ class IdealData(NamedTuple):
             (kinds that it has not); either of the held-out splits may be empty.
         view: `(index, rng) -> float32 [*spatial, C]`, a random training view of one example.
         fixed: `index -> float32 [*spatial, C]`, the plain view for prototypes and evaluation.
+        on_device: what makes training views within `jit`. None: they are made by `view` alone.
     """
 
     label: np.ndarray
     split: np.ndarray
     view: Callable[[int, np.random.Generator], np.ndarray]
     fixed: Callable[[int], np.ndarray]
+    on_device: DeviceViews | None = None
 
 
 class ImperfectData(NamedTuple):

@@ -1,9 +1,10 @@
 """One process of a run over several devices or processes; `test_devices.py` starts it.
 
-    python distributed_worker.py steps|stop FOLDER PROCESS_ID [COORDINATOR NUM_PROCESSES]
+    python distributed_worker.py steps|stop|made|who FOLDER PROCESS_ID [COORDINATOR NUM_PROCESSES]
 
 steps: three steps of Algorithm 1 and three of Algorithm 2 by the shipped programs on small real
 networks, a checkpoint in between; the main process writes every number to FOLDER/numbers.npz.
+made: batches of views made on the devices, to FOLDER/made.npz.
 stop: steps until asked to stop, then a checkpoint and FOLDER/"stopped PROCESS_ID". How many devices
 there are is set by the environment.
 """
@@ -27,11 +28,17 @@ from imitation_refinement.method.classifier import Classifier, Distance
 from imitation_refinement.method.networks import DenseNet, UNet
 from imitation_refinement.method.refiner import RefinerObjective, init_refiner
 from imitation_refinement.runtime import devices
+from imitation_refinement.runtime.batches import balanced_indices
 from imitation_refinement.runtime.checkpoint import Checkpoints
+from imitation_refinement.runtime.device_batches import made_on_devices
 from imitation_refinement.runtime.files import atomic_write_npz, atomic_write_text
 from imitation_refinement.runtime.interrupt import StopSignal
 from imitation_refinement.stages.classifiers import ClassifierProgram, classifier_program
 from imitation_refinement.stages.refiners import refiner_program
+from imitation_refinement.xrd.device_views import device_views
+from imitation_refinement.xrd.grid import Grid
+from imitation_refinement.xrd.ideal import IdealLines
+from imitation_refinement.xrd.profiles import IdealViews
 
 LENGTH, CLASSES, BATCH = 64, 3, 16
 # Not Adam: it turns the rounding error of a gradient that is zero into a step of full length.
@@ -144,6 +151,23 @@ def run_until_stopped(folder: Path) -> None:
             time.sleep(0.05)
 
 
+def make_batches(folder: Path) -> None:
+    """Writes batches of views that are made on the devices."""
+    rng = np.random.default_rng(0)
+    lines = IdealLines(
+        np.sort(rng.uniform(1.0, 6.0, 60)).astype(np.float32), np.ones(60, np.float16),
+        np.arange(0, 61, 10), np.arange(6, dtype=np.int32) % CLASSES, np.arange(6, dtype=np.int32),
+        np.zeros(6, np.int8),
+    )  # fmt: skip
+    views = device_views(lines, Grid(length=LENGTH), IdealViews(augment=True))
+    indices = balanced_indices(lines.label, BATCH, 3, 0)
+    stream = made_on_devices(indices, views.held, views.view, batch_size=BATCH, seed=0)
+    whole = jax.jit(lambda rows: rows, out_shardings=devices.replicated())
+    made = np.stack([np.asarray(whole(batch)) for batch in stream(0)])
+    if devices.is_main_process():
+        atomic_write_npz(folder / "made.npz", {"views": made})
+
+
 def say_who(folder: Path) -> None:
     """Writes which process this is, and of what."""
     atomic_write_text(folder / f"process {jax.process_index()}", devices.describe())
@@ -153,7 +177,9 @@ def main(mode: str, folder: str, process_id: str, coordinator: str = "", count: 
     """Joins the run, if there is one to join, and does what `mode` says."""
     if coordinator:
         devices.initialize_distributed(coordinator, int(count), int(process_id))
-    work = {"steps": run_steps, "stop": run_until_stopped, "who": say_who}[mode]
+    work = {
+        "steps": run_steps, "stop": run_until_stopped, "made": make_batches, "who": say_who,
+    }[mode]  # fmt: skip
     work(Path(folder))
     devices.sync("end")
 

@@ -77,6 +77,11 @@ class BatchIndices:
         epoch, offset = divmod(rank, len(self._groups[group]))
         return int(self._order(group, epoch)[offset])
 
+    def batch(self, step: int) -> np.ndarray:
+        """Returns the indices of the examples of one batch, int64 `[B]`."""
+        size = len(self._group_of_row)
+        return np.array([self[position] for position in range(step * size, (step + 1) * size)])
+
 
 def balanced_indices(labels: np.ndarray, batch_size: int, steps: int, seed: int) -> BatchIndices:
     """Returns class-balanced batches over all examples (Algorithm 1, lines 3-4).

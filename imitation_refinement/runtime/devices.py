@@ -101,6 +101,14 @@ def place(array: Any, sharding: Sharding) -> jax.Array:
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
+def makes_examples() -> bool:
+    """Returns whether random training views are made where they are used, for tasks that can.
+
+    Not on a CPU, where NumPy is faster (`benchmarks/views.py`); others would wait for the host.
+    """
+    return jax.default_backend() != "cpu"
+
+
 def is_main_process() -> bool:
     """Returns whether this process is the one that writes logs, metrics and reports."""
     return jax.process_index() == 0

@@ -3,7 +3,7 @@
 Belongs here: what they train on and from what. The step is in `classifier`, the loop in `loop`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -187,22 +187,16 @@ def classifier_stage(
     if data is None:
         data = classifier_data(run, section, called)
     training = np.flatnonzero(data.split == TRAIN)
-
-    def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        index = int(training[position])
-        return {"x": data.view(index, rng), "label": data.label[index]}
-
     if section.batch_size < classes:
         raise UserError(
             f"{called}.batch_size = {section.batch_size}: must be at least {classes}, so that "
             "a batch holds every class"
         )
-    indices = balanced_indices(data.label[training], section.batch_size, section.steps, seed)
     state = train(
         name,
         initial,
         lambda state, batch: program.step(state, batch, seed),
-        run.batches(indices, example, section.batch_size, called, seed),
+        view_batches(run, section, data, called, seed, on_devices=devices.makes_examples()),
         called=called,
         section=section,
         run=run.config.run,
@@ -216,6 +210,43 @@ def classifier_stage(
     logging.info("%s: accuracy on held-out examples: %s", name, accuracy)
     keep(run, name, section.steps, {"classifier": result.tree}, accuracy)
     return result
+
+
+def view_batches(
+    run: Run, section: ConfigDict, data: IdealData, called: str, seed: int, *, on_devices: bool
+) -> Callable[[int], Iterator[dict]]:
+    """Returns `start_step -> batches` of random views of the training examples (Algorithm 1).
+
+    Args:
+        run: the run.
+        section: with `batch_size`, `steps`.
+        data: whose training examples are seen.
+        called: what the user calls the section.
+        seed: of order and views.
+        on_devices: whether views are made there, if the data can be. Which examples are in a batch
+            does not depend on it, the random numbers of their views do.
+    """
+    training, size = np.flatnonzero(data.split == TRAIN), section.batch_size
+    indices = balanced_indices(data.label[training], size, section.steps, seed)
+    if on_devices and data.on_device is not None:
+        held = data.on_device.held, training.astype(np.int32), data.label[training]
+        return run.batches_made(indices, held, _labelled(data.on_device.view), size, called, seed)
+
+    def example(position: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        index = int(training[position])
+        return {"x": data.view(index, rng), "label": data.label[index]}
+
+    return run.batches(indices, example, size, called, seed)
+
+
+# One function object for each kind of view, for the same reason as above.
+@lru_cache(maxsize=8)
+def _labelled(view: Callable[[Any, Any, Any], Any]) -> Callable[[Any, Any, Any], dict]:
+    def example(held: Any, position: Any, key: Any) -> dict[str, Any]:
+        patterns, training, label = held
+        return {"x": view(patterns, training[position], key), "label": label[position]}
+
+    return example
 
 
 def exact_prototypes(run: Run, classifier: TrainedClassifier, data: IdealData) -> jax.Array:
@@ -262,7 +293,7 @@ def simulated_as_ideal(run: Run) -> IdealData:
     def fixed(index: int) -> np.ndarray:
         return pair(np.random.default_rng(run.seed("held_out", index)), index)[0]
 
-    return data._replace(view=lambda index, rng: pair(rng, index)[0], fixed=fixed)
+    return IdealData(data.label, data.split, lambda index, rng: pair(rng, index)[0], fixed)
 
 
 def initial_state(

@@ -18,6 +18,7 @@ from ml_collections import ConfigDict
 
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import BatchIndices, Example, padded_rows
+from imitation_refinement.runtime.device_batches import Make, made_on_devices
 from imitation_refinement.runtime.files import user_cache
 from imitation_refinement.runtime.loop import batches_on_devices
 from imitation_refinement.runtime.workdir import WorkDir
@@ -91,6 +92,13 @@ class Run:
         return batches_on_devices(
             indices, example, batch_size=batch_size, seed=seed, threads=threads
         )
+
+    def batches_made(
+        self, indices: BatchIndices, held: Tree, make: Make, batch_size: int, called: str, seed: int
+    ) -> Callable[[int], Iterator[Tree]]:
+        """Returns `start_step -> batches` made on the devices; see `device_batches`, `batches`."""
+        devices.local_batch_size(batch_size, f"{called}.batch_size")
+        return made_on_devices(indices, held, make, batch_size=batch_size, seed=seed)
 
     def like_batch(self, batch_size: int, *names: str) -> dict[str, jax.ShapeDtypeStruct]:
         """Returns what batches of these arrays are like: labels, or examples float32.

@@ -6,7 +6,7 @@ own axis. Also here: the training view of an ideal pattern.
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -15,6 +15,9 @@ from imitation_refinement.xrd.grid import Grid, grid_q
 
 SCHERRER_K = 0.9
 IDEAL_SIZE_NM = 30.0  # of ground-truth patterns
+# Of training views; powers of ten, shares of the maximum, the grid, sigma.
+HUMP_AMPLITUDE, HUMP_CENTER, HUMP_WIDTH = (-3.5, -1.3), (-0.1, 1.1), (0.05, 0.3)
+NOISE, MOST_CUT = (-4.0, -2.0), 3.0
 SIGMA_PER_FWHM = 1.0 / (2.0 * np.sqrt(2.0 * np.log(2.0)))
 _STEP = 1e-3  # 1/angstrom; 12 steps per FWHM of 45 nm
 _MARGIN = 0.35  # 1/angstrom on both sides, so that nothing wraps around
@@ -35,7 +38,7 @@ class _Resampling(NamedTuple):
         return total
 
 
-class _Axes(NamedTuple):
+class Axes(NamedTuple):
     """The uniform axes on which profiles are convolved, and the ways between them."""
 
     start: float
@@ -91,7 +94,7 @@ def render(
         eta: Lorentzian share of the pseudo-Voigt profile of size and instrument.
         instrument_fwhm: width of the instrument in q, added in quadrature to the size's.
     """
-    axes = _axes(grid)
+    axes = axes_of(grid)
     width = float(np.hypot(scherrer_fwhm(size_nm), instrument_fwhm))
     spectrum = rfft(_splat(q_lines, intensity, axes))
     spectrum *= transfer(axes.frequency, width, eta)
@@ -129,6 +132,11 @@ def covered(
     if coverage[0] <= 0.0 and coverage[1] <= 0.0:
         return None
     low, high = (rng.uniform(0.0, share) for share in coverage)
+    return within(length, low, high)
+
+
+def within(length: int, low: Any, high: Any) -> Any:
+    """Returns which of L points are left without shares `low` and `high` of the ends, bool [L]."""
     place = (np.arange(length) + 0.5) / length
     return (place >= low) & (place <= 1.0 - high)
 
@@ -151,6 +159,67 @@ class IdealViews(NamedTuple):
     texture: float = 0.12
 
 
+class ViewDraws(NamedTuple):
+    """The random numbers of a training view; None for what `IdealViews` does not ask for.
+
+    Attributes:
+        size_nm: crystallite size.
+        eta: Lorentzian share.
+        grains: log factors of the lines' intensities, `[m]`.
+        humps: amplitude, center and width of two, as shares of maximum and grid, `[2, 3]`.
+        sigma: of the noise.
+        noise: standard normal, `[L]`.
+        cut: what lies below this many sigma is cut to zero.
+        window: which points are measured, bool `[L]`.
+    """
+
+    size_nm: Any
+    eta: Any
+    grains: Any = None
+    humps: Any = None
+    sigma: Any = None
+    noise: Any = None
+    cut: Any = None
+    window: Any = None
+
+
+def draw_view(rng: np.random.Generator, count: int, length: int, views: IdealViews) -> ViewDraws:
+    """Draws the random numbers of a training view.
+
+    Args:
+        rng: source of the draws.
+        count: lines of the pattern.
+        length: points of the grid.
+        views: what is drawn from.
+    """
+    size_nm = float(np.exp(rng.uniform(*np.log(views.size_nm))))
+    eta = float(rng.uniform(0.0, views.lorentzian)) if views.lorentzian > 0.0 else 0.0
+    draws = ViewDraws(size_nm, eta)
+    if views.augment:
+        draws = draws._replace(
+            grains=rng.normal(0.0, views.texture, count),
+            humps=np.array([_hump(rng) for _ in range(2)], np.float32),
+            sigma=np.float32(10.0 ** rng.uniform(*NOISE)),
+            noise=rng.standard_normal(length, np.float32),
+            cut=np.float32(rng.uniform(0.0, MOST_CUT)),
+        )
+    return draws._replace(window=covered(rng, length, views.coverage))
+
+
+def view_of(q: np.ndarray, intensity: np.ndarray, grid: Grid, draws: ViewDraws) -> np.ndarray:
+    """Returns the training view that some random numbers make of lines: see `ideal_view`."""
+    if draws.grains is not None:
+        intensity = intensity * np.exp(draws.grains)
+    pattern = normalize_max(render(q, intensity, grid, size_nm=draws.size_nm, eta=draws.eta))
+    if draws.humps is not None:
+        x = np.linspace(0.0, 1.0, len(pattern), dtype=np.float32)
+        for amplitude, center, width in draws.humps:
+            pattern = pattern + amplitude * np.exp(-0.5 * ((x - center) / width) ** 2)
+        pattern = pattern + draws.sigma * draws.noise
+        pattern = np.where(pattern < draws.sigma * draws.cut, np.float32(0), pattern)
+    return normalize_max(pattern if draws.window is None else pattern * draws.window)
+
+
 def ideal_view(
     q: np.ndarray, intensity: np.ndarray, grid: Grid, rng: np.random.Generator, views: IdealViews
 ) -> np.ndarray:
@@ -159,30 +228,17 @@ def ideal_view(
     With `views.augment`: two broad humps of amplitude 10^U(-3.5, -1.3) and white noise of
     10^U(-4, -2), of which what lies below 0..3 sigma is cut to zero.
     """
-    size_nm = float(np.exp(rng.uniform(*np.log(views.size_nm))))
-    eta = float(rng.uniform(0.0, views.lorentzian)) if views.lorentzian > 0.0 else 0.0
-    if views.augment:
-        intensity = intensity * np.exp(rng.normal(0.0, views.texture, len(intensity)))
-    pattern = normalize_max(render(q, intensity, grid, size_nm=size_nm, eta=eta))
-    if views.augment:
-        pattern = _with_humps_and_noise(pattern, rng)
-    window = covered(rng, grid.length, views.coverage)
-    return normalize_max(pattern if window is None else pattern * window)
+    return view_of(q, intensity, grid, draw_view(rng, len(q), grid.length, views))
 
 
-def _with_humps_and_noise(pattern: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    x = np.linspace(0.0, 1.0, len(pattern), dtype=np.float32)
-    for _ in range(2):
-        amplitude = np.float32(10.0 ** rng.uniform(-3.5, -1.3))
-        center, width = np.float32(rng.uniform(-0.1, 1.1)), np.float32(rng.uniform(0.05, 0.3))
-        pattern = pattern + amplitude * np.exp(-0.5 * ((x - center) / width) ** 2)
-    sigma = np.float32(10.0 ** rng.uniform(-4.0, -2.0))
-    pattern = pattern + sigma * rng.standard_normal(len(pattern), np.float32)
-    return np.where(pattern < sigma * np.float32(rng.uniform(0.0, 3.0)), np.float32(0), pattern)
+def _hump(rng: np.random.Generator) -> tuple[float, float, float]:
+    amplitude = 10.0 ** rng.uniform(*HUMP_AMPLITUDE)
+    return amplitude, rng.uniform(*HUMP_CENTER), rng.uniform(*HUMP_WIDTH)
 
 
 @lru_cache(maxsize=8)
-def _axes(grid: Grid) -> _Axes:
+def axes_of(grid: Grid) -> Axes:
+    """Returns the axes of a grid; computed once."""
     q = grid_q(grid)
     start, stop = q[0] - _MARGIN, q[-1] + _MARGIN
     points = next_fast_len(int(np.ceil((stop - start) / _STEP)), real=True)
@@ -191,7 +247,7 @@ def _axes(grid: Grid) -> _Axes:
     low = max(start + _EDGE, 0.5 * q[0])
     log_q = np.linspace(np.log(low), np.log(stop - _EDGE), points)
     log_step = log_q[1] - log_q[0]
-    return _Axes(
+    return Axes(
         start,
         step,
         points,
@@ -209,22 +265,23 @@ def _grid_q32(grid: Grid) -> np.ndarray:
     return grid_q(grid).astype(np.float32)
 
 
-def _cubic(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First of the 4 neighbours of each place, and their Catmull-Rom weights, float64 [4, n].
+def cubic_weights(t: Any) -> tuple[Any, Any, Any, Any]:
+    """Returns the Catmull-Rom weights of the 4 neighbours of places t, 0..1 beyond the second.
 
-    The weights keep area, position and variance of what is shared out with them.
+    They keep area, position and variance of what is shared out with them.
     """
-    floor = np.floor(place)
-    t = place - floor
-    weights = np.stack(
-        [
-            t * (-0.5 + t * (1.0 - 0.5 * t)),
-            1.0 + t * t * (-2.5 + 1.5 * t),
-            t * (0.5 + t * (2.0 - 1.5 * t)),
-            t * t * (-0.5 + 0.5 * t),
-        ]
+    return (
+        t * (-0.5 + t * (1.0 - 0.5 * t)),
+        1.0 + t * t * (-2.5 + 1.5 * t),
+        t * (0.5 + t * (2.0 - 1.5 * t)),
+        t * t * (-0.5 + 0.5 * t),
     )
-    return floor.astype(np.int64) - 1, weights
+
+
+def _cubic(place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First of the 4 neighbours of each place, and their weights, float64 [4, n]."""
+    floor = np.floor(place)
+    return floor.astype(np.int64) - 1, np.stack(cubic_weights(place - floor))
 
 
 def _resampling(place: np.ndarray) -> _Resampling:
@@ -232,7 +289,7 @@ def _resampling(place: np.ndarray) -> _Resampling:
     return _Resampling(left, weights.astype(np.float32))
 
 
-def _splat(q_lines: np.ndarray, intensity: np.ndarray, axes: _Axes) -> np.ndarray:
+def _splat(q_lines: np.ndarray, intensity: np.ndarray, axes: Axes) -> np.ndarray:
     """Lines as a density on the fine axis, float32; each is shared out to 4 neighbours."""
     place = (np.asarray(q_lines, np.float64) - axes.start) / axes.step
     inside = (place >= 1.0) & (place < axes.points - 2)

@@ -17,6 +17,7 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.evaluation.inputs import EvaluationInputs
 from imitation_refinement.tasks import TRAIN, IdealData, ImperfectData, Measure, Picture
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
+from imitation_refinement.xrd.device_views import device_views
 from imitation_refinement.xrd.grid import Q_LABEL, Grid, grid_q
 from imitation_refinement.xrd.ideal import IdealLines, ideal_lines, structure_lines
 from imitation_refinement.xrd.imperfect import imperfect_set
@@ -113,7 +114,11 @@ class XrdTask:
     @cached_property
     def ideal(self) -> IdealData:
         """Simulated patterns of generated crystals or of the user's structures."""
-        return IdealData(self._lines.label, self._lines.split, self._view, self._fixed)
+        lines = self._lines
+        on_device = None
+        if isinstance(lines, IdealLines):  # records are for sets that no memory holds
+            on_device = device_views(lines, self.grid, self._views)
+        return IdealData(lines.label, lines.split, self._view, self._fixed, on_device)
 
     @cached_property
     def imperfect(self) -> ImperfectData:

@@ -32,6 +32,11 @@ def test_balanced_batches_have_fixed_class_counts():
         assert np.bincount(LABELS[batch], minlength=3).tolist() == [2, 2, 3]
 
 
+def test_a_batch_is_its_rows_of_the_stream():
+    indices = balanced_indices(LABELS, batch_size=7, steps=20, seed=1)
+    assert indices.batch(13).tolist() == [indices[i] for i in range(13 * 7, 14 * 7)]
+
+
 def test_each_pass_visits_every_example_once_in_a_new_order():
     indices = uniform_indices(count=6, batch_size=4, steps=6, seed=0)
     passes = np.array([indices[i] for i in range(24)]).reshape(4, 6)
