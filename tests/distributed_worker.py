@@ -30,7 +30,7 @@ from imitation_refinement.method.refiner import RefinerObjective, init_refiner
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.batches import balanced_indices
 from imitation_refinement.runtime.checkpoint import Checkpoints
-from imitation_refinement.runtime.device_batches import made_on_devices
+from imitation_refinement.runtime.device_batches import _program, made_on_devices
 from imitation_refinement.runtime.files import atomic_write_npz, atomic_write_text
 from imitation_refinement.runtime.interrupt import StopSignal
 from imitation_refinement.stages.classifiers import ClassifierProgram, classifier_program
@@ -164,6 +164,12 @@ def make_batches(folder: Path) -> None:
     stream = made_on_devices(indices, views.held, views.view, batch_size=BATCH, seed=0)
     whole = jax.jit(lambda rows: rows, out_shardings=devices.replicated())
     made = np.stack([np.asarray(whole(batch)) for batch in stream(0)])
+    like = jax.ShapeDtypeStruct
+    rows, number = like((BATCH,), np.int32), like((), np.uint32)
+    program = _program(views.view).lower(
+        views.held, rows, number, number, like((BATCH,), np.uint32)
+    )
+    assert "all-gather" not in program.compile().as_text(), "devices wait for each other"
     if devices.is_main_process():
         atomic_write_npz(folder / "made.npz", {"views": made})
 

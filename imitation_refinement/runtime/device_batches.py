@@ -68,4 +68,12 @@ def _program(make: Make) -> Callable[..., Tree]:
         return jax.vmap(one)(index, row)
 
     whole, split = devices.replicated(), devices.by_example()
-    return jax.jit(batch, in_shardings=(whole, split, whole, whole, split), out_shardings=split)
+    layout = (whole, split, whole, whole, split)
+    # Each device makes its own rows: left to itself, XLA gathers them all for a Fourier transform.
+    own = jax.shard_map(
+        batch,
+        mesh=devices.data_mesh(),
+        in_specs=tuple(one.spec for one in layout),
+        out_specs=split.spec,
+    )
+    return jax.jit(own, in_shardings=layout, out_shardings=split)

@@ -123,6 +123,7 @@ def test_records_give_the_same_patterns(cache, tmp_path):
     plain = XrdTask(config_with(), cache, 1)
     stored = XrdTask(config_with(**{"data.ideal.store": "records"}), cache, 1)
     assert isinstance(stored._lines, RecordLines)
+    assert plain.ideal.on_device is not None and stored.ideal.on_device is None
     np.testing.assert_array_equal(stored.ideal.label, plain.ideal.label)
     np.testing.assert_array_equal(stored.ideal.split, plain.ideal.split)
     for index in (0, 17, 83):
