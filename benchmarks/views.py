@@ -130,7 +130,9 @@ def main(_: list[str]) -> None:
     patterns.data.ideal.prototypes = 200
     with tempfile.TemporaryDirectory() as folder:
         own = XrdTask(patterns, Path(folder), 1)
-        differ = apart(own.ideal.on_device.held, own.grid)
+        held = own.ideal.on_device.held
+        differ = apart(held, own.grid)
+        print(f"lines of a pattern: mean {held.count.mean():.0f}, most {held.count.max():,}")
         print(f"apart, of the maximum: median {np.median(differ):.1e}, most {differ.max():.1e}\n")
         print("| drawn per second (of processor time) | " + " | ".join(ways) + " |")
         print("| --- |" + " --- |" * len(ways))
