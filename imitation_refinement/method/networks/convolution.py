@@ -166,7 +166,7 @@ def _pool_backward(window, stride, padding, saved, g):
     wide = ((0, 0), (back, back), (0, 0))
     first, g = jnp.pad(first, wide, constant_values=-1), jnp.pad(g, wide)
     first, g = jax.lax.optimization_barrier((first, g))  # else every point looks for the borders
-    blocks, points = count + back, jnp.arange(stride)[None, None, :, None]
+    blocks, points = count + back, jnp.arange(stride, dtype=jnp.int32)[None, None, :, None]
     dx = jnp.zeros((), x.dtype)
     for s in range(back + 1):
         window_of = slice(back - s, back - s + blocks)
