@@ -124,7 +124,8 @@ def _backward(saved, gradients):
         if by is None:
             return part
         own, given = (Moments(m.mean[start:end], m.var[start:end]) for m in (known, by))
-        return _like(features, through_moments(widened(part), features[..., start:end], own, given))
+        whole = through_moments(widened(part), features[..., start:end], own, given)
+        return whole.astype(features.dtype)
 
     by_layers, by_running = [], []
     for j in reversed(range(len(layers))):
@@ -143,7 +144,7 @@ def _backward(saved, gradients):
         if j == 0:
             dinner = dinner + widened(gradients.inner)
 
-        dinner = jax.lax.optimization_barrier(_like(inner, dinner))
+        dinner = jax.lax.optimization_barrier(dinner.astype(inner.dtype))
         hidden = hiddens[j][0] if _keeps() else normalize(seen, layer.norm1, first)
         conv1 = convolution.kernel_gradient(hidden, dinner, layer.conv1.shape, *_same(layer.conv1))
         dh = _matmul(dinner, layer.conv1.swapaxes(-1, -2))
@@ -170,18 +171,13 @@ def _held(tree: Any) -> Any:
     return jax.lax.optimization_barrier(tree) if forms.backend() == "gpu" else tree
 
 
-def _like(x: jax.Array, gradient: jax.Array) -> jax.Array:
-    """A widened gradient in the dtype of x."""
-    return gradient.astype(x.dtype)
-
-
 def _with_reader(into: jax.Array, direct: jax.Array) -> jax.Array:
     """Gradients `[B, *n, C]` of features with what a reader of the first c gives back added.
 
     A GPU drops those of features that are done, which lets the sum share a pass with its operands'.
     """
     c = direct.shape[-1]
-    total = _like(into, widened(into[..., :c]) + direct)
+    total = (widened(into[..., :c]) + direct).astype(into.dtype)
     if forms.backend() == "gpu":
         return _held(total)
     return jax.lax.dynamic_update_slice_in_dim(into, total, 0, -1)
