@@ -32,7 +32,7 @@ from imitation_refinement.phases.device_scans import Bounds
 from imitation_refinement.phases.formulas import reduced
 from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.library import Library
-from imitation_refinement.phases.match import Match, match
+from imitation_refinement.phases.match import Match, match, pooled
 from imitation_refinement.phases.pairs import PART, Pairs, load_pairs
 from imitation_refinement.phases.prototypes import GRID, Prototypes
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner, save_refiner
@@ -43,7 +43,6 @@ from imitation_refinement.phases.refiner_training import (
     train_phase_refiner,
 )
 from imitation_refinement.phases.refining import both_refined, counted_longer, shown
-from imitation_refinement.phases.stacking import together
 from imitation_refinement.runtime import devices
 from imitation_refinement.runtime.files import atomic_write_text, user_cache
 from imitation_refinement.runtime.workdir import WorkDir
@@ -129,7 +128,7 @@ def table(
     looks = {
         "raw": by_raw,
         "refined": by_refined,
-        "both": together(by_raw, by_refined, phases.calibration.stack),
+        "both": pooled(by_raw, by_refined),
     }
     right = {look: hits(found, pairs, phases, phase) for look, found in looks.items()}
     distance = {"raw": l1(before, truth), "refined": l1(after, truth)}

@@ -36,10 +36,9 @@ from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, MEASURED
 from imitation_refinement.phases.refiner_file import load_refiner
 from imitation_refinement.phases.simulated_mixtures import simulated_mixture
-from imitation_refinement.phases.stacking import together
 from imitation_refinement.runtime.files import atomic_write_npz, read_npz
 from imitation_refinement.xrd.manifest import read_entry, read_manifest
-from imitation_refinement.xrd.scans import on_grid
+from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
 _MANIFEST = flags.DEFINE_string("manifest", None, "Mixtures with their phases.")
 _PARTS = flags.DEFINE_string("parts", None, "Folder of simulated scans and caches.", required=True)
@@ -132,8 +131,11 @@ def head(title: str) -> None:
 
 
 def simulated(phases: Phases, count: int, seed: int) -> dict[str, np.ndarray]:
-    """Returns simulated mixtures: `pattern`, `refined`, `mask` `[n, L]`, `entries` `[n, 3]`."""
-    path = Path(_PARTS.value) / f"mixtures-{seed}-{count}.npz"
+    """Returns simulated mixtures, `entries` `[n, 3]` and arrays `[n, L]`.
+
+    These are `pattern`, `refined`, `mask`, `excess` and `noise`.
+    """
+    path = Path(_PARTS.value) / f"noisy-mixtures-{seed}-{count}.npz"
     if path.exists():
         return read_npz(path)
     library, prototypes, refiner = phases.library, phases.prototypes, load_refiner()
@@ -159,10 +161,11 @@ def simulated(phases: Phases, count: int, seed: int) -> dict[str, np.ndarray]:
         if scan.signal:
             continue
         entries = np.pad(own, (0, 3 - many), constant_values=-1)
-        rows.append((scan.pattern, refiner([scan])[0], scan.mask, entries))
+        seen = scan.pattern, refiner([scan])[0], scan.mask, scan.excess, scan.noise
+        rows.append((*seen, entries))
         if not len(rows) % 50:
             logging.info("%d of %d simulated mixtures", len(rows), count)
-    names = ("pattern", "refined", "mask", "entries")
+    names = ("pattern", "refined", "mask", "excess", "noise", "entries")
     columns = zip(*rows, strict=True)
     made = {name: np.stack(column) for name, column in zip(names, columns, strict=True)}
     atomic_write_npz(path, made)
@@ -201,7 +204,12 @@ def of_simulated(phases: Phases) -> None:
         denoised = made["refined"][part]
         alone = [match(look, *to_match, allowed=may) for look in (patterns, denoised)]
         looks = match_looks([patterns, denoised], *to_match, allowed=may)
-        both = together(looks[0], looks[1], phases.calibration.stack)
+        columns = (made[name][part] for name in ("pattern", "mask", "excess", "noise"))
+        placed = [
+            PlacedScan(pattern, mask, np.zeros_like(pattern), 1.0, "", excess, noise)
+            for pattern, mask, excess, noise in zip(*columns, strict=True)
+        ]
+        both, _ = phases.by_both(placed, *looks)
         for name, left, found in (
             ("raw", patterns, alone[0]),
             ("refined", denoised, alone[1]),

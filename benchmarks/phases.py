@@ -27,13 +27,13 @@ from imitation_refinement.phases.candidates import NOT_IN_LIBRARY, Answer, answe
 from imitation_refinement.phases.compositions import Compositions, Elements, match_known
 from imitation_refinement.phases.compositions import Known as Limits
 from imitation_refinement.phases.formulas import elements, reduced
+from imitation_refinement.phases.identify import Phases
 from imitation_refinement.phases.library import Library, load_library
 from imitation_refinement.phases.match import match_looks
 from imitation_refinement.phases.prototypes import GRID, Prototypes, build_prototypes
 from imitation_refinement.phases.refiner_file import load_refiner
-from imitation_refinement.phases.stacking import together
 from imitation_refinement.xrd.manifest import Entry, read_entry, read_manifest
-from imitation_refinement.xrd.scans import on_grid
+from imitation_refinement.xrd.scans import PlacedScan, on_grid
 
 _MANIFEST = flags.DEFINE_multi_string("manifest", None, "Labelled scans.", required=True)
 _LIBRARY = flags.DEFINE_string("library", None, "Library file; the shipped one without.")
@@ -69,6 +69,7 @@ class Scans(NamedTuple):
     """Labelled scans on the grid; `system` and `space_group` are -1 and 0 where not known."""
 
     entries: list[Entry]
+    placed: list[PlacedScan]
     pattern: np.ndarray
     refined: np.ndarray
     mask: np.ndarray
@@ -98,6 +99,7 @@ def placed(manifest: Path) -> Scans:
     found = [on_grid(read_entry(entry), GRID) for entry in entries]
     return Scans(
         entries,
+        found,
         np.stack([scan.pattern for scan in found]),
         load_refiner()(found),
         np.stack([scan.mask for scan in found]),
@@ -121,8 +123,7 @@ def answered(
     """
     calibration = load_calibration(_CALIBRATION.value)
     library, found = have.library, []
-    stack = calibration.stack if limits is None else calibration.known_stack
-
+    phases = Phases(library, have.prototypes, calibration)
     for first in range(0, len(scans.entries), _BATCH):
         part = slice(first, first + _BATCH)
         looks = [patterns[part] for patterns in (scans.pattern, scans.refined)][: 1 if alone else 2]
@@ -132,8 +133,11 @@ def answered(
         else:
             own = allowed[part] if allowed is not None and allowed.ndim == 2 else allowed
             matches = match_looks(*to_match, calibration.posterior, allowed=own)
+        both = matches[0]
+        if not alone:
+            both, _ = phases.by_both(scans.placed[part], *matches, limits is not None)
         found += answers(
-            matches[0] if alone else together(matches[0], matches[1], stack),
+            both,
             have.prototypes, library.space_group, library.crystal_system,
             library.formula, calibration, scans.signal[part],
             np.full(len(looks[0]), limits is not None), not alone,

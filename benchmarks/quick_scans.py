@@ -34,7 +34,6 @@ from imitation_refinement.phases.identify import Phases, load_phases
 from imitation_refinement.phases.match import Match, match_looks
 from imitation_refinement.phases.prototypes import GRID
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
-from imitation_refinement.phases.stacking import together
 from imitation_refinement.report.plots import new_figure, png, styled
 from imitation_refinement.runtime.files import atomic_file, atomic_write_text, user_cache
 from imitation_refinement.xrd.counts import dispersion, thinned
@@ -170,7 +169,7 @@ def _draw(
     looks = {
         "raw": by_raw,
         "refined": by_refined,
-        "both": together(by_raw, by_refined, phases.calibration.stack),
+        "both": phases.by_both(placed, by_raw, by_refined)[0],
     }
     hits = {look: _hits(found, entries, phases, seen) for look, found in looks.items()}
     before, after = max_normalized(raw), max_normalized(refined)

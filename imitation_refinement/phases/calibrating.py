@@ -2,11 +2,11 @@
 
 Belongs here: the posteriors fitted to all examples, one to those of which elements are known;
 answers to each example by weights that were fitted to examples of other formulas; and what these
-answers decide: the stacks, and the levels.
+answers decide: which prototypes lead, the trees that tell known from unknown, and the levels.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,14 +16,16 @@ from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.compositions import COMPLETE, preferred
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.fitting import ABSENT, KNOWN, Examples
+from imitation_refinement.phases.leading import Leaders, leading
 from imitation_refinement.phases.posterior import Posterior, fit_posterior, probabilities
-from imitation_refinement.phases.stacking import FIGURES, Stack, absent, fit_stack, look, rescaled
+from imitation_refinement.phases.stacking import FIGURES, Trees, absent, fit_trees, look, rescaled
 
 WEIGHTS = (1.0, 0.8, 0.4)  # of examples that are OTHER, ABSENT, ITSELF
 FOLDS = 5  # of the formulas
 ACCURACY = 0.97  # of the systems of phases in the library that are called confident
 UNKNOWN_CONFIDENT = 0.05  # largest share of the phases not in the library that are, in each scope
 _SYSTEMS = 7
+_SIZE = FEATURES.index("log_size")
 
 
 class Answered(NamedTuple):
@@ -59,33 +61,39 @@ class Answered(NamedTuple):
 
 
 def fit_calibration(
-    examples: Examples, *, seed: int = 0, **options: Any
+    examples: Examples,
+    deviating: Callable[[np.ndarray, Leaders], np.ndarray],
+    *,
+    seed: int = 0,
+    **options: Any,
 ) -> tuple[Calibration, tuple[Answered, Answered]]:
     """Fits the posterior, and the levels on answers of weights that have not seen the formula.
 
     Args:
         examples: of `make_examples`.
+        deviating: returns how scans deviate from their leaders, see `leading.deviations_of`,
+            `[m, D]`, of the numbers of m scans and their libraries, int `[m]`, and the leaders
+            by weights that have not seen the formula.
         seed: see `fit_posterior`.
-        **options: of `fit_posterior` and `fit_stack`.
+        **options: of `fit_posterior`.
 
     Returns:
         (the calibration, the answers from which its levels were chosen: of patterns alone, and
         together with the refined ones).
     """
     fold, known = examples.formula % FOLDS, examples.scope == KNOWN
-    said: dict[int, _Said] = {}
+    begin = np.unique(examples.look, return_index=True)[1]
+    said: dict[int, tuple[_Said, _Said, Leaders]] = {}
     for own, named in itertools.product(np.unique(fold), (False, True)):
         posterior = _fitted(examples, (fold != own) & (known == named), seed, options)
-        for i in np.flatnonzero((fold == own) & (known == named)).tolist():
-            said[i] = _one_answer(examples, i, posterior)
-    begin = np.unique(examples.look, return_index=True)[1]
-    looks = [
-        _Said(*(np.array(column) for column in zip(*(said[i] for i in rows.tolist()), strict=True)))
-        for rows in (begin, begin + 1)
-    ]
+        for i in begin[(fold[begin] == own) & (known[begin] == named)].tolist():
+            said[i] = _both_answers(examples, i, posterior)
+    first, second, of_leaders = zip(*(said[i] for i in begin.tolist()), strict=True)
+    looks = [_Said(*map(np.array, zip(*one, strict=True))) for one in (first, second)]
+    leaders = Leaders(*map(np.array, zip(*of_leaders, strict=True)))
     of_each = Examples(*(column[begin] for column in examples))
     alone = _answered(of_each, *looks[0][:3])
-    both, stacks = _stacked(of_each, looks, seed, options)
+    both, stacks = _stacked(of_each, looks, deviating(of_each.look, leaders), seed)
     levels = [[_level(one, named) for one in (alone, both)] for named in (False, True)]
     blind, informed = (_fitted(examples, known == named, seed, options) for named in (False, True))
     calibration = Calibration(blind, informed, stacks[0], stacks[1], np.array(levels))
@@ -111,28 +119,26 @@ def _answered(
 
 
 def _stacked(
-    examples: Examples, looks: Sequence[_Said], seed: int, options: dict[str, Any]
-) -> tuple[Answered, tuple[Stack, ...]]:
-    """Answers of two looks together, by stacks that have not seen the formula, and the stacks.
+    examples: Examples, looks: Sequence[_Said], deviating: np.ndarray, seed: int
+) -> tuple[Answered, tuple[Trees, ...]]:
+    """Answers of two looks together, by trees that have not seen the formula, and the trees.
 
     `first` is what the look at the pattern says. The looks are by weights that have not seen the
-    formula; those that the stack was fitted to may have.
+    formula; those that the trees were fitted to may have.
     """
     known, fold = examples.scope == KNOWN, examples.formula % FOLDS
     unknown = examples.situation == ABSENT
     weight = np.asarray(WEIGHTS)[examples.situation]
+    figures = np.concatenate([looks[0].figures, looks[1].figures, deviating], axis=1)
 
-    def fitted(rows: np.ndarray) -> Stack:
-        return fit_stack(
-            looks[0].figures[rows], looks[1].figures[rows], unknown[rows], weight[rows],
-            seed=seed, **options,
-        )  # fmt: skip
+    def fitted(rows: np.ndarray) -> Trees:
+        return fit_trees(figures[rows], unknown[rows], weight[rows], seed=seed)
 
     none = np.zeros(len(fold))
     for own, named in itertools.product(np.unique(fold), (False, True)):
         rows = (fold == own) & (known == named)
-        stack = fitted((fold != own) & (known == named))
-        none[rows] = absent(looks[0].figures[rows], looks[1].figures[rows], stack)
+        trees = fitted((fold != own) & (known == named))
+        none[rows] = absent(figures[rows], trees)
     before = 0.5 * (looks[0].none + looks[1].none)
     inside = 0.5 * (looks[0].inside + looks[1].inside) * np.exp(rescaled(before, none))[:, None]
     stacks = tuple(fitted(known == named) for named in (False, True))
@@ -155,8 +161,24 @@ def _fitted(examples: Examples, rows: np.ndarray, seed: int, options: dict[str, 
     )  # fmt: skip
 
 
-def _one_answer(examples: Examples, row: int, posterior: Posterior) -> _Said:
-    """What is said of one example."""
+def _both_answers(
+    examples: Examples, row: int, posterior: Posterior
+) -> tuple[_Said, _Said, Leaders]:
+    """What is said of both looks at a scan, the first of which is an example, and the leaders."""
+    rows = row, row + 1
+    (first, logs), (second, more) = (_one_answer(examples, one, posterior) for one in rows)
+
+    def both(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([values[one][examples.system[one] >= 0] for one in rows])
+
+    return first, second, leading(
+        np.concatenate([logs, more]), both(examples.entry), both(examples.shift),
+        both(examples.displacement), np.exp(both(examples.features[:, :, _SIZE])),
+    )  # fmt: skip
+
+
+def _one_answer(examples: Examples, row: int, posterior: Posterior) -> tuple[_Said, np.ndarray]:
+    """What is said of one example, and ln of the probability of each of its prototypes."""
     there = examples.system[row] >= 0
     features = examples.features[row][None, there]
     found = probabilities(features, posterior)
@@ -167,7 +189,7 @@ def _one_answer(examples: Examples, row: int, posterior: Posterior) -> _Said:
     inside = np.bincount(examples.system[row, there], np.exp(logs[0]), _SYSTEMS)
     figures = look(logs, none, features[:, :, [FEATURES.index(name) for name in FIGURES]])
     first = bool(examples.right[row, there][logs[0].argmax()])
-    return _Said(inside, none[0], first, figures[0])
+    return _Said(inside, none[0], first, figures[0]), logs[0]
 
 
 def confident_level(

@@ -12,15 +12,17 @@ import numpy as np
 from imitation_refinement.errors import UserError
 from imitation_refinement.model.model_file import read_model_file, write_model_file
 from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.deviations import FIGURES as DEVIATIONS
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior
-from imitation_refinement.phases.stacking import Stack
+from imitation_refinement.phases.stacking import Trees
 
+_VERSION = 2  # 1 held networks in the place of trees
 _SECTIONS: dict[str, Any] = {
     "posterior": Posterior,
     "known": Posterior,
-    "stack": Stack,
-    "known_stack": Stack,
+    "stack": Trees,
+    "known_stack": Trees,
 }
 SHIPPED = Path(__file__).parents[1] / "pretrained" / "phases.npz"
 
@@ -33,14 +35,16 @@ def save_calibration(path: str | os.PathLike[str], calibration: Calibration, mad
     """
     header = {
         "kind": "phases",
+        "version": _VERSION,
         "features": list(FEATURES),
+        "deviations": list(DEVIATIONS),
         "levels": np.asarray(calibration.levels).tolist(),
         "absent": calibration.absent,
         "made": made,
     }
     arrays = {
-        f"{section}/{name}": np.asarray(array, np.float32)
-        for section in _SECTIONS
+        f"{section}/{name}": np.asarray(array, np.float32) if kind is Posterior else array
+        for section, kind in _SECTIONS.items()
         for name, array in getattr(calibration, section)._asdict().items()
     }
     write_model_file(path, header, arrays)
@@ -55,9 +59,17 @@ def load_calibration(path: str | os.PathLike[str] | None = None) -> Calibration:
     path = SHIPPED if path is None else path
     header, arrays = read_model_file(path)
     names = {f"{section}/{name}" for section, kind in _SECTIONS.items() for name in kind._fields}
-    if header.get("kind") != "phases" or set(arrays) != names:
+    if header.get("kind") != "phases":
         raise UserError(f"{path}: holds no calibration of phases; fit it again")
-    if header["features"] != list(FEATURES):
+    version = header.get("version", 1)
+    if version != _VERSION:
+        raise UserError(
+            f"{path}: calibration of phases of version {version}, this program reads {_VERSION};"
+            " use the version of the program that wrote it, or fit it again"
+        )
+    if set(arrays) != names:
+        raise UserError(f"{path}: holds no calibration of phases; fit it again")
+    if (header["features"], header["deviations"]) != (list(FEATURES), list(DEVIATIONS)):
         raise UserError(
             f"{path}: was fitted to other figures than this version computes; fit it again"
         )

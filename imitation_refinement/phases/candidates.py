@@ -22,7 +22,7 @@ from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.posterior import BLIND, Posterior
 from imitation_refinement.phases.prototypes import Prototypes, draw_shifted
 from imitation_refinement.phases.side_by_side import side_by_side
-from imitation_refinement.phases.stacking import Stack
+from imitation_refinement.phases.stacking import Trees
 from imitation_refinement.xrd.crystals import CRYSTAL_SYSTEMS
 
 NOT_IN_LIBRARY = "not in the library"
@@ -49,8 +49,8 @@ class Calibration(NamedTuple):
 
     posterior: Posterior
     known: Posterior
-    stack: Stack
-    known_stack: Stack
+    stack: Trees
+    known_stack: Trees
     levels: np.ndarray
     absent: float = 0.5
 

@@ -6,18 +6,18 @@ by texture, which depends on the angle to one axis, and by vibration, which is s
 phase of the same structure type has axes in another ratio, and intensities that follow no axis.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
-from imitation_refinement.phases.cell_fit import CellFit, fit_cell
+from imitation_refinement.phases.cell_fit import CellFit
 from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.named import Moved
 from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import PlacedScan
-from imitation_refinement.xrd.structures.settings import operations
 from imitation_refinement.xrd.symmetry import lattice_vectors
 
 FIGURES = (
@@ -42,6 +42,7 @@ _SEEN = 4.0  # standard deviations, from which on a peak's intensity is compared
 _WEAK = 1e-4  # share of all intensity, from which on a peak counts
 _LEAST = 0.03  # of what is predicted: nothing is seen to be weaker
 _INEXACT = 0.05  # deviation of ln(measured / predicted) of the strongest peaks
+_RIDGE = 1e-9
 _SMALLEST = np.array([0.02, 2e-4])  # deviations of intensity and of shape that are told apart
 
 
@@ -64,7 +65,7 @@ class Peaks(NamedTuple):
 
 def deviations(
     scan: PlacedScan,
-    root: np.ndarray,
+    fitted: CellFit | None,
     one: Moved,
     library: Library,
     prototypes: Prototypes,
@@ -74,7 +75,7 @@ def deviations(
 
     Args:
         scan: with its excess and noise.
-        root: its pattern, of `scan_roots` with fold 1, `[L]`.
+        fitted: the candidate's cell, fitted to the scan.
         one: the candidate, as it was found.
         library: of the candidate.
         prototypes: of the library, of the scan's grid.
@@ -83,15 +84,19 @@ def deviations(
     own = slice(prototypes.offsets[one.entry], prototypes.offsets[one.entry + 1])
     cell, still = library.cell[one.entry].astype(np.float64), prototypes.q[own]
     q, height = moved_lines(prototypes, one)
-    fitted = fit_cell(
-        cell, operations(int(library.hall[one.entry]))[:, :, :3], still, height, root,
-        shift=one.shift, displacement=one.displacement,
-    )  # fmt: skip
     lit = height > 0.0
     q, height, still = q[lit], height[lit], still[lit].astype(np.float64)
     peaks = find_peaks(scan.excess, scan.noise, scan.mask, q, height, prototypes.grid, size_nm)
-    terms = axis_terms(cell, still)
+    terms = _terms(cell.tobytes(), still.tobytes())
     return np.concatenate([cell_shape(cell, fitted), intensities(peaks, height, terms)])
+
+
+@lru_cache(maxsize=1024)
+def _terms(cell: bytes, q: bytes) -> np.ndarray:
+    """`axis_terms` of float64 numbers, kept: scans of one laboratory are of the same structures."""
+    terms = axis_terms(np.frombuffer(cell), np.frombuffer(q))
+    terms.flags.writeable = False
+    return terms
 
 
 def cell_shape(cell: np.ndarray, fitted: CellFit | None) -> np.ndarray:
@@ -183,21 +188,28 @@ def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
     indices = np.meshgrid(*(np.arange(-m, m + 1.0) for m in most), indexing="ij")
     hkl = np.stack(indices).reshape(3, -1)
     normals = reciprocal @ hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
-    length = np.linalg.norm(normals, axis=0)
-    order = np.argsort(length)
-    normals, log_q = (normals / length)[:, order], np.log(2.0 * np.pi * length[order])
+    square = (normals * normals).sum(axis=0)
+    low = np.flatnonzero(square < (q.max() * (1.0 + 2.0 * _SAME) / (2.0 * np.pi)) ** 2)
+    order = low[np.argsort(square[low])]
+    log_q = 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
     first = np.searchsorted(log_q, np.log(q) - _SAME)
     last = np.searchsorted(log_q, np.log(q) + _SAME)
+    lines = np.flatnonzero(last > first)
+    normals = normals[:, order] / np.sqrt(square[order])
     axes: list[np.ndarray] = []
-    for line in np.flatnonzero(last > first)[:AXES]:
+    for line in lines[:AXES]:
         normal = normals[:, first[line]]
         if all(abs(normal @ axis) < 0.999 for axis in axes):
             axes.append(normal)
     if not axes:
         return np.zeros((0, len(q)))
-    terms = 3.0 * np.square(np.stack(axes) @ normals) - 1.0
-    sums = np.pad(np.cumsum(terms, axis=1), ((0, 0), (1, 0)))
-    return np.asarray((sums[:, last] - sums[:, first]) / np.maximum(last - first, 1))
+    count = (last - first)[lines]
+    begin = np.cumsum(count) - count
+    own = np.arange(count.sum()) + np.repeat(first[lines] - begin, count)
+    each = 3.0 * np.square(np.stack(axes) @ normals[:, own]) - 1.0
+    terms = np.zeros((len(axes), len(q)))
+    terms[:, lines] = np.add.reduceat(each, begin, axis=1) / count
+    return terms
 
 
 def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarray:
@@ -228,16 +240,23 @@ def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarr
     mean = weight @ ratio
     variance = weight @ (ratio - mean) ** 2
     smooth = [np.ones(len(ratio)), np.square(q[seen] / (4.0 * np.pi))]
-    left, (_, angle) = _fitted(ratio, weight, smooth)
+    off, (_, angle) = _fitted(ratio[None], weight, smooth)
+    left = float(weight @ off[0] ** 2)
     texture, least = 0.0, left
-    for term in terms:
-        heights, sums = (
-            np.bincount(peak[peak >= 0], values[peak >= 0], len(predicted))[seen]
-            for values in (height, height * term)
-        )
-        rest, (*_, slope) = _fitted(ratio, weight, [*smooth, sums / np.maximum(heights, 1e-30)])
-        if rest < least:
-            texture, least = slope, rest
+    if len(terms):
+        within = peak >= 0
+        number = peak[within] + len(predicted) * np.arange(len(terms))[:, None]
+        sums = np.bincount(
+            number.ravel(), (height * terms)[:, within].ravel(), len(terms) * len(predicted)
+        ).reshape(len(terms), -1)[:, seen]
+        heights = np.bincount(peak[within], height[within], len(predicted))[seen]
+        # What of each axis the smooth part does not explain already.
+        rest, _ = _fitted(sums / np.maximum(heights, 1e-30), weight, smooth)
+        slope = rest @ (weight * off[0]) / ((rest * rest) @ weight + _RIDGE)
+        after = np.square(off - slope[:, None] * rest) @ weight
+        best = int(after.argmin())
+        if after[best] < left:
+            texture, least = float(slope[best]), float(after[best])
     tiny = 1e-9
     figures[:] = (
         np.log1p(seen.sum()),
@@ -268,9 +287,9 @@ def _scale(predicted: np.ndarray, measured: np.ndarray, deviation: np.ndarray) -
 
 def _fitted(
     values: np.ndarray, weight: np.ndarray, columns: list[np.ndarray]
-) -> tuple[float, np.ndarray]:
-    """The weighted mean square that a linear fit leaves, and its coefficients."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """What weighted linear fits leave of rows `[k, m]`, and coefficients of the first."""
     design = np.stack(columns, axis=1)
-    normal = (design * weight[:, None]).T @ design + 1e-9 * np.eye(len(columns))
-    solved = np.linalg.solve(normal, design.T @ (weight * values))
-    return float(weight @ (values - design @ solved) ** 2), solved
+    normal = (design * weight[:, None]).T @ design + _RIDGE * np.eye(len(columns))
+    solved = np.linalg.solve(normal, design.T @ (weight * values).T)
+    return values - (design @ solved).T, solved[:, 0]

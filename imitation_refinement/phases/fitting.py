@@ -35,7 +35,7 @@ LOST_SHARE = 0.4  # of the examples of part of the library, or of known elements
 SMALLEST = 5.0  # halvings of the library, at most, in examples of part of it
 CANDIDATES = 60
 _TOGETHER = 32  # examples weighed at once
-_LIBRARIES = 8  # more than a scan is matched with
+LIBRARIES = 8  # more than a scan is matched with; a look's number over it is its scan's
 
 # Two kinds of laboratories in turns: any, and careful ones.
 LABORATORIES = (
@@ -92,6 +92,9 @@ class Examples(NamedTuple):
         counts: of the scan's strongest point, infinite where they are no whole numbers, `[n]`.
         look: number of the scan and its library, int `[n]`; each has two looks, first at the
             pattern and then at the refined one.
+        entry: which prototype each candidate is, -1 where there are fewer, int32 `[n, K]`.
+        shift: change of ln q from prototype to scan, float32 `[n, K]`.
+        displacement: h / R, float32 `[n, K]`.
     """
 
     features: np.ndarray
@@ -104,6 +107,9 @@ class Examples(NamedTuple):
     formula: np.ndarray
     counts: np.ndarray
     look: np.ndarray
+    entry: np.ndarray
+    shift: np.ndarray
+    displacement: np.ndarray
 
 
 def draw_shift(rng: np.random.Generator, kind: int) -> float:
@@ -229,6 +235,35 @@ def drawn_libraries(
     return drawn
 
 
+def scans_of(
+    entries: np.ndarray, numbers: np.ndarray, facts: Facts, prototypes: Prototypes, seed: int
+) -> list[PlacedScan | None]:
+    """Returns a simulated scan of each of some structures, None where none can be, or has no peaks.
+
+    The same arguments give the same scans.
+
+    Args:
+        entries: structures, int `[m]`.
+        numbers: of the scans, int `[m]`, see `simulated_placed`.
+        facts: of N entries.
+        prototypes: of them.
+        seed: not negative.
+    """
+
+    def simulated(place: int) -> PlacedScan | None:
+        entry = int(entries[place])
+        try:
+            found = simulated_placed(
+                facts.atoms_of(entry), int(facts.system[entry]), int(prototypes.kind[entry]),
+                prototypes, int(numbers[place]), seed,
+            )  # fmt: skip
+        except (UserError, ValueError):
+            return None
+        return None if found.signal else found
+
+    return side_by_side(simulated, range(len(entries)))
+
+
 def make_examples(
     entries: np.ndarray,
     facts: Facts,
@@ -252,19 +287,7 @@ def make_examples(
         first: number of the first scan; parts of a set are numbered through.
         seed: not negative.
     """
-
-    def simulated(place: int) -> PlacedScan | None:
-        entry = int(entries[place])
-        try:
-            found = simulated_placed(
-                facts.atoms_of(entry), int(facts.system[entry]), int(prototypes.kind[entry]),
-                prototypes, first + place, seed,
-            )  # fmt: skip
-        except (UserError, ValueError):
-            return None
-        return None if found.signal else found
-
-    scans = side_by_side(simulated, range(len(entries)))
+    scans = scans_of(entries, first + np.arange(len(entries)), facts, prototypes, seed)
     seen = [scan for scan in scans if scan is not None]
     refined = iter(refine(seen)) if seen else iter(())
     plan = []
@@ -276,7 +299,7 @@ def make_examples(
         libraries = drawn_libraries(entry, facts.phase, facts.within(entry), rng)
         looks = scan.pattern, next(refined)
         for number, library in enumerate(libraries):
-            look = _LIBRARIES * (first + place) + number
+            look = LIBRARIES * (first + place) + number
             plan.append((scan, looks, look, entry, *library))
     rows = []
     for start in range(0, len(plan), _TOGETHER):
@@ -310,6 +333,9 @@ def make_examples(
                     facts.formula[entry],
                     scan.strongest,
                     look,
+                    np.pad(found.astype(np.int32), (0, empty), constant_values=-1),
+                    np.pad(evidence.shift.astype(np.float32), (0, empty)),
+                    np.pad(evidence.displacement.astype(np.float32), (0, empty)),
                 )
             )
     return Examples(*(np.array(column) for column in zip(*rows, strict=True)))

@@ -18,9 +18,14 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.phases.build import make_library
 from imitation_refinement.phases.calibration_file import load_calibration
 from imitation_refinement.phases.candidates import Calibration, answers
-from imitation_refinement.phases.cell_fit import fit_cell
 from imitation_refinement.phases.compositions import Compositions, Elements, Known, match_known
 from imitation_refinement.phases.further import is_mixed, with_further
+from imitation_refinement.phases.leading import (
+    Cells,
+    deviations_of,
+    fitted_cell,
+    leaders_of,
+)
 from imitation_refinement.phases.library import Library, concatenate, load_library
 from imitation_refinement.phases.match import Match
 from imitation_refinement.phases.named import Identified, named
@@ -28,7 +33,6 @@ from imitation_refinement.phases.prototypes import (
     GRID,
     Prototypes,
     build_prototypes,
-    line_heights,
     scan_roots,
 )
 from imitation_refinement.phases.refiner_file import PhaseRefiner, load_refiner
@@ -36,7 +40,6 @@ from imitation_refinement.phases.side_by_side import side_by_side
 from imitation_refinement.phases.stacking import together
 from imitation_refinement.runtime.generate import cached_arrays
 from imitation_refinement.xrd.scans import PlacedScan
-from imitation_refinement.xrd.structures.settings import operations
 
 SHOWN = 10  # candidates of each scan that are told
 FITTED = 3  # of these, whose cells are fitted
@@ -104,8 +107,9 @@ class Phases:
         made = self.refiner.both(placed) if signal and self.refiner else None
         looks = [patterns] if made is None else [patterns, made.pattern]
         matches = match_known(looks, masks, self.prototypes, posterior, known=known)
-        stack = self.calibration.stack if known is None else self.calibration.known_stack
-        found = matches[0] if made is None else together(matches[0], matches[1], stack)
+        found, fitted = matches[0], [Cells() for _ in placed]
+        if made is not None:
+            found, fitted = self.by_both(placed, matches[0], matches[1], known is not None)
         told = self.told(found, known, signal=signal, refined=made is not None)
         if not signal:
             return told
@@ -116,7 +120,8 @@ class Phases:
             ]
         if cells:
             roots = scan_roots(patterns, masks, 1)[0]
-            told = side_by_side(lambda pair: self._with_cells(*pair), zip(told, roots, strict=True))
+            of_each = zip(told, roots, fitted, strict=True)
+            told = side_by_side(lambda one: self._with_cells(*one), of_each)
         rows = [row for row, one in enumerate(told) if is_mixed(one)]
         if rows:
             further = with_further(
@@ -128,23 +133,32 @@ class Phases:
                 told[row] = one
         return told
 
-    def _with_cells(self, one: Identified, root: np.ndarray) -> Identified:
+    def by_both(
+        self, placed: Sequence[PlacedScan], first: Match, second: Match, known: bool = False
+    ) -> tuple[Match, list[Cells]]:
+        """Returns what both looks say `together`, and the cells of the leaders of each scan.
+
+        Args:
+            placed: the n scans.
+            first: match of their patterns.
+            second: match of the refined ones.
+            known: whether these were by what is known of their elements.
+        """
+        leaders = leaders_of(first, second)
+        deviating, cells = deviations_of(placed, leaders, self.library, self.prototypes)
+        trees = self.calibration.known_stack if known else self.calibration.stack
+        return together(first, second, deviating, trees), cells
+
+    def _with_cells(self, one: Identified, root: np.ndarray, fitted: Cells) -> Identified:
         """The same with cells fitted to the scan, for the first few candidates."""
-        library, first = self.library, one.candidates[:FITTED]
-        cells = []
+        first, cells = one.candidates[:FITTED], []
         for phase in first:
             entry = phase.candidate.entry
-            q, amplitude = library.lines(entry)
-            cells.append(
-                fit_cell(
-                    library.cell[entry].astype(np.float64),
-                    operations(int(library.hall[entry]))[:, :, :3],
-                    q, line_heights(q, amplitude), root,
-                    shift=phase.moved.shift, displacement=phase.displacement,
-                )
-            )  # fmt: skip
-        fitted = [phase._replace(cell=cell) for phase, cell in zip(first, cells, strict=True)]
-        return one._replace(candidates=(*fitted, *one.candidates[FITTED:]))
+            if entry not in fitted:
+                fitted[entry] = fitted_cell(phase.moved, root, self.library, self.prototypes)
+            cells.append(fitted[entry])
+        with_cells = [phase._replace(cell=cell) for phase, cell in zip(first, cells, strict=True)]
+        return one._replace(candidates=(*with_cells, *one.candidates[FITTED:]))
 
     def told(
         self, found: Match, known: Known | None, *, signal: bool = True, refined: bool = False

@@ -33,6 +33,7 @@ class Match(NamedTuple):
         explained: share of the scan's peaks, by height, that lie on lines, float64 `[n, k]`.
         missing: share of the prototype that should be seen and is not, float64 `[n, k]`.
         left_over: share of the scan that is not explained, float64 `[n, k]`.
+        size_nm: that gives the scan's widths, float64 `[n, k]`, the same of one look.
         log_probability: that this prototype's phase is the scan's, float64 `[n, k]`.
         vote: share in what the symmetry is if the phase is none of them, float64 `[n, k]`.
         not_in_library: probability that none of the prototypes is, float64 `[n]`.
@@ -46,6 +47,7 @@ class Match(NamedTuple):
     explained: np.ndarray
     missing: np.ndarray
     left_over: np.ndarray
+    size_nm: np.ndarray
     log_probability: np.ndarray
     vote: np.ndarray
     not_in_library: np.ndarray
@@ -219,7 +221,7 @@ def _row(own: Weighed, told: Probabilities, best: int) -> tuple[np.ndarray, ...]
         zeros = np.zeros(best)
         never = np.full(best, -np.inf)
         even = np.full(best, 1.0 / best)
-        return (others, *(zeros,) * 7, never, even, told.none)
+        return (others, *(zeros,) * 8, never, even, told.none)
     column = dict(zip(FEATURES, features.T, strict=True))
     order = np.argsort(-told.log, kind="stable")
 
@@ -235,6 +237,7 @@ def _row(own: Weighed, told: Probabilities, best: int) -> tuple[np.ndarray, ...]
         filled(column["peaks_explained"]),
         filled(column["missing"]),
         filled(column["left_over"]),
+        filled(np.exp(column["log_size"])),
         filled(told.log, -np.inf),
         filled(told.vote),
         told.none,

@@ -1,57 +1,64 @@
 """Known or unknown, by both looks at a scan: at its pattern and at the refined one.
 
-Belongs here: a network that reads from what each look says, of its likeliest prototypes and of
-none, whether the phase is in the library at all. The two answers become features of another model
-(stacked generalization: D. H. Wolpert, Neural Networks 5, 241, 1992), fitted to answers by weights
-that have not seen the formula. Each look knows its own figures alone; that both leave the same
-doubt, or that one of them has none, is seen here.
+Belongs here: boosted trees that read from what each look says, of its likeliest prototypes and of
+none, and from how the scan deviates from those that lead, whether the phase is in the library at
+all. The two answers become features of another model (stacked generalization: D. H. Wolpert, Neural
+Networks 5, 241, 1992), fitted to answers by weights that have not seen the formula. Each look knows
+its own figures alone; that both leave the same doubt, or that one of them has none, is seen here.
 """
 
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from scipy.special import expit, logit
 
 from imitation_refinement.phases.match import Match, pooled
 
-Params = dict[str, jax.Array]
-
 LEADERS = 3  # likeliest prototypes of each look whose figures are read
-HIDDEN = 24
-MEMBERS = 5  # networks from other beginnings, whose logits are averaged
 FIGURES = ("cosine", "peaks_explained", "missing", "left_over")  # of `evidence`, that are read
 _FAR = 12.0  # largest difference of logarithms that is told apart
+# Chosen on held-out formulas of simulated scans.
+_GROWN = {
+    "max_iter": 150,
+    "learning_rate": 0.05,
+    "max_leaf_nodes": 12,
+    "min_samples_leaf": 60,
+    "l2_regularization": 5.0,
+    "max_features": 0.3,  # of the figures, that each node may ask
+}
 
 
-class Stack(NamedTuple):
-    """The weights: M networks of S figures and H hidden units.
+class Trees(NamedTuple):
+    """T boosted trees, whose values are added up (J. H. Friedman, Ann. Statist. 29, 1189, 2001).
 
     Attributes:
-        mean, scale: of the figures, `[S]` each.
-        hidden, bias, out, offset: `[M, S, H]`, `[M, H]`, `[M, H]`, `[M]`.
+        offset: ln of the odds before any tree, float64 `[]`.
+        figure: that each of M nodes of a tree asks, int32 `[T, M]`.
+        threshold: up to which the way goes to `below`, float64 `[T, M]`.
+        below, above: the next node, a leaf itself, int32 `[T, M]`.
+        value: of each leaf, float64 `[T, M]`.
     """
 
-    mean: np.ndarray
-    scale: np.ndarray
-    hidden: np.ndarray
-    bias: np.ndarray
-    out: np.ndarray
     offset: np.ndarray
+    figure: np.ndarray
+    threshold: np.ndarray
+    below: np.ndarray
+    above: np.ndarray
+    value: np.ndarray
 
 
-def together(first: Match, second: Match, stack: Stack) -> Match:
+def together(first: Match, second: Match, deviating: np.ndarray, trees: Trees) -> Match:
     """Returns what two looks at the same scans say together: `pooled`, but for none.
 
     Args:
         first: of n scans.
         second: of the same scans with the same prototypes, refined patterns.
-        stack: the weights.
+        deviating: how the scans deviate from their leaders, of `leading.deviations_of`, `[n, D]`.
+        trees: fitted to such figures.
     """
     both = pooled(first, second)
-    none = absent(_look_of(first), _look_of(second), stack)
+    looks = _look_of(first), _look_of(second)
+    none = absent(np.concatenate([*looks, deviating], axis=1), trees)
     none = np.where(np.isfinite(both.log_probability[:, 0]), none, 1.0)
     return both._replace(
         log_probability=both.log_probability + rescaled(both.not_in_library, none)[:, None],
@@ -93,85 +100,60 @@ def look(log_probability: np.ndarray, none: np.ndarray, figures: np.ndarray) -> 
     return np.concatenate([leaders.reshape(len(logs), -1), heads], axis=1)
 
 
-def absent(first: np.ndarray, second: np.ndarray, stack: Stack) -> np.ndarray:
+def absent(figures: np.ndarray, trees: Trees) -> np.ndarray:
     """Returns the probability that the phase of each of n scans is not in the library, `[n]`.
 
     Args:
-        first: of `look` at the patterns, `[n, S / 2]`.
-        second: of `look` at the refined ones.
-        stack: the weights.
+        figures: of `look` at the patterns, then of that at the refined ones, then how the scans
+            deviate from their leaders, see `together`; float64 `[n, S]`.
+        trees: fitted to such figures.
     """
-    x = (np.concatenate([first, second], axis=1) - stack.mean) / stack.scale
-    return np.asarray(expit(_logits(stack._asdict(), x, np).mean(axis=0)))
+    tree = np.arange(len(trees.figure))
+    node = np.zeros((len(figures), len(tree)), np.int32)
+    while True:
+        asked = np.take_along_axis(figures, trees.figure[tree, node], axis=1)
+        is_below = asked <= trees.threshold[tree, node]
+        further = np.where(is_below, trees.below[tree, node], trees.above[tree, node])
+        if np.array_equal(further, node):
+            return np.asarray(expit(trees.offset + trees.value[tree, node].sum(axis=1)))
+        node = further
 
 
-def fit_stack(
-    first: np.ndarray,
-    second: np.ndarray,
-    unknown: np.ndarray,
-    weight: np.ndarray,
-    *,
-    steps: int = 2000,
-    batch_size: int = 512,
-    learning_rate: float = 3e-3,
-    decay: float = 1e-3,
-    seed: int = 0,
-) -> Stack:
-    """Fits the weights by the cross-entropy of known and unknown (Adam, cosine decay).
+def fit_trees(
+    figures: np.ndarray, unknown: np.ndarray, weight: np.ndarray, *, seed: int = 0
+) -> Trees:
+    """Fits trees by the cross-entropy of known and unknown.
 
     Args:
-        first: see `absent`.
-        second: see `absent`.
-        unknown: whether the phase is not in the library, bool `[n]`.
+        figures: see `absent`, `[n, S]`.
+        unknown: whether the phase is not in the library, bool `[n]`; some are, some are not.
         weight: of each scan, `[n]`.
-        steps: of the optimizer.
-        batch_size: scans in a step.
-        learning_rate: at the beginning.
-        decay: of squared weights.
-        seed: of the beginning and of the batches.
+        seed: of the figures that each node may ask.
     """
-    x = np.concatenate([first, second], axis=1)
-    mean, scale = x.mean(axis=0), x.std(axis=0) + 1e-6
-    x, sign = ((x - mean) / scale).astype(np.float32), np.where(unknown, -1.0, 1.0)
-    sign, weight = sign.astype(np.float32), np.asarray(weight, np.float32)
-    keys = jax.random.split(jax.random.key(seed), 2)
-    params = {
-        "hidden": jax.random.normal(keys[0], (MEMBERS, x.shape[1], HIDDEN)) / np.sqrt(x.shape[1]),
-        "bias": jnp.zeros((MEMBERS, HIDDEN)),
-        "out": 0.1 * jax.random.normal(keys[1], (MEMBERS, HIDDEN)),
-        "offset": jnp.zeros(MEMBERS),
-    }
-    state = _ADAM.init(params)
-    rate = 0.5 * learning_rate * (1.0 + np.cos(np.pi * np.arange(steps) / steps))
-    rng = np.random.default_rng(seed)
-    for i in range(steps):
-        rows = rng.choice(len(x), min(batch_size, len(x)), replace=False)
-        batch = x[rows], sign[rows], weight[rows]
-        params, state = _step(params, state, *batch, np.float32(rate[i]), np.float32(decay))
-    return Stack(mean, scale, **{name: np.asarray(value) for name, value in params.items()})
+    from sklearn.ensemble import HistGradientBoostingClassifier  # half a second to import
+
+    grown = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **_GROWN)
+    grown.fit(figures, unknown, sample_weight=weight)
+    return trees_of(grown)
 
 
-_ADAM = optax.scale_by_adam()
+def trees_of(grown: Any) -> Trees:
+    """Returns the trees of a fitted HistGradientBoostingClassifier of two classes.
 
-
-@jax.jit  # here, so that one program serves all folds
-def _step(params: Params, state: Any, x: Any, sign: Any, w: Any, rate: Any, decay: Any) -> Any:
-    def loss(params: Params) -> jax.Array:
-        wrong = jax.nn.softplus(sign[None] * _logits(params, x, jnp))
-        squares = jnp.sum(params["hidden"] ** 2) + jnp.sum(params["out"] ** 2)
-        return jnp.sum(w[None] * wrong) / jnp.sum(w) + decay * squares
-
-    updates, state = _ADAM.update(jax.grad(loss)(params), state)
-    return {name: params[name] - rate * updates[name] for name in params}, state
-
-
-def _logits(p: Any, x: Any, xp: Any) -> Any:
-    """Ln of the odds that the phase is not in the library, of each network, `[M, n]`.
-
-    Args:
-        p: the weights, by the names of `Stack`.
-        x: figures of mean 0 and deviation 1, `[n, S]`.
-        xp: NumPy, or JAX's for gradients.
+    It has no public access to its nodes; a test compares the answers.
     """
-    hidden = xp.tanh(xp.matmul(x[None], p["hidden"]) + p["bias"][:, None])
-    return xp.matmul(hidden, p["out"][:, :, None])[:, :, 0] + p["offset"][:, None]
+    nodes = [tree.nodes for (tree,) in grown._predictors]
+    size = max(map(len, nodes))
+
+    def padded(name: str, dtype: type) -> np.ndarray:
+        return np.stack([np.pad(own[name].astype(dtype), (0, size - len(own))) for own in nodes])
+
+    leaf, itself = padded("is_leaf", bool), np.arange(size, dtype=np.int32)
+    return Trees(
+        np.array(float(np.squeeze(grown._baseline_prediction))),
+        np.where(leaf, 0, padded("feature_idx", np.int32)).astype(np.int32),
+        np.where(leaf, 0.0, padded("num_threshold", np.float64)),
+        np.where(leaf, itself, padded("left", np.int32)),
+        np.where(leaf, itself, padded("right", np.int32)),
+        padded("value", np.float64),
+    )

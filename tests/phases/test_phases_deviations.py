@@ -167,7 +167,7 @@ def figures_of_rutile(library, stretch: np.ndarray, laboratory: Laboratory) -> n
         ).scan, GRID,
     )  # fmt: skip
     root = scan_roots(scan.pattern[None], scan.mask[None], 1)[0][0]
-    return deviations(scan, root, Moved(0, 0.0, 0.0), library, prototypes, 45.0)
+    return deviations(scan, root, Moved(0, 0.0, 0.0), library, prototypes, 45.0)[0]
 
 
 def test_a_sample_of_the_phase_deviates_by_its_texture_and_little_else(rutile):
