@@ -7,7 +7,7 @@ import numpy as np
 from imitation_refinement.phases.candidates import Calibration
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior
-from imitation_refinement.phases.stacking import FIGURES, LEADERS, Stack
+from imitation_refinement.phases.stacking import Trees
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
@@ -25,9 +25,6 @@ def by_cosine(none: float = -50.0, level: float = 0.8) -> Calibration:
         np.zeros(2), linear, np.zeros(2), np.zeros((3 * figures + 3, 2)), np.zeros(2), np.zeros(2),
         np.array(none),
     )  # fmt: skip
-    half = LEADERS * len(FIGURES) + LEADERS + 2
-    stack = Stack(
-        np.zeros(2 * half), np.ones(2 * half), np.zeros((1, 2 * half, 2)), np.zeros((1, 2)),
-        np.zeros((1, 2)), np.array([none]),
-    )  # fmt: skip
-    return Calibration(posterior, posterior, stack, stack, np.full((2, 2), level))
+    leaf = np.zeros((1, 1), np.int32)
+    trees = Trees(np.array(none), leaf, np.zeros((1, 1)), leaf, leaf, np.zeros((1, 1)))
+    return Calibration(posterior, posterior, trees, trees, np.full((2, 2), level))

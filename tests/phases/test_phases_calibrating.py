@@ -36,7 +36,8 @@ def made_examples(count=200, seed=0):
         features, right, system, np.zeros((count, 4), bool), true_system,
         np.where(absent, ABSENT, OTHER), np.where(np.arange(count) % 2, KNOWN, WHOLE),
         5 * rng.integers(0, 20, count) + rng.integers(0, 2, count),  # two of the five folds
-        np.full(count, 1000.0), np.arange(count),
+        np.full(count, 1000.0), np.arange(count), np.tile(np.arange(4), (count, 1)),
+        np.tile(0.1 * np.arange(4), (count, 1)), np.zeros((count, 4)),
     )  # fmt: skip
 
 
@@ -48,13 +49,17 @@ def looked_at_twice(given, seed=1):
     return given
 
 
-def fitted(given):
+def nothing_deviates(look, leaders):
+    return np.zeros((len(look), 2))
+
+
+def fitted(given, deviating=nothing_deviates):
     with jax.numpy_dtype_promotion("standard"):  # optax mixes dtypes
-        return fit_calibration(given, steps=60, batch_size=16, learning_rate=0.02)
+        return fit_calibration(given, deviating, steps=60, batch_size=16, learning_rate=0.02)
 
 
 def test_answers_come_from_weights_that_have_not_seen_the_formula():
-    once = made_examples()
+    once = made_examples(1000)
     given = looked_at_twice(once)
     calibration, (answered, together) = fitted(given)
     assert isinstance(calibration, Calibration)
@@ -70,22 +75,21 @@ def test_answers_come_from_weights_that_have_not_seen_the_formula():
     assert roc_area(together.none[answered.absent], together.none[~answered.absent]) > 0.9
 
 
-def test_both_looks_together_are_asked_of_a_stack_that_has_not_seen_the_formula():
-    given, rng = made_examples(), np.random.default_rng(3)
-    inside = rng.dirichlet(np.ones(8), (2, 200))[:, :, :7]
-    none, first = 1.0 - inside.sum(axis=2), rng.random((2, 200)) < 0.5
+def test_both_looks_together_are_asked_of_trees_that_have_not_seen_the_formula():
+    given, rng = made_examples(1000), np.random.default_rng(3)
+    inside = rng.dirichlet(np.ones(8), (2, 1000))[:, :, :7]
+    none, first = 1.0 - inside.sum(axis=2), rng.random((2, 1000)) < 0.5
     looks = [
-        _Said(*one, rng.normal(size=(200, 4))) for one in zip(inside, none, first, strict=True)
+        _Said(*one, rng.normal(size=(1000, 4))) for one in zip(inside, none, first, strict=True)
     ]
-    options = {"steps": 20, "batch_size": 16, "learning_rate": 0.02}
-    with jax.numpy_dtype_promotion("standard"):
-        found, stacks = _stacked(given, looks, 0, options)
-        own = given.formula % 5 == 1
-        turned = np.where(own, OTHER, given.situation)
-        again, others = _stacked(given._replace(situation=turned), looks, 0, options)
+    deviating = rng.normal(size=(1000, 2))
+    found, trees = _stacked(given, looks, deviating, 0)
+    own = given.formula % 5 == 1
+    turned = np.where(own, OTHER, given.situation)
+    again, others = _stacked(given._replace(situation=turned), looks, deviating, 0)
     np.testing.assert_array_equal(again.none[own], found.none[own])
     assert np.abs(again.none[~own] - found.none[~own]).max() > 1e-3
-    assert np.abs(stacks[0].out - others[0].out).max() > 1e-3  # what ships saw all
+    assert abs(trees[0].offset - others[0].offset) > 1e-3  # what ships saw all
     np.testing.assert_allclose(found.inside.sum(axis=1) + found.none, 1.0)
     ratio = found.inside / (inside[0] + inside[1])  # systems keep their shares
     np.testing.assert_allclose(ratio, np.tile(ratio[:, :1], (1, 7)))
@@ -112,17 +116,37 @@ def test_an_answer_by_hand():
     of = Examples(
         features, np.array([[False, True, False]]), np.array([[6, 2, -1]]),
         np.array([[False, True, False]]), np.array([2]), np.array([OTHER]), np.array([WHOLE]),
-        np.zeros(1, int), np.ones(1), np.zeros(1, int),
+        np.zeros(1, int), np.ones(1), np.zeros(1, int), np.array([[7, 9, -1]]), np.zeros((1, 3)),
+        np.zeros((1, 3)),
     )  # fmt: skip
     posterior = by_cosine(none=-1.0).posterior  # its logit is added to the best's
     for scope, factor in ((WHOLE, 1.0), (KNOWN, np.exp(COMPLETE))):
         of_scope = of._replace(scope=np.array([scope]))
-        inside, none, first, figures = _one_answer(of_scope, 0, posterior)
+        (inside, none, first, figures), logs = _one_answer(of_scope, 0, posterior)
         odds = np.array([1.0, factor * np.exp(-2.0), np.exp(-1.0)])
         np.testing.assert_allclose([inside[6], inside[2], none], odds / odds.sum(), rtol=1e-5)
+        np.testing.assert_allclose(np.exp(logs), odds[:2] / odds.sum(), rtol=1e-5)
         assert not first
         cosines = figures[: LEADERS * len(FIGURES) : len(FIGURES)]
         np.testing.assert_allclose(cosines, [0.9, 0.85, 0.0])
+
+
+def test_scans_deviate_from_those_that_lead_by_both_looks():
+    given, asked = looked_at_twice(made_examples(1000)), []
+
+    def deviating(look, leaders):
+        asked.append((look, leaders))
+        # Unknown phases deviate from what leads, and nothing else tells them.
+        return np.column_stack([given.situation[::2] == ABSENT, leaders.entry[:, 0]])
+
+    given.features[:] *= 0.0
+    _, (_, together) = fitted(given, deviating)
+    [(look, leaders)] = asked
+    np.testing.assert_array_equal(look, given.look[::2])
+    assert leaders.entry.shape == (1000, 2) and set(leaders.entry.ravel().tolist()) <= set(range(4))
+    np.testing.assert_allclose(leaders.shift, 0.1 * leaders.entry)
+    np.testing.assert_allclose(leaders.size_nm, 1.0)  # e^0
+    assert roc_area(together.none[together.absent], together.none[~together.absent]) == 1.0
 
 
 def test_the_confident_level_by_hand():

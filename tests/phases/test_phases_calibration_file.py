@@ -5,9 +5,10 @@ from imitation_refinement.errors import UserError
 from imitation_refinement.model.model_file import read_model_file, write_model_file
 from imitation_refinement.phases.calibration_file import load_calibration, save_calibration
 from imitation_refinement.phases.candidates import Calibration
+from imitation_refinement.phases.deviations import FIGURES as DEVIATIONS
 from imitation_refinement.phases.evidence import FEATURES
 from imitation_refinement.phases.posterior import Posterior, probabilities
-from imitation_refinement.phases.stacking import FIGURES, LEADERS, Stack
+from imitation_refinement.phases.stacking import FIGURES, LEADERS, absent, fit_trees
 
 
 def some_calibration():
@@ -23,13 +24,8 @@ def some_calibration():
         Posterior(**{k: 1.0 + rng.random(s).astype(np.float32) for k, s in shapes.items()})
         for _ in range(2)
     )
-    sizes = {
-        "mean": 6, "scale": 6, "hidden": (2, 6, 3), "bias": (2, 3), "out": (2, 3), "offset": 2
-    }  # fmt: skip
-    stacks = (
-        Stack(**{k: 1.0 + rng.random(s).astype(np.float32) for k, s in sizes.items()})
-        for _ in range(2)
-    )
+    x = rng.normal(size=(400, 6))
+    stacks = (fit_trees(x, x[:, i] > 0.0, np.ones(400)) for i in range(2))
     return Calibration(posterior, known, *stacks, np.array([[0.9, 0.8], [0.7, 0.6]]), absent=0.4)
 
 
@@ -44,10 +40,10 @@ def test_a_calibration_is_read_as_it_was_written(tmp_path):
         given = (probabilities(features, posterior) for posterior in (before, after))
         for a, b in zip(*given, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-5)
+    figures = np.random.default_rng(2).normal(size=(50, 6))
     for before, after in zip(written[2:4], read[2:4], strict=True):
-        for a, b in zip(before, after, strict=True):
-            np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(read.stack.out, read.known_stack.out)
+        np.testing.assert_array_equal(absent(figures, before), absent(figures, after))
+    assert np.abs(absent(figures, read.stack) - absent(figures, read.known_stack)).max() > 0.1
 
 
 def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
@@ -63,6 +59,13 @@ def test_what_is_no_calibration_or_of_other_figures_is_refused(tmp_path):
     write_model_file(path, {**header, "features": ["cosine"]}, arrays)
     with pytest.raises(UserError, match="fitted to other figures"):
         load_calibration(path)
+    write_model_file(path, {**header, "deviations": ["lines"]}, arrays)
+    with pytest.raises(UserError, match="fitted to other figures"):
+        load_calibration(path)
+    del header["version"]  # the first had none
+    write_model_file(path, header, {**arrays, "stack/hidden": np.zeros(3)})
+    with pytest.raises(UserError, match=r"phases\.npz: .* of version 1, this program reads 2; use"):
+        load_calibration(path)
     write_model_file(path, {**header, "kind": "xrd"}, arrays)
     with pytest.raises(UserError, match="holds no calibration of phases"):
         load_calibration(path)
@@ -72,6 +75,8 @@ def test_the_shipped_calibration_suits_this_version():
     calibration = load_calibration()
     for posterior in (calibration.posterior, calibration.known):
         assert posterior.linear.shape == (len(FEATURES),)
-    for stack in (calibration.stack, calibration.known_stack):
-        assert len(stack.mean) == 2 * (LEADERS * len(FIGURES) + LEADERS + 2)
+    looks, deviating = 2 * (LEADERS * len(FIGURES) + LEADERS + 2), 2 * len(DEVIATIONS)
+    for trees in (calibration.stack, calibration.known_stack):
+        assert len(trees.figure) > 1 and trees.figure.max() < looks + deviating
+        assert trees.figure.max() >= looks  # deviations are asked
     assert ((calibration.levels > 0.5) & (calibration.levels < 1.0)).all()

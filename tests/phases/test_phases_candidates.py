@@ -47,7 +47,7 @@ def made_match(probability, entry=None, vote=None, shift=None):
     zeros = np.zeros(probability.shape)
     vote = probability / probability.sum() if vote is None else np.asarray([vote], float)
     shift = zeros if shift is None else np.asarray([shift], float)
-    return Match(entry, logs, zeros, shift, zeros, zeros, zeros, zeros, logs, vote, none)
+    return Match(entry, logs, zeros, shift, *(zeros,) * 5, logs, vote, none)
 
 
 def structures(*line_lists):

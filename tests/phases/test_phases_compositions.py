@@ -70,9 +70,7 @@ def test_preferred_odds_by_hand():
 def test_a_complete_prototype_overtakes_and_takes_its_figures_along():
     logs = np.log([[0.5, 0.3]])
     rest = np.array([[7.0, 9.0]])
-    found = Match(
-        np.array([[4, 2]]), logs, rest, rest, rest, rest, rest, rest, logs, rest, np.array([0.2])
-    )
+    found = Match(np.array([[4, 2]]), logs, *(rest,) * 7, logs, rest, np.array([0.2]))
     complete = np.arange(5)[None] == 2
     after = preferring(found, complete)
     assert after.entry.tolist() == [[2, 4]] and after.shift.tolist() == [[9.0, 7.0]]

@@ -16,6 +16,7 @@ from imitation_refinement.phases.deviations import (
     find_peaks,
     intensities,
 )
+from imitation_refinement.phases.leading import fitted_cell
 from imitation_refinement.phases.named import Moved
 from imitation_refinement.phases.pairs import atoms_of
 from imitation_refinement.phases.prototypes import GRID, build_prototypes, log_axis, scan_roots
@@ -122,6 +123,35 @@ def test_a_planted_change_with_angle_is_found():
     assert figure(found, "texture_explains") == 0.0
 
 
+def test_the_axis_that_explains_most_is_the_one_of_a_slow_loop():
+    rng = np.random.default_rng(4)
+    peaks, height = planted(np.exp(rng.normal(0.0, 0.3, 12))), rng.uniform(0.5, 1.0, 20)
+    peaks = peaks._replace(peak=np.sort(rng.integers(-1, 12, 20)))
+    terms = rng.uniform(-1.0, 2.0, (4, 20))
+    found = intensities(peaks, height, terms)
+    weight = 1.0 / (0.05**2 + (peaks.deviation / peaks.predicted) ** 2)
+    ratio, design = (
+        np.log(peaks.measured / peaks.predicted),
+        [np.ones(12), (peaks.q / 12.5664) ** 2],
+    )
+    left = []
+    for term in terms:
+        column = np.zeros(12)
+        for number in range(12):
+            own = peaks.peak == number
+            if own.any():
+                column[number] = np.average(term[own], weights=height[own])
+        by = np.sqrt(weight)
+        columns = np.stack([*design, column], axis=1) * by[:, None]
+        solved = np.linalg.lstsq(columns, ratio * by, rcond=None)[0]
+        left.append((np.sum((ratio * by - columns @ solved) ** 2), solved[2]))
+    smooth = np.stack(design, axis=1) * by[:, None]
+    before = np.sum((ratio * by - smooth @ np.linalg.lstsq(smooth, ratio * by, rcond=None)[0]) ** 2)
+    least, slope = min(left)
+    assert figure(found, "texture") == pytest.approx(slope, rel=1e-4)
+    assert figure(found, "texture_explains") == pytest.approx((before - least) / before, rel=1e-4)
+
+
 def test_the_unit_of_intensity_does_not_matter():
     rng = np.random.default_rng(1)
     peaks, terms = planted(np.exp(rng.normal(0.0, 0.3, 20))), rng.uniform(-1.0, 2.0, (3, 20))
@@ -167,7 +197,10 @@ def figures_of_rutile(library, stretch: np.ndarray, laboratory: Laboratory) -> n
         ).scan, GRID,
     )  # fmt: skip
     root = scan_roots(scan.pattern[None], scan.mask[None], 1)[0][0]
-    return deviations(scan, root, Moved(0, 0.0, 0.0), library, prototypes, 45.0)[0]
+    one = Moved(0, 0.0, 0.0)
+    return deviations(
+        scan, fitted_cell(one, root, library, prototypes), one, library, prototypes, 45.0
+    )
 
 
 def test_a_sample_of_the_phase_deviates_by_its_texture_and_little_else(rutile):

@@ -11,7 +11,7 @@ def look(entry, probability, vote, none):
     rest = np.zeros((1, len(entry)))
     logs = np.log([probability])
     return Match(
-        np.array([entry]), logs, rest, rest + np.array(entry), rest, rest, rest, rest, logs,
+        np.array([entry]), logs, rest, rest + np.array(entry), rest, rest, rest, rest, rest, logs,
         np.array([vote]), np.array([none]),
     )  # fmt: skip
 

@@ -7,12 +7,14 @@ from imitation_refinement.phases.fitting import (
     ABSENT,
     ITSELF,
     KNOWN,
+    LIBRARIES,
     OTHER,
     PART,
     WHOLE,
     Atoms,
     Facts,
     make_examples,
+    scans_of,
 )
 from imitation_refinement.phases.prototypes import build_prototypes
 from imitation_refinement.phases.simulated import (
@@ -204,6 +206,15 @@ def test_examples_leave_out_what_they_say():
     there = np.isfinite(found.features).all(axis=2)
     assert (there == np.isfinite(found.features).any(axis=2)).all()  # a candidate or none
     assert not found.right[~there].any() and (found.system[~there] == -1).all()
+    # Which prototypes they are, and how each was found.
+    assert (found.entry[~there] == -1).all() and (system[found.entry[there]] == CUBIC).all()
+    own = np.isin(found.entry, [0, 1]) & of_first[:, None]
+    np.testing.assert_array_equal(
+        found.right[there], (own | (found.entry == 2) & of_third[:, None])[there]
+    )
+    assert (
+        np.abs(found.shift[found.right]) < 0.02
+    ).all() and found.displacement.shape == there.shape
     assert set(found.scope.tolist()) == {WHOLE, PART, KNOWN}
     whole, known = (there[found.scope == scope].sum(axis=1) for scope in (WHOLE, KNOWN))
     assert (whole == 60).all() and (known <= 1 + len(lists) // 3).all() and (known > 0).all()
@@ -213,6 +224,11 @@ def test_examples_leave_out_what_they_say():
     np.testing.assert_array_equal(found.features[::2], found.features[1::2])
     assert not found.complete[of_first & (found.scope == KNOWN)].any()  # 0 and 2 modulo 3
     assert found.complete[of_third & (found.scope == KNOWN)][:, 0].all()
+    # Its scans are made again, for what they deviate by.
+    numbers = np.unique(found.look // LIBRARIES)
+    again = scans_of(entries[numbers], numbers, facts, prototypes, 0)
+    strongest = [again[i].strongest for i in np.searchsorted(numbers, found.look // LIBRARIES)]
+    np.testing.assert_array_equal(strongest, found.counts)
     # Where the last entry is what the third is, who has it has the phase.
     twin = facts._replace(same_of=lambda entry: np.array([82, 2] if entry == 2 else [0, 1]))
     known = make_examples(entries, twin, prototypes, as_it_is)
