@@ -31,7 +31,8 @@ def snip(pattern: np.ndarray, iterations: int = 60) -> np.ndarray:
     length = scaled.shape[-1]
     for distance in range(min(iterations, (length - 1) // 2), 0, -1):
         # The mean is complete before the middle is overwritten.
-        mean = 0.5 * (scaled[..., : -2 * distance] + scaled[..., 2 * distance :])
+        mean = scaled[..., : -2 * distance] + scaled[..., 2 * distance :]
+        mean *= 0.5
         middle = scaled[..., distance : length - distance]
         np.minimum(middle, mean, out=middle)
     return (np.exp(np.exp(scaled) - 1.0) - 1.0) ** 2 - 1.0

@@ -16,6 +16,7 @@ from imitation_refinement.runtime.files import atomic_file
 from imitation_refinement.xrd.background import snip
 from imitation_refinement.xrd.cells import cell_means, cell_noise, spacing
 from imitation_refinement.xrd.grid import Grid, grid_q, q_from_two_theta, two_theta_from_q
+from imitation_refinement.xrd.medians import median
 from imitation_refinement.xrd.profiles import normalize_max
 from imitation_refinement.xrd.signal import missing_signal
 from imitation_refinement.xrd.validity import valid_points
@@ -205,7 +206,7 @@ def _possible_angles(
     two_theta, counts = two_theta[forward], counts[forward]
     step = np.abs(np.diff(two_theta))
     for end in (0, -1):  # a line of the header or footer that looks like a point
-        if len(step) > MIN_POINTS and step[end] > _APART * np.median(step):
+        if len(step) > MIN_POINTS and step[end] > _APART * median(step):
             notes.append(f"a point at {two_theta[end]:g}, far from all others, dropped")
             inside = slice(1, None) if end == 0 else slice(None, -1)
             two_theta, counts, step = two_theta[inside], counts[inside], step[inside]
@@ -305,18 +306,22 @@ def on_grid(scan: Scan, grid: Grid) -> PlacedScan:
         signal,
         (excess / scale * mask).astype(np.float32),
         (sigma / scale).astype(np.float32),
-        float(scan.counts[inside].max()) if np.all(scan.counts % 1.0 == 0.0) else np.inf,
+        float(scan.counts[inside].max())
+        if np.all(scan.counts == np.floor(scan.counts))
+        else np.inf,
     )
 
 
 def _measured(q: np.ndarray, cells: np.ndarray) -> np.ndarray:
     """Returns which cell centers lie between two neighbouring points of the scan, bool `[L]`."""
     step = np.diff(q)
+    right = np.searchsorted(q, cells, side="left")
+    inside = (right > 0) & (right < len(q))
+    if step.max() <= _GAP * step.min():  # no step is a hole, whatever the others are
+        return inside
     padded = np.pad(step, _NEAR, mode="edge")
     around = median_filter(padded, _NEAR)[_NEAR // 2 : -(_NEAR // 2)]
     usual = np.maximum(around[: len(step)], around[_NEAR + 1 :])  # before it, after it
-    right = np.searchsorted(q, cells, side="left")
-    inside = (right > 0) & (right < len(q))
     at = np.clip(right - 1, 0, len(step) - 1)
     return inside & (step[at] <= _GAP * usual[at])
 

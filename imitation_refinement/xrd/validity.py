@@ -6,11 +6,14 @@ without such points, with peaks of 1.3 steps and more, two lost one point.
 """
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from scipy.ndimage import median_filter
+
+from imitation_refinement.xrd.medians import median
 
 LARGEST = 1e30  # what lies beyond is no count; keeps squares within floats
 _SENTINELS = (65535, 65534, 2**24 - 1, 2**31 - 1, 2**32 - 1, 2**32 - 2, 2**32 - 3)
@@ -171,7 +174,7 @@ def _quantum(usual: _Around) -> float:
     counts = usual.counts
     if counts.size < 3:
         return 1.0
-    noise = float(np.median(usual.spread**2 / usual.level))
+    noise = median(usual.spread**2 / usual.level)
     steps = np.diff(np.unique(counts))
     return max(noise, float(steps.min()) if steps.size else 1.0)
 
@@ -268,9 +271,9 @@ def _fallen(counts: np.ndarray, quantum: float) -> np.ndarray:
         if len(counts) < width + 4:
             continue
         inner = len(counts) - width - 3
-        block = np.max([counts[2 + i : 2 + i + inner] for i in range(width)], axis=0)
+        block = reduce(np.maximum, [counts[2 + i : 2 + i + inner] for i in range(width)])
         beside = [counts[i : i + inner] for i in (0, 1, width + 2, width + 3)]
-        low = np.min([part[: len(block)] for part in beside], axis=0)
+        low = reduce(np.minimum, beside)
         with np.errstate(invalid="ignore"):
             at = np.flatnonzero((block <= 0.1 * low) & (low >= _SURE * quantum))
         for i in range(width):
@@ -284,7 +287,7 @@ def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float, usual: _Aroun
     `usual` is of some of these counts, most often of all: then it is not found out again.
     """
     none = np.zeros(len(counts), bool)
-    if len(counts) < 20 or np.median(np.diff(angle)) > _COARSE:
+    if len(counts) < 20 or (step := median(np.diff(angle))) > _COARSE:
         return none
     _, spread, base = usual if np.array_equal(usual.counts, counts) else _around(counts)
     noise = np.maximum(spread, np.sqrt(np.maximum(base, 0.0) * quantum))
@@ -292,7 +295,7 @@ def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float, usual: _Aroun
         # Cut off at zero: half of the noise is gone, and the median of the rest tells little.
         noise = np.maximum(noise, np.sqrt(quantum * np.median(counts[counts > 0])))
     above = counts - base
-    padded = np.pad(counts, 1, mode="edge")
+    padded = np.concatenate([counts[:1], counts, counts[-1:]])
     beside = np.maximum(padded[:-2], padded[2:]) - base
     tops = (above > _HOT * np.maximum(noise, 1e-12 * np.abs(counts).max())) & (above > beside)
     at = np.flatnonzero(tops)
@@ -302,10 +305,7 @@ def _spikes(angle: np.ndarray, counts: np.ndarray, quantum: float, usual: _Aroun
     slender = (ratio < _NARROW) & (above[at] > 3.0 * np.ptp(others, axis=1))
     narrow, wide = none.copy(), ratio[~slender]
     narrow[at[slender]] = True
-    if wide.size >= 2:
-        resolved = bool(np.median(wide) >= _RESOLVED)
-    else:
-        resolved = bool(np.median(np.diff(angle)) <= _FINE)
+    resolved = bool(np.median(wide) >= _RESOLVED) if wide.size >= 2 else step <= _FINE
     many = np.count_nonzero(slender) > max(5, wide.size)
     return narrow if resolved and not many else none
 
@@ -316,7 +316,7 @@ def _saturated(angle: np.ndarray, counts: np.ndarray, quantum: float) -> str:
         return ""
     limit = counts.max()
     at = np.flatnonzero(counts == limit)
-    if at.size > 0.2 * counts.size or np.median(counts) > 0.8 * limit:
+    if at.size > 0.2 * counts.size or median(counts) > 0.8 * limit:
         return ""
     firsts = at[np.diff(at, prepend=-9) != 1]
     lasts = at[np.diff(at, append=len(counts) + 9) != 1]

@@ -29,6 +29,7 @@ from imitation_refinement.xrd.formats.layout import (
 )
 from imitation_refinement.xrd.formats.listed import read_listed
 from imitation_refinement.xrd.formats.pdcif import is_cif, read_pdcif
+from imitation_refinement.xrd.formats.plain import plain_rows
 from imitation_refinement.xrd.formats.vendor_text import read_vendor_text
 from imitation_refinement.xrd.scans import MIN_POINTS
 
@@ -62,9 +63,10 @@ def read_text(data: bytes, source: str) -> list[Columns]:
             f"{source}: more than {MAX_LINES:,} lines; a powder pattern is much shorter, split the"
             " file into one per pattern"
         )
-    text = decode(data, source).translate(_SPELLED)
+    text = decode(data, source)
+    text = text if text.isascii() else text.translate(_SPELLED)
     lines = text.splitlines()
-    rows = _plain_rows(lines)
+    rows = _plain_rows(lines, text)
     head = lines if rows.table is None else lines[: rows.first]  # marks of formats are no rows
     if is_cif(head):
         return of_format("powder CIF", read_pdcif(lines, source))
@@ -89,7 +91,7 @@ def read_text(data: bytes, source: str) -> list[Columns]:
 
 def read_table(lines: list[str], source: str) -> list[Columns]:
     """Returns the patterns of one table with what stands before it; see `read_text`."""
-    return _read_table(lines, _plain_rows(lines), source)
+    return _read_table(lines, _plain_rows(lines, "\n".join(lines)), source)
 
 
 class _Rows(NamedTuple):
@@ -100,9 +102,14 @@ class _Rows(NamedTuple):
     table: np.ndarray | None
 
 
-def _plain_rows(lines: list[str]) -> _Rows:
+def _plain_rows(lines: list[str], text: str) -> _Rows:
     first, width = _first_row(lines)
-    return _Rows(first, width, _fast_rows(lines[first:]) if width else None)
+    if not width:
+        return _Rows(first, width, None)
+    begin = 0
+    for line in lines[:first]:
+        begin = text.index(line, begin) + len(line)
+    return _Rows(first, width, _fast_rows(lines[first:], text[begin:].lstrip("\r\n")))
 
 
 def _read_table(lines: list[str], rows: _Rows, source: str) -> list[Columns]:
@@ -178,16 +185,23 @@ def _first_row(lines: list[str]) -> tuple[int, int]:
     return first[width], width
 
 
-def _fast_rows(lines: list[str]) -> np.ndarray | None:
-    """Returns the rows if all lines are rows in one plain form, float64 `[n, columns]`, or None."""
+def _fast_rows(lines: list[str], text: str) -> np.ndarray | None:
+    """Returns the rows if all lines are rows in one plain form, float64 `[n, columns]`, or None.
+
+    Args:
+        lines: from the first row on.
+        text: the same, not yet split.
+    """
     comma = "," in lines[0]
     delimiter = "," if comma and not re.search(r"[\s;]", lines[0].strip()) else None
     if (comma and delimiter is None) or re.search(r"\t.*\d \d{3}(?!\d)", lines[0]):
         return None
+    table = plain_rows(text)
     try:
         with warnings.catch_warnings():  # empty input: the slow way says it better
             warnings.simplefilter("error")
-            table = np.loadtxt(lines, delimiter=delimiter, ndmin=2, comments=None)
+            if table is None:
+                table = np.loadtxt(lines, delimiter=delimiter, ndmin=2, comments=None)
     except (ValueError, UserWarning):
         return None
     return table if table.shape[1] >= 2 else None
