@@ -47,8 +47,8 @@ def test_smoothing_leaves_nothing_where_nothing_is():
 def test_fall_to_both_sides_is_that_of_the_lowest_of_fifteen_points():
     rng = np.random.default_rng(0)
     mean = rng.poisson(100.0, 300).astype(float)
-    for at in (4, 90, 104, 220, 298):  # some at the ends, some close together
-        mean += 900.0 * np.exp(-(((np.arange(300) - at) / 3.0) ** 2))
+    for top in (4, 90, 104, 220, 298):  # some at the ends, some close together
+        mean += 900.0 * np.exp(-(((np.arange(300) - top) / 3.0) ** 2))
     narrow = signal._gaussian(mean, 2) - signal._gaussian(mean, 15)
     smooth, reach = signal._gaussian(mean, 1.0), 14
     low = sliding_window_view(np.pad(smooth, reach, mode="edge"), reach + 1).min(axis=1)
