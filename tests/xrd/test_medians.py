@@ -54,10 +54,11 @@ def test_fall_to_both_sides_is_that_of_the_lowest_of_fifteen_points():
     low = sliding_window_view(np.pad(smooth, reach, mode="edge"), reach + 1).min(axis=1)
     left, right = smooth - low[:300], smooth - low[reach:]
     ratios = []
-    for at in np.flatnonzero(signal._tops(narrow, 0.5 * narrow.max())):
+    for at in np.flatnonzero(signal._tops(narrow, 0.5 * narrow.max())).tolist():
         first = max(0, at - 3)
         best = first + int(np.argmax(smooth[first : at + 4]))
-        ratios.append(min(left[best], right[best]) / max(left[best], right[best], 1e-12))
+        sides = float(left[best]), float(right[best])
+        ratios.append(min(sides) / max(*sides, 1e-12))
     assert len(ratios) >= 3
     assert signal._two_sided(mean, narrow) == np.median(ratios)
 
