@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.prototypes import GRID, log_axis
+from imitation_refinement.phases.reflections import indices_below, members, reflections
 from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
 from imitation_refinement.xrd.symmetry import lattice_vectors
 
@@ -73,7 +74,7 @@ def fit_cell(
     metric = np.linalg.inv(lattice_vectors(cell) @ lattice_vectors(cell).T)
     free = invariant_metrics(rotations)
     q, height = np.asarray(q, np.float64), np.sqrt(np.asarray(height, np.float64) / np.asarray(q))
-    slope = _slopes(metric, free, q)
+    slope = _slopes(cell, free, q)
     axis = log_axis(GRID, 1)
     found, strength = _found(root, axis, q * np.exp(shift), height, displacement)
     used = np.isfinite(found) & np.isfinite(slope).all(axis=1)
@@ -128,31 +129,19 @@ def _invariant(packed: bytes) -> np.ndarray:
     return basis
 
 
-def _slopes(metric: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
+def _slopes(cell: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
     """d(ln q) of each line by each free component, NaN where reflections of one line differ."""
     slope = np.full((len(q), len(free)), np.nan)
-    lengths = np.sqrt(np.diag(np.linalg.inv(metric)))
-    most = np.floor(lengths * q.max() / (2.0 * np.pi) * 1.001).astype(int)
-    if np.prod(2 * most + 1) > 2 * _MOST:
+    if np.prod(2 * indices_below(cell, q.max()) + 1) > 2 * _MOST:
         return slope
-    axes = (np.arange(-m, m + 1.0) for m in most)
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
-    hkl = hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
-    square = _products(hkl) @ _six(metric)
-    low = np.flatnonzero(square < (q.max() * (1.0 + 2.0 * _SAME) / (2.0 * np.pi)) ** 2)
-    order = low[np.argsort(square[low])]
-    log_q = 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
-    first = np.searchsorted(log_q, np.log(q) - _SAME)
-    last = np.searchsorted(log_q, np.log(q) + _SAME)
-    lines = np.flatnonzero(last > first)
-    count = (last - first)[lines]
-    begin = np.cumsum(count) - count
-    own = order[np.arange(count.sum()) + np.repeat(first[lines] - begin, count)]
-    each = 0.5 * _products(hkl[:, own]) @ _six(free).T / square[own, None]
-    if len(lines):
+    hkl, log_q = reflections(cell, q.max())
+    line, _, begin, own = members(log_q, q, _SAME)
+    square = np.exp(2.0 * log_q[own]) / (4.0 * np.pi**2)
+    each = 0.5 * _products(hkl[:, own]) @ _six(free).T / square[:, None]
+    if len(line):
         least, most = (f.reduceat(each, begin, axis=0) for f in (np.minimum, np.maximum))
         together = (most - least).max(axis=1) < 0.05 * np.abs(most + least).max(axis=1)
-        slope[lines[together]] = 0.5 * (least + most)[together]
+        slope[line[together]] = 0.5 * (least + most)[together]
     return slope
 
 

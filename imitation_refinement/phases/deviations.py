@@ -16,6 +16,7 @@ from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.named import Moved
 from imitation_refinement.phases.prototypes import Prototypes, draw_roots, log_axis
+from imitation_refinement.phases.reflections import indices_below, members, reflections
 from imitation_refinement.xrd.grid import Grid
 from imitation_refinement.xrd.scans import PlacedScan
 from imitation_refinement.xrd.symmetry import lattice_vectors
@@ -180,35 +181,21 @@ def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
         cell: as the library has it, `[6]`.
         q: its lines, 1/angstrom, ascending, `[lines]`.
     """
-    reciprocal = np.linalg.inv(lattice_vectors(np.asarray(cell, np.float64)))
-    lengths = np.linalg.norm(np.linalg.inv(reciprocal), axis=1)
-    most = np.floor(lengths * q.max(initial=0.0) / (2.0 * np.pi) * 1.001).astype(int)
-    if not len(q) or np.prod(2 * most + 1) > _MOST:
+    if not len(q) or np.prod(2 * indices_below(cell, q.max()) + 1) > _MOST:
         return np.zeros((0, len(q)))
-    indices = np.meshgrid(*(np.arange(-m, m + 1.0) for m in most), indexing="ij")
-    hkl = np.stack(indices).reshape(3, -1)
-    normals = reciprocal @ hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
-    square = (normals * normals).sum(axis=0)
-    low = np.flatnonzero(square < (q.max() * (1.0 + 2.0 * _SAME) / (2.0 * np.pi)) ** 2)
-    order = low[np.argsort(square[low])]
-    log_q = 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
-    first = np.searchsorted(log_q, np.log(q) - _SAME)
-    last = np.searchsorted(log_q, np.log(q) + _SAME)
-    lines = np.flatnonzero(last > first)
-    normals = normals[:, order] / np.sqrt(square[order])
+    hkl, log_q = reflections(cell, q.max())
+    line, count, begin, own = members(log_q, q, _SAME)
+    normals = np.linalg.inv(lattice_vectors(np.asarray(cell, np.float64))) @ hkl[:, own]
+    normals /= np.linalg.norm(normals, axis=0)
     axes: list[np.ndarray] = []
-    for line in lines[:AXES]:
-        normal = normals[:, first[line]]
+    for normal in normals[:, begin[:AXES]].T:
         if all(abs(normal @ axis) < 0.999 for axis in axes):
             axes.append(normal)
     if not axes:
         return np.zeros((0, len(q)))
-    count = (last - first)[lines]
-    begin = np.cumsum(count) - count
-    own = np.arange(count.sum()) + np.repeat(first[lines] - begin, count)
-    each = 3.0 * np.square(np.stack(axes) @ normals[:, own]) - 1.0
+    each = 3.0 * np.square(np.stack(axes) @ normals) - 1.0
     terms = np.zeros((len(axes), len(q)))
-    terms[:, lines] = np.add.reduceat(each, begin, axis=1) / count
+    terms[:, line] = np.add.reduceat(each, begin, axis=1) / count
     return terms
 
 
