@@ -184,7 +184,7 @@ def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
     if not len(q) or np.prod(2 * indices_below(cell, q.max()) + 1) > _MOST:
         return np.zeros((0, len(q)))
     hkl, log_q = reflections(cell, q.max())
-    line, count, begin, own = members(log_q, q, _SAME)
+    line, size, begin, own = members(log_q, q, _SAME)
     normals = np.linalg.inv(lattice_vectors(np.asarray(cell, np.float64))) @ hkl[:, own]
     normals /= np.linalg.norm(normals, axis=0)
     axes: list[np.ndarray] = []
@@ -195,7 +195,7 @@ def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
         return np.zeros((0, len(q)))
     each = 3.0 * np.square(np.stack(axes) @ normals) - 1.0
     terms = np.zeros((len(axes), len(q)))
-    terms[:, line] = np.add.reduceat(each, begin, axis=1) / count
+    terms[:, line] = np.add.reduceat(each, begin, axis=1) / size
     return terms
 
 

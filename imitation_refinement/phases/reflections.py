@@ -32,13 +32,13 @@ class Members(NamedTuple):
 
     Attributes:
         line: which, int `[m]`.
-        count: reflections of each, int `[m]`.
+        size: reflections of each, int `[m]`.
         begin: place of the first of each in `own`, int `[m]`.
         own: the reflections, line after line, places in the list; two lines may share some.
     """
 
     line: np.ndarray
-    count: np.ndarray
+    size: np.ndarray
     begin: np.ndarray
     own: np.ndarray
 
@@ -91,7 +91,7 @@ def members(log_q: np.ndarray, q: np.ndarray, same: float) -> Members:
     """
     first, last = (np.searchsorted(log_q, np.log(q) + off) for off in (-same, same))
     line = np.flatnonzero(last > first)
-    count = (last - first)[line]
-    begin = np.cumsum(count) - count
-    own = np.arange(count.sum()) + np.repeat(first[line] - begin, count)
-    return Members(line, count, begin, own)
+    size = (last - first)[line]
+    begin = np.cumsum(size) - size
+    own = np.arange(size.sum()) + np.repeat(first[line] - begin, size)
+    return Members(line, size, begin, own)

@@ -48,10 +48,10 @@ def test_a_list_is_kept_and_not_written_to():
 def test_members_are_the_reflections_within_the_tolerance_of_each_line():
     log_q = np.array([0.0, 0.1, 0.1004, 0.2, 0.5])
     q = np.exp([0.1003, 0.1005, 0.3, 0.5])
-    line, count, begin, own = members(log_q, q, 4e-4)
+    line, size, begin, own = members(log_q, q, 4e-4)
     # The first two lines share both reflections near them but one; none is at the third.
     assert line.tolist() == [0, 1, 3]
-    assert count.tolist() == [2, 1, 1]
+    assert size.tolist() == [2, 1, 1]
     assert begin.tolist() == [0, 2, 3]
     assert own.tolist() == [1, 2, 2, 4]
 
