@@ -80,7 +80,7 @@ def _spread(
 ) -> Iterator[tuple[Task, Any]]:
     import distributed
 
-    waiting, given, lost = iter(tasks), dict[Any, Task](), list[str]()
+    waiting, given, suspected = iter(tasks), dict[Any, Task](), list[Task]()
     finished = distributed.as_completed()
 
     def give_out() -> None:
@@ -99,14 +99,25 @@ def _spread(
         task = given.pop(future)
         try:
             result = future.result()
-        except distributed.scheduler.KilledWorker as error:
-            lost.append(f"{task!r:.200}")
-            logging.warning("a task ended the process of its worker: %s", error)
+        except distributed.scheduler.KilledWorker:
+            suspected.append(task)
         else:
             yield task, result
         give_out()
-    if lost:
+    # Dask suspects what waited on a worker that ended as much as what ran there: each of these is
+    # tried once more with nothing beside it.
+    ends = list[Task]()
+    for task in suspected:
+        try:
+            result = client.submit(function, task, pure=False).result()
+        except distributed.scheduler.KilledWorker as error:
+            ends.append(task)
+            logging.warning("a task ended the process of its worker: %s", error)
+        else:
+            yield task, result
+    if ends:
         raise UserError(
-            f"{len(lost)} tasks ended their workers again and again, most likely for want of memory"
-            f" (first: {lost[0]}); all others are finished. The same command tries these again"
+            f"{len(ends)} tasks ended their workers again and again, most likely for want of memory"
+            f" (first: {ends[0]!r:.200}); all others are finished. The same command tries these"
+            " again"
         )

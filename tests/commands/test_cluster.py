@@ -84,6 +84,17 @@ def test_a_task_that_ends_its_process_again_and_again_is_named_after_all_others(
     assert sorted(found) == [0, 1, 2, 4, 5, 6, 7]
 
 
+def test_what_only_waited_beside_such_a_task_is_not_named():
+    found = []
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, dashboard_address=None
+    ) as cluster:
+        tasks = each(ends_its_process, [3, 4, 5], cluster.scheduler_address)
+        with pytest.raises(UserError, match=r"1 tasks ended their workers.*first: 3\)"):
+            found.extend(task for task, _ in tasks)
+    assert sorted(found) == [4, 5]
+
+
 def test_nobody_at_the_address(monkeypatch):
     monkeypatch.setattr("imitation_refinement.commands.cluster._CONNECT_S", 0.3)
     with pytest.raises(UserError, match=r"--cluster=tcp://127.0.0.1:9: no scheduler answers"):
