@@ -7,6 +7,7 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 from imitation_refinement.phases.match import Match, pooled
 from imitation_refinement.phases.stacking import (
+    _GROWN,
     FIGURES,
     LEADERS,
     Trees,
@@ -108,6 +109,21 @@ def test_trees_answer_as_scikit_learn_does():
     assert len({len(tree.nodes) for (tree,) in grown._predictors}) > 1  # some are padded
     fresh = np.concatenate([x, rng.normal(size=(500, 6)), [[-1e9] * 6, [1e9] * 6]])
     np.testing.assert_allclose(absent(fresh, trees), grown.predict_proba(fresh)[:, 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("count", [200, 3000])  # fewer values than bins, and more
+def test_bins_are_those_of_scikit_learn(count):
+    rng = np.random.default_rng(0)
+    x, weight = rng.normal(size=(count, 5)), rng.choice([1.0, 0.8, 0.4], count)
+    x[:, 3], x[:, 4] = np.round(x[:, 3]), 0.0
+    unknown = x[:, 0] * x[:, 1] + x[:, 3] + rng.normal(size=count) > 0.3
+    grown = HistGradientBoostingClassifier(early_stopping=False, random_state=7, **_GROWN)
+    expected = trees_of(grown.fit(x, unknown, sample_weight=weight))
+    found = fit_trees(x, unknown, weight, seed=7)
+    for name in ("figure", "below", "above", "value"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    np.testing.assert_allclose(found.threshold, expected.threshold, atol=1e-3)
+    np.testing.assert_allclose(absent(x, found), grown.predict_proba(x)[:, 1], rtol=1e-9)
 
 
 def test_a_fit_learns_what_each_look_alone_does_not_tell():
