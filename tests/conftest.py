@@ -10,6 +10,8 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same reason
+# Threads of OpenMP and BLAS wait for each other without rest, which takes the cores from other workers.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax
 import pytest

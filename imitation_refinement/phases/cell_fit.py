@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitation_refinement.phases.compiled_lines import forgiving_fit, line_slopes, peaks_near
 from imitation_refinement.phases.prototypes import GRID, log_axis
 from imitation_refinement.phases.reflections import indices_below, members, reflections
 from imitation_refinement.xrd.imperfections import K_ALPHA, displaced
@@ -61,7 +62,7 @@ def fit_cell(
     Args:
         cell: of the library, see `CellFit`.
         rotations: of its space group, in its basis, `[k, 3, 3]`.
-        q: lines of the library, 1/angstrom, `[m]`.
+        q: lines of the library, 1/angstrom, ascending, `[m]`.
         height: of these, `[m]`.
         root: of `scan_roots` with fold 1, on `GRID`, `[L]`.
         shift: of ln q from the library to the scan, found before.
@@ -74,25 +75,22 @@ def fit_cell(
     metric = np.linalg.inv(lattice_vectors(cell) @ lattice_vectors(cell).T)
     free = invariant_metrics(rotations)
     q, height = np.asarray(q, np.float64), np.sqrt(np.asarray(height, np.float64) / np.asarray(q))
-    slope = _slopes(cell, free, q)
+    slope, used = _slopes(cell, free, q)
     axis = log_axis(GRID, 1)
-    found, strength = _found(root, axis, q * np.exp(shift), height, displacement)
-    used = np.isfinite(found) & np.isfinite(slope).all(axis=1)
+    step = axis[1] - axis[0]
+    place = (np.log(displaced(q * np.exp(shift), displacement, _COPPER)) - axis[0]) / step
+    found, peak = peaks_near(place, height, root, _REACH, float(_ALONE), _HEIGHT)
+    used &= found >= 0.0
     if used.sum() < len(free) + 2:
         return None
-    steepest = np.abs(slope[used]).max(axis=0)
+    slope, q, peak = slope[used], q[used], peak[used]
+    steepest = np.abs(slope).max(axis=0)
     if steepest.min() < _UNSEEN * steepest.max():
         return None
     lever = np.log(displaced(q, 1e-4, _COPPER) / q) / 1e-4
-    design = np.concatenate([slope, lever[:, None]], axis=1)[used]
-    scale = np.append(_STRAIN / steepest, _DISPLACEMENT)
-    observed, spread = found[used] - np.log(q[used]), _POINT / np.sqrt(strength[used])
-    weight, solved = 1.0 / spread**2, np.zeros(len(scale))
-    for _ in range(_ROUNDS):
-        normal = (design * weight[:, None]).T @ design + np.diag(1.0 / scale**2)
-        solved = np.linalg.solve(normal, design.T @ (weight * observed))
-        off = (observed - design @ solved) / spread
-        weight = 1.0 / (1.0 + off**2) / spread**2
+    design, scale = np.column_stack([slope, lever]), np.append(_STRAIN / steepest, _DISPLACEMENT)
+    observed, spread = axis[0] + step * found[used] - np.log(q), _POINT * np.sqrt(root.max() / peak)
+    solved, normal = forgiving_fit(design, observed, spread, scale, _ROUNDS)
     changed = metric + np.tensordot(solved[:-1], free, axes=1)
     if np.linalg.eigvalsh(changed)[0] < 0.5 * np.linalg.eigvalsh(metric)[0]:
         return None
@@ -102,7 +100,7 @@ def fit_cell(
     cells = _cells(np.concatenate([changed[None], changed + moved, changed - moved]))
     slopes = (cells[1 : len(free) + 1] - cells[len(free) + 1 :]) / (2.0 * steps[:, None])
     variance = (slopes * (np.linalg.inv(normal)[:-1, :-1] @ slopes)).sum(axis=0)
-    return CellFit(cells[0], np.sqrt(variance), float(solved[-1]), int(used.sum()))
+    return CellFit(cells[0], np.sqrt(variance), float(solved[-1]), len(q))
 
 
 def invariant_metrics(rotations: np.ndarray) -> np.ndarray:
@@ -129,55 +127,18 @@ def _invariant(packed: bytes) -> np.ndarray:
     return basis
 
 
-def _slopes(cell: np.ndarray, free: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """d(ln q) of each line by each free component, NaN where reflections of one line differ."""
-    slope = np.full((len(q), len(free)), np.nan)
+def _slopes(cell: np.ndarray, free: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """d(ln q) of each line by each free component, and whether its reflections move together."""
     if np.prod(2 * indices_below(cell, q.max()) + 1) > 2 * _MOST:
-        return slope
-    hkl, log_q = reflections(cell, q.max())
-    line, _, begin, own = members(log_q, q, _SAME)
-    square = np.exp(2.0 * log_q[own]) / (4.0 * np.pi**2)
-    each = 0.5 * _products(hkl[:, own]) @ _six(free).T / square[:, None]
-    if len(line):
-        least, most = (f.reduceat(each, begin, axis=0) for f in (np.minimum, np.maximum))
-        together = (most - least).max(axis=1) < 0.05 * np.abs(most + least).max(axis=1)
-        slope[line[together]] = 0.5 * (least + most)[together]
-    return slope
-
-
-def _products(hkl: np.ndarray) -> np.ndarray:
-    """h^2, k^2, l^2, kl, hl, hk of reflections `[3, n]`, `[n, 6]`."""
-    return (hkl[[0, 1, 2, 1, 0, 0]] * hkl[[0, 1, 2, 2, 2, 1]]).T
+        return np.zeros((len(q), len(free))), np.zeros(len(q), bool)
+    hkl, normal, log_q = reflections(cell, q.max())
+    square = np.einsum("in,in->n", normal, normal)
+    return line_slopes(hkl, square, *members(log_q, q, _SAME), _six(free))
 
 
 def _six(metrics: np.ndarray) -> np.ndarray:
     """What the six products of a reflection are multiplied by, of metrics `[..., 3, 3]`."""
     return metrics[..., [0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]] * [1.0, 1.0, 1.0, 2.0, 2.0, 2.0]
-
-
-def _found(
-    root: np.ndarray, axis: np.ndarray, q: np.ndarray, height: np.ndarray, displacement: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ln q of the peak near each line, NaN where there is none; its height over the largest."""
-    step = axis[1] - axis[0]
-    place = (np.log(displaced(q, displacement, _COPPER)) - axis[0]) / step
-    begin = np.rint(place).astype(int) - _REACH - 1
-    inside = (begin >= 0) & (begin + 2 * _REACH + 3 <= len(root))
-    lines = np.flatnonzero(inside & (height > _HEIGHT * height.max()))
-    near = np.abs(place[lines, None] - place) < _ALONE
-    # Each is near itself.
-    crowded = (near & (height > 0.2 * height[lines, None])).sum(axis=1) > 1
-    lines = lines[~crowded]
-    around = root[begin[lines, None] + np.arange(2 * _REACH + 3)].astype(np.float64)
-    top = 1 + around[:, 1:-1].argmax(axis=1)
-    before, peak, after = around[np.arange(len(lines)), top + np.array([[-1], [0], [1]])]
-    bend = 2.0 * peak - before - after
-    seen = (peak > 0.0) & (before <= peak) & (after <= peak) & (bend > 0.0)
-    at = (begin[lines] + top)[seen] + 0.5 * (after - before)[seen] / bend[seen]
-    found, strength = np.full(len(q), np.nan), np.ones(len(q))
-    found[lines[seen]] = axis[0] + step * at
-    strength[lines[seen]] = peak[seen] / root.max()
-    return found, strength
 
 
 def _cells(metrics: np.ndarray) -> np.ndarray:

@@ -20,7 +20,7 @@ _NEAR = 3  # points on either side that a peak is above
 SEEN = 0.4  # of a peak's height in the scan that makes it explained
 
 
-def _compiled(function: Any) -> Any:
+def compiled_loop(function: Any) -> Any:
     # Sums may be taken in another order, which makes them several times as fast.
     options: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:
@@ -29,7 +29,7 @@ def _compiled(function: Any) -> Any:
         return numba.njit(**options)(function)
 
 
-@_compiled
+@compiled_loop
 def best_scores(
     product: np.ndarray, factor: np.ndarray, penalty: np.ndarray, kind: np.ndarray, out: np.ndarray
 ) -> None:
@@ -56,7 +56,7 @@ def best_scores(
                 best[i] = max(best[i], own[i] * by[i] + more[i])
 
 
-@_compiled
+@compiled_loop
 def draw_roots(
     q: np.ndarray,
     height: np.ndarray,
@@ -121,7 +121,7 @@ def draw_roots(
             own[point] *= norm
 
 
-@_compiled
+@compiled_loop
 def shifted_products(
     read: np.ndarray, lines: np.ndarray, which: np.ndarray, begin: np.ndarray, reach: int
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -224,7 +224,7 @@ def sums(
     return Sums(*out.T)
 
 
-@_compiled
+@compiled_loop
 def _sums(read, lines, which, begin, floor, least, out):
     length = lines.shape[1]
     tops, measured_before = _tops_and_counts(read, least)
@@ -332,7 +332,7 @@ def _sums(read, lines, which, begin, floor, least, out):
             out[row, place] = value
 
 
-@_compiled
+@compiled_loop
 def _largest(row):
     """The largest of float32 that are not negative: their bits as integers are in the same order.
 
@@ -344,7 +344,7 @@ def _largest(row):
     return np.array([largest]).view(np.float32)[0]
 
 
-@_compiled
+@compiled_loop
 def _tops_and_counts(read, least):
     """The count and the places of the peaks of each row, and how many points before were measured.
 
@@ -362,7 +362,7 @@ def _tops_and_counts(read, least):
     return tops, counts
 
 
-@_compiled
+@compiled_loop
 def _is_largest(row, i):
     """Whether no point within three of one is larger."""
     largest = row[i]

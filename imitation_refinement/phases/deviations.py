@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from imitation_refinement.phases.cell_fit import CellFit
+from imitation_refinement.phases.compiled_lines import axis_sums, line_axes, peak_sums
 from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.named import Moved
@@ -147,35 +148,22 @@ def find_peaks(
     step, points = axis[1] - axis[0], np.exp(axis)
     offsets, chosen = np.array([0, len(q)]), np.array([0])
     drawn = draw_roots(q, height, offsets, chosen, grid, size_nm=size_nm, fold=1)[0]
-    model = np.square(drawn.astype(np.float64)) * mask
-    wide = np.convolve(model, np.full(5, 0.2), "same")
-    cuts = 1 + np.flatnonzero((wide[1:-1] <= wide[:-2]) & (wide[1:-1] < wide[2:]))
-    begin = np.concatenate([[0], cuts])
-    part = np.repeat(np.arange(len(begin)), np.diff(np.append(begin, len(axis))))
-    near = mask & (wide > _NEAR * np.maximum.reduceat(wide, begin)[part])
-    near &= wide > _WEAK * wide.max()
-    widths = points * step  # patterns are per unit of q
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.asarray(np.bincount(part[near], values[near], len(begin)))
-
-    predicted = total(model * widths)
-    kept = predicted > _WEAK * predicted.sum()
-    center = total(model * widths * points)[kept] / predicted[kept]
+    (predicted, measured, variance, center), number = peak_sums(
+        drawn, excess, noise, mask, points, step, _NEAR, _WEAK
+    )
     place = np.rint((np.log(q) - axis[0]) / step).astype(int)
     inside = (place >= 0) & (place < len(axis))
-    number = np.where(kept, np.cumsum(kept) - 1, -1)
-    peak = np.where(inside, number[part[np.clip(place, 0, len(axis) - 1)]], -1)
-    measured, variance = total(excess * widths), total(np.square(noise * widths))
-    return Peaks(predicted[kept], measured[kept], np.sqrt(variance[kept]), center, peak)
+    peak = np.where(inside, number[np.clip(place, 0, len(axis) - 1)], -1)
+    return Peaks(predicted, measured, np.sqrt(variance), center, peak)
 
 
 def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Returns 3 cos^2 - 1 of lines about possible axes of texture, float64 `[axes, lines]`.
 
     Means over the reflections of each line. An axis is the normal of a line of small q; a line of
-    no reflection has 0. It is -2/3 the slope of the logarithm of `march_dollase` in that of its
-    coefficient, where there is no texture.
+    no reflection has 0. Axes that tell the same are one, see `line_axes`: a crystal of one
+    principal axis has one, a cubic one none. It is -2/3 the slope of the logarithm of
+    `march_dollase` in that of its coefficient, where there is no texture.
 
     Args:
         cell: as the library has it, `[6]`.
@@ -183,20 +171,9 @@ def axis_terms(cell: np.ndarray, q: np.ndarray) -> np.ndarray:
     """
     if not len(q) or np.prod(2 * indices_below(cell, q.max()) + 1) > _MOST:
         return np.zeros((0, len(q)))
-    hkl, log_q = reflections(cell, q.max())
-    line, size, begin, own = members(log_q, q, _SAME)
-    normals = np.linalg.inv(lattice_vectors(np.asarray(cell, np.float64))) @ hkl[:, own]
-    normals /= np.linalg.norm(normals, axis=0)
-    axes: list[np.ndarray] = []
-    for normal in normals[:, begin[:AXES]].T:
-        if all(abs(normal @ axis) < 0.999 for axis in axes):
-            axes.append(normal)
-    if not axes:
-        return np.zeros((0, len(q)))
-    each = 3.0 * np.square(np.stack(axes) @ normals) - 1.0
-    terms = np.zeros((len(axes), len(q)))
-    terms[:, line] = np.add.reduceat(each, begin, axis=1) / size
-    return terms
+    _, normal, log_q = reflections(cell, q.max())
+    first, last = members(log_q, q, _SAME)
+    return line_axes(normal / np.linalg.norm(normal, axis=0), first, last, AXES)
 
 
 def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarray:
@@ -231,12 +208,8 @@ def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarr
     left = float(weight @ off[0] ** 2)
     texture, least = 0.0, left
     if len(terms):
-        within = peak >= 0
-        number = peak[within] + len(predicted) * np.arange(len(terms))[:, None]
-        sums = np.bincount(
-            number.ravel(), (height * terms)[:, within].ravel(), len(terms) * len(predicted)
-        ).reshape(len(terms), -1)[:, seen]
-        heights = np.bincount(peak[within], height[within], len(predicted))[seen]
+        sums, heights = axis_sums(peak, height, terms, len(predicted))
+        sums, heights = sums[:, seen], heights[seen]
         # What of each axis the smooth part does not explain already.
         rest, _ = _fitted(sums / np.maximum(heights, 1e-30), weight, smooth)
         slope = rest @ (weight * off[0]) / ((rest * rest) @ weight + _RIDGE)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from imitation_refinement.phases.compiled_lines import listed
 from imitation_refinement.xrd.symmetry import lattice_vectors
 
 _FURTHER = 1.0003  # how much further than the last line the list goes
@@ -20,27 +21,13 @@ class Reflections(NamedTuple):
 
     Attributes:
         hkl: float64 `[3, n]`.
+        normal: of the planes, as long as one over their distance, 1/angstrom, float64 `[3, n]`.
         log_q: ln of q, in 1/angstrom, ascending, float64 `[n]`.
     """
 
     hkl: np.ndarray
+    normal: np.ndarray
     log_q: np.ndarray
-
-
-class Members(NamedTuple):
-    """Reflections of those lines that have some, m of them.
-
-    Attributes:
-        line: which, int `[m]`.
-        size: reflections of each, int `[m]`.
-        begin: place of the first of each in `own`, int `[m]`.
-        own: the reflections, line after line, places in the list; two lines may share some.
-    """
-
-    line: np.ndarray
-    size: np.ndarray
-    begin: np.ndarray
-    own: np.ndarray
 
 
 def indices_below(cell: np.ndarray, q_max: float) -> np.ndarray:
@@ -68,30 +55,27 @@ def reflections(cell: np.ndarray, q_max: float) -> Reflections:
 @lru_cache(maxsize=8)
 def _listed(packed: bytes, q_max: float) -> Reflections:
     cell = np.frombuffer(packed)
-    axes = (np.arange(-m, m + 1.0) for m in indices_below(cell, q_max))
-    hkl = np.stack(np.meshgrid(*axes, indexing="ij")).reshape(3, -1)
-    hkl = hkl[:, : hkl.shape[1] // 2]  # no -h, no 0
-    normals = np.linalg.inv(lattice_vectors(cell)) @ hkl
-    square = (normals * normals).sum(axis=0)
-    low = np.flatnonzero(square < (q_max * _FURTHER / (2.0 * np.pi)) ** 2)
-    order = low[np.argsort(square[low])]
-    found = Reflections(hkl[:, order], 0.5 * np.log(square[order]) + np.log(2.0 * np.pi))
+    inverse = np.linalg.inv(lattice_vectors(cell))
+    limit = (q_max * _FURTHER / (2.0 * np.pi)) ** 2
+    hkl, square = listed(inverse, indices_below(cell, q_max), limit)
+    order = np.argsort(square, kind="stable")
+    hkl, log_q = hkl[:, order], 0.5 * np.log(square[order]) + np.log(2.0 * np.pi)
+    found = Reflections(hkl, inverse @ hkl, log_q)
     for array in found:
         array.flags.writeable = False
     return found
 
 
-def members(log_q: np.ndarray, q: np.ndarray, same: float) -> Members:
-    """Returns which reflections make up each line.
+def members(log_q: np.ndarray, q: np.ndarray, same: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which reflections make up each line: two lines may share some.
 
     Args:
         log_q: of `Reflections`, `[n]`.
-        q: of the lines, 1/angstrom, `[lines]`.
+        q: of the lines, 1/angstrom, `[m]`.
         same: largest difference of ln q of a line and its reflections.
+
+    Returns:
+        (the first reflection of each line, one after the last), int `[m]` each.
     """
-    first, last = (np.searchsorted(log_q, np.log(q) + off) for off in (-same, same))
-    line = np.flatnonzero(last > first)
-    size = (last - first)[line]
-    begin = np.cumsum(size) - size
-    own = np.arange(size.sum()) + np.repeat(first[line] - begin, size)
-    return Members(line, size, begin, own)
+    at = np.log(q)
+    return np.searchsorted(log_q, at - same), np.searchsorted(log_q, at + same)

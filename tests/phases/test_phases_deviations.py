@@ -40,17 +40,28 @@ def q_of(*lines: tuple[int, int, int]) -> np.ndarray:
 
 
 def test_terms_of_a_tetragonal_cell_by_hand():
-    # Axes: 001, then 100 (or 010, as good), then 101, whose normal is 33.69 degrees off the plane.
-    terms = axis_terms(TETRAGONAL, q_of((0, 0, 1), (1, 0, 0), (1, 0, 1)))
-    along = (1.0 / 6.0) ** 2 / ((1.0 / 4.0) ** 2 + (1.0 / 6.0) ** 2)  # 4 / 13
-    np.testing.assert_allclose(terms[0], [2.0, -1.0, 3.0 * along - 1.0], atol=1e-9)
-    # About 100: of the lines 100 and 010 one is along it and one across.
-    np.testing.assert_allclose(terms[1], [-1.0, 0.5, 1.5 * (1.0 - along) - 1.0], atol=1e-9)
+    # About 001; about any other axis they are this times a constant, which is smaller than 1.
+    for lines in ([(0, 0, 1), (1, 0, 0), (1, 0, 1)], [(1, 0, 0), (0, 0, 2), (1, 0, 1)]):
+        [terms] = axis_terms(TETRAGONAL, q_of(*lines))
+        normals = np.array(lines) / [4.0, 4.0, 6.0]
+        cosine = normals[:, 2] / np.linalg.norm(normals, axis=1)
+        np.testing.assert_allclose(terms, 3.0 * cosine**2 - 1.0, atol=1e-9)
+    # Without it about 100 or 110: of four equivalent lines two are along it and two across.
+    [terms] = axis_terms(TETRAGONAL, q_of((1, 0, 0), (1, 1, 0)))
+    np.testing.assert_allclose(terms, 0.5, atol=1e-9)
 
 
-def test_no_cubic_line_h00_knows_an_axis():
-    terms = axis_terms(np.array([4.0, 4.0, 4.0, 90.0, 90.0, 90.0]), q_of((1, 0, 0), (2, 0, 0)))
-    np.testing.assert_allclose(terms, 0.0, atol=1e-9)
+def test_terms_of_an_orthorhombic_cell_by_hand():
+    cell = np.array([4.0, 5.0, 6.0, 90.0, 90.0, 90.0])
+    lines = 2.0 * np.pi / np.array([6.0, 5.0, 4.0])  # 001, 010, 100
+    terms = axis_terms(cell, np.append(lines, 2.0))  # no line of the cell
+    np.testing.assert_allclose(terms, np.c_[3.0 * np.eye(3) - 1.0, np.zeros(3)], atol=1e-9)
+
+
+def test_a_cubic_crystal_has_no_axis_of_its_own():
+    cell = np.array([4.0, 4.0, 4.0, 90.0, 90.0, 90.0])
+    lines = 0.5 * np.pi * np.sqrt([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert axis_terms(cell, lines).shape == (0, 5)
 
 
 def test_terms_are_the_slope_of_march_and_dollase():
@@ -211,7 +222,7 @@ def test_a_sample_of_the_phase_deviates_by_its_texture_and_little_else(rutile):
     textured = figures_of_rutile(rutile, np.ones(3), QUIET._replace(textured=1.0, march=(0.6, 0.6)))
     assert np.exp(textured[name("intensity")]) > 0.3
     # Lines that lie close share a peak, and the slope of ln(March) is no constant.
-    assert abs(textured[name("texture")]) > 0.4 and textured[name("texture_explains")] > 0.4
+    assert abs(textured[name("texture")]) > 0.3 and textured[name("texture_explains")] > 0.4
     assert np.exp(textured[name("cell_shape")]) < 4e-4
 
 
