@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same reason
-# Threads of OpenMP and BLAS wait for each other without rest, which takes the cores from other workers.
+# Threads of OpenMP and BLAS wait for each other without rest: other workers get no core then.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import jax

@@ -21,6 +21,7 @@ SEEN = 0.4  # of a peak's height in the scan that makes it explained
 
 
 def compiled_loop(function: Any) -> Any:
+    """Returns the function as machine code, kept where a folder can be written to."""
     # Sums may be taken in another order, which makes them several times as fast.
     options: Any = {"nogil": True, "fastmath": True, "error_model": "numpy"}
     try:

@@ -5,8 +5,7 @@ take longer than the numbers: places of reflections, slopes and axes of lines, t
 that lines predict, and least squares that forgive. What they mean is said where they are called;
 see `compiled` for how.
 """
-
-import math
+# ruff: noqa: E741 (h, k and l are so called)
 
 import numpy as np
 
@@ -179,7 +178,7 @@ def forgiving_fit(
         (found, normal matrix of the last round), float64 `[p]` and `[p, p]`.
     """
     count, free = design.shape
-    found, normal = np.zeros(free), np.zeros((free, free))
+    normal, found = np.zeros((free, free)), np.zeros(free)
     weight = 1.0 / spread**2
     for _ in range(rounds):
         right = np.zeros(free)
@@ -190,7 +189,7 @@ def forgiving_fit(
                 right[a] += by * observed[i]
                 for b in range(free):
                     normal[a, b] += by * design[i, b]
-        found = np.linalg.solve(normal, right)
+        found[:] = np.linalg.solve(normal, right)
         for i in range(count):
             off = observed[i]
             for a in range(free):
