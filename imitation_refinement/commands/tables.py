@@ -90,7 +90,7 @@ def part_bytes(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> by
     """
     like = schema(class_names)
     arrays = [
-        pa.array([_typed(one.get(field.name), field.type) for one in rows], field.type)
+        pa.array(_typed([one.get(field.name) for one in rows], field.type), field.type)
         for field in like
     ]
     table = pa.table(arrays, schema=like)
@@ -99,12 +99,14 @@ def part_bytes(rows: Sequence[dict[str, Any]], class_names: Sequence[str]) -> by
     return file.getvalue()
 
 
-def _typed(value: Any, kind: pa.DataType) -> Any:
-    if value is None or (value == "" and not pa.types.is_string(kind)):
-        return None
+def _typed(values: list[Any], kind: pa.DataType) -> list[Any]:
     if pa.types.is_string(kind):  # names of files may hold bytes that are no text
-        return str(value).encode(errors="backslashreplace").decode()
-    return value if pa.types.is_list(kind) else kind.to_pandas_dtype()(value)
+        return [
+            None if value is None else str(value).encode(errors="backslashreplace").decode()
+            for value in values
+        ]
+    own = list if pa.types.is_list(kind) else kind.to_pandas_dtype()
+    return [None if value is None or value == "" else own(value) for value in values]
 
 
 def part_table(content: bytes) -> pa.Table:

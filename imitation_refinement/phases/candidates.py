@@ -232,9 +232,12 @@ def merged(
     if not kept.size:
         return ()
     entry, shift, probability = match.entry[row, kept], match.shift[row, kept], probability[kept]
-    alike = twins(prototypes, entry, shift) >= TWIN
     same_name = _equal([reduced(str(formula[i])) for i in entry])
     same_elements = _equal([heavier_elements(str(formula[i])) for i in entry])
+    # An entry of both looks is one; most others share their elements with none.
+    near = np.flatnonzero((same_elements & (entry != entry[:, None])).any(axis=1))
+    alike = np.eye(len(kept), dtype=bool)
+    alike[np.ix_(near, near)] |= twins(prototypes, entry[near], shift[near]) >= TWIN
     group = space_group[entry]
     joined = (same_name & (group == group[:, None]) | same_elements & alike).tolist()
     twin = (same_name & alike).tolist()

@@ -72,7 +72,8 @@ def fit_cell(
         None where fewer lines than two more than what is free can be used, none of them depends on
         one of what is free, or what fits is no cell.
     """
-    metric = np.linalg.inv(lattice_vectors(cell) @ lattice_vectors(cell).T)
+    lattice = lattice_vectors(cell)
+    metric = np.linalg.inv(lattice @ lattice.T)
     free = invariant_metrics(rotations)
     q, height = np.asarray(q, np.float64), np.sqrt(np.asarray(height, np.float64) / np.asarray(q))
     slope, used = _slopes(cell, free, q)
@@ -91,7 +92,7 @@ def fit_cell(
     design, scale = np.column_stack([slope, lever]), np.append(_STRAIN / steepest, _DISPLACEMENT)
     observed, spread = axis[0] + step * found[used] - np.log(q), _POINT * np.sqrt(root.max() / peak)
     solved, normal = forgiving_fit(design, observed, spread, scale, _ROUNDS)
-    changed = metric + np.tensordot(solved[:-1], free, axes=1)
+    changed = metric + (solved[:-1] @ free.reshape(-1, 9)).reshape(3, 3)
     if np.linalg.eigvalsh(changed)[0] < 0.5 * np.linalg.eigvalsh(metric)[0]:
         return None
     # First-order propagation through the six numbers of the cell.

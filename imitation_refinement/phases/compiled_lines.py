@@ -285,3 +285,56 @@ def axis_sums(
             for axis in range(len(terms)):
                 sums[axis, peak[line]] += height[line] * terms[axis, line]
     return sums, heights
+
+
+@compiled_loop
+def smooth_and_about(
+    values: np.ndarray, weight: np.ndarray, square: np.ndarray, about: np.ndarray, ridge: float
+) -> tuple[float, float, float, float]:
+    """Fits values of m peaks by a constant and a slope, and what is left by one axis of several.
+
+    Args:
+        values: `[m]`.
+        weight: of each, of sum 1, `[m]`.
+        square: by which the slope is, `[m]`.
+        about: of each axis, `[axes, m]`; what a constant and a slope explain of it is taken off.
+        ridge: added to squared norms.
+
+    Returns:
+        (the slope, the mean square that constant and slope leave, the slope by the axis with which
+        least is left, the mean square left then; with no axis 0 and the same).
+    """
+    one, x, xx = weight.sum() + ridge, 0.0, ridge
+    for i in range(len(values)):
+        x += weight[i] * square[i]
+        xx += weight[i] * square[i] * square[i]
+    off = np.empty((len(about) + 1, len(values)))
+    slope = 0.0
+    for row in range(len(off)):
+        own = values if row == 0 else about[row - 1]
+        y = xy = 0.0
+        for i in range(len(own)):
+            y += weight[i] * own[i]
+            xy += weight[i] * square[i] * own[i]
+        steep = (one * xy - x * y) / (one * xx - x * x)
+        level = (y - x * steep) / one
+        for i in range(len(own)):
+            off[row, i] = own[i] - level - steep * square[i]
+        if row == 0:
+            slope = steep
+    left = 0.0
+    for i in range(len(values)):
+        left += weight[i] * off[0, i] * off[0, i]
+    best, least = 0.0, left
+    for row in range(1, len(off)):
+        product, power = 0.0, ridge
+        for i in range(len(values)):
+            product += weight[i] * off[0, i] * off[row, i]
+            power += weight[i] * off[row, i] * off[row, i]
+        by, after = product / power, 0.0
+        for i in range(len(values)):
+            rest = off[0, i] - by * off[row, i]
+            after += weight[i] * rest * rest
+        if after < least:
+            best, least = by, after
+    return slope, left, best, least

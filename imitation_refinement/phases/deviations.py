@@ -6,13 +6,19 @@ by texture, which depends on the angle to one axis, and by vibration, which is s
 phase of the same structure type has axes in another ratio, and intensities that follow no axis.
 """
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from imitation_refinement.phases.cell_fit import CellFit
-from imitation_refinement.phases.compiled_lines import axis_sums, line_axes, peak_sums
+from imitation_refinement.phases.compiled_lines import (
+    axis_sums,
+    line_axes,
+    peak_sums,
+    smooth_and_about,
+)
 from imitation_refinement.phases.leftover import moved_lines
 from imitation_refinement.phases.library import Library
 from imitation_refinement.phases.named import Moved
@@ -45,7 +51,7 @@ _WEAK = 1e-4  # share of all intensity, from which on a peak counts
 _LEAST = 0.03  # of what is predicted: nothing is seen to be weaker
 _INEXACT = 0.05  # deviation of ln(measured / predicted) of the strongest peaks
 _RIDGE = 1e-9
-_SMALLEST = np.array([0.02, 2e-4])  # deviations of intensity and of shape that are told apart
+_SMALLEST = (0.02, 2e-4)  # deviations of intensity and of shape that are told apart
 
 
 class Peaks(NamedTuple):
@@ -115,7 +121,7 @@ def cell_shape(cell: np.ndarray, fitted: CellFit | None) -> np.ndarray:
         return np.array(UNKNOWN_SHAPE)
     before, after = (lattice_vectors(np.asarray(c, np.float64)) for c in (cell, fitted.cell))
     strain = 0.5 * np.log(np.linalg.eigvalsh(_relative(before @ before.T, after @ after.T)))
-    return np.array([np.log1p(fitted.lines), np.log(max(strain.std(), _SMALLEST[1]))])
+    return np.array([math.log1p(fitted.lines), math.log(max(strain.std(), _SMALLEST[1]))])
 
 
 def _relative(metric: np.ndarray, other: np.ndarray) -> np.ndarray:
@@ -193,41 +199,34 @@ def intensities(peaks: Peaks, height: np.ndarray, terms: np.ndarray) -> np.ndarr
         return figures
     predicted = predicted * _scale(predicted, measured, deviation)
     off = (measured - predicted) / np.hypot(deviation, 0.1 * predicted)
-    figures[2] = np.mean(np.abs(off) > 3.0)
+    figures[2] = unlike = np.count_nonzero(np.abs(off) > 3.0) / len(off)
     seen = predicted > _SEEN * deviation
-    if seen.sum() < 3:
+    count = int(np.count_nonzero(seen))
+    if count < 3:
         return figures
     noise = deviation[seen] / predicted[seen]
     ratio = np.log(np.maximum(measured[seen] / predicted[seen], _LEAST)).clip(-3.0, 3.0)
     weight = 1.0 / (_INEXACT**2 + noise**2)
     weight /= weight.sum()
     mean = weight @ ratio
-    variance = weight @ (ratio - mean) ** 2
-    smooth = [np.ones(len(ratio)), np.square(q[seen] / (4.0 * np.pi))]
-    off, (_, angle) = _fitted(ratio[None], weight, smooth)
-    left = float(weight @ off[0] ** 2)
-    texture, least = 0.0, left
-    if len(terms):
-        sums, heights = axis_sums(peak, height, terms, len(predicted))
-        sums, heights = sums[:, seen], heights[seen]
-        # What of each axis the smooth part does not explain already.
-        rest, _ = _fitted(sums / np.maximum(heights, 1e-30), weight, smooth)
-        slope = rest @ (weight * off[0]) / ((rest * rest) @ weight + _RIDGE)
-        after = np.square(off - slope[:, None] * rest) @ weight
-        best = int(after.argmin())
-        if after[best] < left:
-            texture, least = float(slope[best]), float(after[best])
+    variance = float(weight @ (ratio - mean) ** 2)
+    skew = float(weight @ (ratio - mean) ** 3) / max(variance, 1e-6) ** 1.5
+    sums, heights = axis_sums(peak, height, terms, len(predicted))
+    about = sums[:, seen] / np.maximum(heights[seen], 1e-30)
+    angle, left, texture, least = smooth_and_about(
+        ratio, weight, np.square(q[seen] / (4.0 * np.pi)), about, _RIDGE
+    )
     tiny = 1e-9
     figures[:] = (
-        np.log1p(seen.sum()),
-        np.log(max(np.sqrt(variance), _SMALLEST[0])),
-        figures[2],
-        np.clip(weight @ (ratio - mean) ** 3 / max(variance, 1e-6) ** 1.5, -4.0, 4.0),
-        np.clip(angle, -40.0, 40.0),
+        math.log1p(count),
+        math.log(max(math.sqrt(variance), _SMALLEST[0])),
+        unlike,
+        min(max(skew, -4.0), 4.0),
+        min(max(angle, -40.0), 40.0),
         (variance - left) / max(variance, tiny),
-        np.clip(texture, -1.0, 1.0),
+        min(max(texture, -1.0), 1.0),
         (left - least) / max(left, tiny),
-        np.log1p(len(terms)),
+        math.log1p(len(terms)),
     )
     return figures
 
@@ -244,12 +243,3 @@ def _scale(predicted: np.ndarray, measured: np.ndarray, deviation: np.ndarray) -
         scale = max(float(by @ measured / (by @ predicted)), 1e-9)
     return scale
 
-
-def _fitted(
-    values: np.ndarray, weight: np.ndarray, columns: list[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """What weighted linear fits leave of rows `[k, m]`, and coefficients of the first."""
-    design = np.stack(columns, axis=1)
-    normal = (design * weight[:, None]).T @ design + _RIDGE * np.eye(len(columns))
-    solved = np.linalg.solve(normal, design.T @ (weight * values).T)
-    return values - (design @ solved).T, solved[:, 0]

@@ -33,6 +33,8 @@ _CUBIC_RATIOS = {
     TETRAGONAL: (1.0, math.sqrt(2.0), math.sqrt(0.5)),
     TRIGONAL: (math.sqrt(6.0), math.sqrt(1.5), math.sqrt(0.375)),
 }
+# math.cos(pi / 2) is 6e-17: enough to split reflections that symmetry makes equal.
+_EXACT = {90.0: 0.0, 120.0: -0.5, 60.0: 0.5}
 MIN_SPLIT = 0.02
 MIN_ANGLE_SPLIT = 1.5
 MAX_AXIS_RATIO = 5.0
@@ -49,8 +51,8 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
     Args:
         cell: [6], a, b, c, alpha, beta, gamma.
     """
-    a, b, c = (float(length) for length in cell[:3])
-    cos_alpha, cos_beta, cos_gamma = (_cosine(float(angle)) for angle in cell[3:])
+    a, b, c, *angles = map(float, cell)
+    cos_alpha, cos_beta, cos_gamma = map(_cosine, angles)
     sin_gamma = math.sqrt(1.0 - cos_gamma**2)
     y = (cos_alpha - cos_beta * cos_gamma) / sin_gamma
     z = math.sqrt(1.0 - cos_beta**2 - y**2)
@@ -60,8 +62,8 @@ def lattice_vectors(cell: np.ndarray) -> np.ndarray:
 
 
 def _cosine(angle: float) -> float:
-    # math.cos(pi / 2) is 6e-17: enough to split reflections that symmetry makes equal.
-    return {90.0: 0.0, 120.0: -0.5, 60.0: 0.5}.get(angle, math.cos(math.radians(angle)))
+    exact = _EXACT.get(angle)
+    return math.cos(math.radians(angle)) if exact is None else exact
 
 
 def reduced_basis(lattice: np.ndarray) -> np.ndarray:
