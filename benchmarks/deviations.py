@@ -1,6 +1,6 @@
 """Measures whether deviations line by line tell known phases from unknown ones better.
 
-    python benchmarks/deviations.py --parts=parts --output=none
+    python benchmarks/deviations.py --parts=parts
 
 After `fit_phases.py`, with its `--parts`, `--scans` and `--seed`. The calibration is fitted as
 there, and again without the deviations; posteriors, leaders and folds are the same. Prints areas

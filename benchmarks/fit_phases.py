@@ -47,7 +47,7 @@ from imitation_refinement.runtime.shard import Shard, parse_shard
 
 _LIBRARY = flags.DEFINE_string("library", None, "Library file; the shipped one without.")
 _PARTS = flags.DEFINE_string("parts", None, "Folder of the parts.", required=True)
-_OUTPUT = flags.DEFINE_string("output", None, "Calibration to write.", required=True)
+_OUTPUT = flags.DEFINE_string("output", None, "Calibration to write; needed without --shard.")
 _SCANS = flags.DEFINE_integer("scans", 27_000, "Simulated scans.", lower_bound=100)
 _SHARD = flags.DEFINE_string("shard", None, "i/n: make this share of the parts and fit nothing.")
 _SEED = flags.DEFINE_integer("seed", 0, "Of all draws.", lower_bound=0)
@@ -199,6 +199,8 @@ def table(answered: Answered, calibration: Calibration, refined: bool) -> list[s
 
 
 def main(_: list[str]) -> None:
+    if not (_SHARD.value or _OUTPUT.value):
+        raise app.UsageError("--output: give the file to write, or --shard to make parts alone")
     library = load_library(_LIBRARY.value)
     prototypes = build_prototypes(
         library.q, library.amplitude, library.offsets, library.computed, GRID

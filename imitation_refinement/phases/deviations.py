@@ -242,4 +242,3 @@ def _scale(predicted: np.ndarray, measured: np.ndarray, deviation: np.ndarray) -
         by = weight * predicted
         scale = max(float(by @ measured / (by @ predicted)), 1e-9)
     return scale
-
