@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # as in cli.py, for the same reason
-# Threads of OpenMP and BLAS wait for each other without rest: other workers get no core then.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Threads that wait for each other without rest leave no core to other workers: three times as long.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import jax
 import pytest
