@@ -4,8 +4,8 @@
 
 Writes `--count` text files of 3,200 points, all different: `--samples` simulated samples, each
 counted anew again and again. Then it runs `main.py --mode=refine` in so many shards at once, each
-one process and its reader, merges them, and prints a table. Killed and run again it goes on where
-it was. 100,000 files take some 5 GB.
+with cores of its own, as a batch system gives them, merges them, and prints a table. Killed and run
+again it goes on where it was. 100,000 files take some 5 GB.
 """
 
 import json
@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,10 +66,14 @@ def run_shards(scans: Path, out: Path, memory: Path) -> None:
     """Runs the shards that are not finished; notes seconds and MB of each as they go."""
     words = [sys.executable, str(ROOT / "main.py"), "--mode=refine", f"--output={out}"]
     own = [*words, f"--input={scans}/*/*.xy"]
+    cores = sorted(os.sched_getaffinity(0))
     running = [
-        subprocess.Popen([*own, f"--shard={shard}/{_SHARDS.value}"], cwd=ROOT)
+        subprocess.Popen(
+            [*own, f"--shard={shard}/{_SHARDS.value}"], cwd=ROOT,
+            preexec_fn=partial(os.sched_setaffinity, 0, cores[shard :: _SHARDS.value] or cores),
+        )
         for shard in range(_SHARDS.value)
-    ]
+    ]  # fmt: skip
     began = time.monotonic()
     while any(process.poll() is None for process in running):
         time.sleep(_LOOK)
@@ -97,8 +102,8 @@ def report(out: Path, memory: Path) -> str:
             f"{len(receipts)} shards, {os.cpu_count()} cores, start included; processor time is of"
             " what this call ran",
             "",
-            "| scans | failed | per second | processor time | memory of the largest shard and its"
-            " reader by quarters of the run (MB) |",
+            "| scans | failed | per second | processor time | memory of the largest shard by"
+            " quarters of the run (MB) |",
             "| --- | --- | --- | --- | --- |",
             f"| {rows:,} | {failed} | {rows / seconds:.1f} | {cpu:.1f} ms |"
             f" {', '.join(f'{part:,.0f}' for part in quarters)} |",

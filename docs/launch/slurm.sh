@@ -2,7 +2,7 @@
 # One task of a job array does one shard. Submit with `submit.sh`, which merges at the end.
 #SBATCH --job-name=shards
 #SBATCH --array=0-99
-#SBATCH --cpus-per-task=2
+#SBATCH --cpus-per-task=1
 #SBATCH --mem=4G
 #SBATCH --time=08:00:00
 #SBATCH --requeue
