@@ -7,6 +7,8 @@ see `compiled` for how.
 """
 # ruff: noqa: E741 (h, k and l are so called)
 
+import math
+
 import numpy as np
 
 from imitation_refinement.phases.compiled import compiled_loop
@@ -37,7 +39,7 @@ def listed(inverse: np.ndarray, most: np.ndarray, limit: float) -> tuple[np.ndar
                     hkl[0, count], hkl[1, count], hkl[2, count] = h, k, l
                     square[count] = length
                     count += 1
-    return hkl[:, :count].copy(), square[:count].copy()
+    return hkl[:, :count], square[:count]
 
 
 @compiled_loop
@@ -92,26 +94,36 @@ def line_axes(normals: np.ndarray, first: np.ndarray, last: np.ndarray, most: in
         last: int `[m]`.
         most: so many lines' first reflections may be axes.
     """
-    terms, power = np.zeros((most, len(first))), np.zeros(most)
-    count, tried = 0, 0
-    for of in range(len(first)):
+    lines = len(first)
+    # The last row is that of the axis that is tried.
+    terms, power = np.zeros((most + 1, lines)), np.zeros(most)
+    count, tried, own = 0, 0, most
+    for of in range(lines):
         if tried == most or last[of] == first[of]:
             continue
         tried += 1
         a, b, c = normals[0, first[of]], normals[1, first[of]], normals[2, first[of]]
-        own = np.zeros(len(first))
-        for line in range(len(first)):
+        size = 0.0
+        for line in range(lines):
+            total = 0.0
             for i in range(first[line], last[line]):
                 cosine = a * normals[0, i] + b * normals[1, i] + c * normals[2, i]
-                own[line] += (3.0 * cosine * cosine - 1.0) / (last[line] - first[line])
-        size, place = (own * own).sum(), count
+                total += 3.0 * cosine * cosine - 1.0
+            terms[own, line] = total / max(last[line] - first[line], 1)
+            size += terms[own, line] * terms[own, line]
+        place = count
         for row in range(count):
-            if (own * terms[row]).sum() ** 2 > 0.998 * size * power[row]:
+            product = 0.0
+            for line in range(lines):
+                product += terms[own, line] * terms[row, line]
+            if product * product > 0.998 * size * power[row]:
                 place = row
-        if size > 1e-6 * len(first) and (place == count or size > power[place]):
-            terms[place], power[place] = own, size
+        if size > 1e-6 * lines and (place == count or size > power[place]):
+            power[place] = size
+            for line in range(lines):
+                terms[place, line] = terms[own, line]
             count = max(count, place + 1)
-    return terms[:count].copy()
+    return terms[:count]
 
 
 @compiled_loop
@@ -136,10 +148,14 @@ def peaks_near(
     Returns:
         (points, by a parabola through three of them; heights there), float64 `[m]` each.
     """
-    found, peaks = np.full(len(place), -1.0), np.zeros(len(place))
-    weakest *= height.max()
+    found, peaks = np.zeros(len(place)), np.zeros(len(place))
+    tallest = 0.0
     for line in range(len(place)):
-        begin = int(np.rint(place[line])) - reach
+        tallest = max(tallest, height[line])
+    weakest *= tallest
+    for line in range(len(place)):
+        found[line] = -1.0
+        begin = math.floor(place[line] + 0.5) - reach
         if begin < 1 or begin + 2 * reach + 2 > len(root) or not height[line] > weakest:
             continue
         crowded = False
@@ -178,23 +194,38 @@ def forgiving_fit(
         (found, normal matrix of the last round), float64 `[p]` and `[p, p]`.
     """
     count, free = design.shape
-    normal, found = np.zeros((free, free)), np.zeros(free)
-    weight = 1.0 / spread**2
+    found, normal, lower = np.zeros(free), np.zeros((free, free)), np.zeros((free, free))
+    off = np.zeros(count)
     for _ in range(rounds):
-        right = np.zeros(free)
-        normal[:] = np.diag(1.0 / scale**2)
+        for a in range(free):
+            found[a] = 0.0
+            for b in range(free):
+                normal[a, b] = 1.0 / (scale[a] * scale[a]) if a == b else 0.0
         for i in range(count):
+            weight = 1.0 / (spread[i] * spread[i] + off[i] * off[i])
             for a in range(free):
-                by = weight[i] * design[i, a]
-                right[a] += by * observed[i]
+                by = weight * design[i, a]
+                found[a] += by * observed[i]
                 for b in range(free):
                     normal[a, b] += by * design[i, b]
-        found[:] = np.linalg.solve(normal, right)
+        # By the Cholesky decomposition.
+        for a in range(free):
+            for b in range(a + 1):
+                rest = normal[a, b]
+                for c in range(b):
+                    rest -= lower[a, c] * lower[b, c]
+                lower[a, b] = math.sqrt(rest) if a == b else rest / lower[b, b]
+            for c in range(a):
+                found[a] -= lower[a, c] * found[c]
+            found[a] /= lower[a, a]
+        for a in range(free - 1, -1, -1):
+            for c in range(a + 1, free):
+                found[a] -= lower[c, a] * found[c]
+            found[a] /= lower[a, a]
         for i in range(count):
-            off = observed[i]
+            off[i] = observed[i]
             for a in range(free):
-                off -= design[i, a] * found[a]
-            weight[i] = 1.0 / (spread[i] ** 2 + off * off)
+                off[i] -= design[i, a] * found[a]
     return found, normal
 
 
@@ -250,17 +281,21 @@ def peak_sums(
             sums[1, own] += excess[i] * width
             sums[2, own] += (noise[i] * width) ** 2
             sums[3, own] += model[i + 2] * width * q[i]
-    weakest, count = weak * sums[0].sum(), 0
-    numbers = np.full(number + 1, -1)
+    every = 0.0
     for own in range(number + 1):
-        if sums[0, own] > weakest:
+        every += sums[0, own]
+    numbers, count = np.empty(number + 1, np.int64), 0
+    for own in range(number + 1):
+        numbers[own] = -1
+        if sums[0, own] > weak * every:
             numbers[own] = count
-            sums[:3, count] = sums[:3, own]
-            sums[3, count] = sums[3, own] / sums[0, own]
+            sums[3, own] /= sums[0, own]
+            for kind in range(4):
+                sums[kind, count] = sums[kind, own]
             count += 1
     for i in range(length):
         part[i] = numbers[part[i]]
-    return sums[:, :count].copy(), part
+    return sums[:, :count], part
 
 
 @compiled_loop
@@ -304,8 +339,9 @@ def smooth_and_about(
         (the slope, the mean square that constant and slope leave, the slope by the axis with which
         least is left, the mean square left then; with no axis 0 and the same).
     """
-    one, x, xx = weight.sum() + ridge, 0.0, ridge
+    one, x, xx = ridge, 0.0, ridge
     for i in range(len(values)):
+        one += weight[i]
         x += weight[i] * square[i]
         xx += weight[i] * square[i] * square[i]
     off = np.empty((len(about) + 1, len(values)))

@@ -134,11 +134,11 @@ def fit_trees(
     from sklearn.ensemble import HistGradientBoostingClassifier  # half a second to import
     from threadpoolctl import threadpool_limits
 
-    # Two threads are hardly faster than one, and ten times slower beside another process: they
-    # wait for each other without rest.
     edges = [_edges(figure, weight) for figure in figures.T]
     binned = [np.searchsorted(of, figure) for of, figure in zip(edges, figures.T, strict=True)]
     grown = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **_GROWN)
+    # Two threads are hardly faster than one, and ten times slower beside another process: they
+    # wait for each other without rest.
     with threadpool_limits(limits=1, user_api="openmp"):
         grown.fit(np.stack(binned, axis=1), unknown, sample_weight=weight)
     trees = trees_of(grown)
