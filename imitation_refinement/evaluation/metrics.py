@@ -17,8 +17,8 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import scipy.stats
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtr, stdtrit  # scipy.stats takes a second to import
 
 Array = NDArray[np.float64]
 Estimate = dict[str, float | None]  # value, low, high: 95 % bootstrap over groups
@@ -205,8 +205,8 @@ def percentile_interval(
     finite = finite[np.isfinite(finite)]
     if not finite.size:
         raise ValueError("no finite bootstrap sample: the statistic is undefined")
-    quantile = scipy.stats.t.ppf((1 + confidence) / 2, group_count - 1)
-    tail = scipy.stats.norm.cdf(-quantile * np.sqrt(group_count / (group_count - 1)))
+    quantile = stdtrit(group_count - 1, (1 + confidence) / 2)
+    tail = ndtr(-quantile * np.sqrt(group_count / (group_count - 1)))
     low, high = np.quantile(finite, [tail, 1 - tail])
     return float(low), float(high)
 

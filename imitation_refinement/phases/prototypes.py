@@ -26,6 +26,7 @@ FOLD = 2  # points of the grid in one of a root pattern
 SMOOTH = 3  # points of a root pattern over which it is averaged
 COARSE = 4  # points of a root pattern in one of its coarse form
 _PER_TASK = 512  # structures drawn at once
+_LINES_PER_TASK = 1 << 16  # whose heights are computed at once, in the nearest memory
 _LEVELS = 127  # of the coarse patterns, int8
 
 MEASURED, OLDER_COMPUTED, NEWER_COMPUTED = range(3)
@@ -129,12 +130,16 @@ def line_heights(q: np.ndarray, amplitude: np.ndarray) -> np.ndarray:
     Lines that copper cannot reach get 0.
     """
     mean = (2.0 * K_ALPHA[0] + K_ALPHA[1]) / 3.0
-    q, amplitude = np.asarray(q, np.float64), np.asarray(amplitude, np.float64)
-    reached = q < 0.99 * 4.0 * np.pi / mean
     height = np.zeros(len(q), np.float32)
-    height[reached] = amplitude[reached] ** 2 * lorentz_polarization(
-        two_theta_from_q(q[reached], mean)
-    )
+
+    def fill(start: int) -> None:
+        part = slice(start, start + _LINES_PER_TASK)
+        own, strength = np.asarray(q[part], np.float64), np.asarray(amplitude[part], np.float64)
+        reached = own < 0.99 * 4.0 * np.pi / mean
+        factor = lorentz_polarization(two_theta_from_q(own[reached], mean))
+        height[part][reached] = strength[reached] ** 2 * factor
+
+    side_by_side(fill, range(0, len(q), _LINES_PER_TASK))
     return height
 
 
