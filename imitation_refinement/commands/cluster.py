@@ -78,14 +78,32 @@ def _local_cluster() -> Any:
 def _spread(
     client: Any, function: Callable[[Task], Any], tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
+    # Dask suspects what waited on a worker that ended as much as what ran there: each of these is
+    # tried once more with nothing beside it.
+    suspected, ended = list[Task](), list[Task]()
+    yield from _given_out(client, function, tasks, suspected, alone=False)
+    yield from _given_out(client, function, suspected, ended, alone=True)
+    if ended:
+        raise UserError(
+            f"{len(ended)} tasks ended their workers again and again, most likely for want of"
+            f" memory (first: {ended[0]!r:.200}); all others are finished. The same command tries"
+            " these again"
+        )
+
+
+def _given_out(
+    client: Any, function: Callable[[Task], Any], tasks: Iterable[Task], lost: list[Task],
+    *, alone: bool,
+) -> Iterator[tuple[Task, Any]]:  # fmt: skip
+    """Yields tasks and results as they are finished; those whose workers ended go to `lost`."""
     import distributed
 
-    waiting, given, suspected = iter(tasks), dict[Any, Task](), list[Task]()
+    waiting, given = iter(tasks), dict[Any, Task]()
     finished = distributed.as_completed()
 
     def give_out() -> None:
         workers = max(1, sum(client.ncores().values()))  # they may come and go
-        while len(given) < _AHEAD * workers:
+        while len(given) < (1 if alone else _AHEAD * workers):
             for task in waiting:
                 future = client.submit(function, task, pure=False)
                 given[future] = task
@@ -99,25 +117,9 @@ def _spread(
         task = given.pop(future)
         try:
             result = future.result()
-        except distributed.scheduler.KilledWorker:
-            suspected.append(task)
+        except distributed.scheduler.KilledWorker as error:
+            lost.append(task)
+            logging.warning("a worker ended with a task%s: %s", " alone" if alone else "", error)
         else:
             yield task, result
         give_out()
-    # Dask suspects what waited on a worker that ended as much as what ran there: each of these is
-    # tried once more with nothing beside it.
-    ends = list[Task]()
-    for task in suspected:
-        try:
-            result = client.submit(function, task, pure=False).result()
-        except distributed.scheduler.KilledWorker as error:
-            ends.append(task)
-            logging.warning("a task ended the process of its worker: %s", error)
-        else:
-            yield task, result
-    if ends:
-        raise UserError(
-            f"{len(ends)} tasks ended their workers again and again, most likely for want of memory"
-            f" (first: {ends[0]!r:.200}); all others are finished. The same command tries these"
-            " again"
-        )

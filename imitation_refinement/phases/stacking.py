@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit, logit
+from threadpoolctl import threadpool_limits
 
 from imitation_refinement.phases.match import Match, pooled
 
@@ -132,14 +133,13 @@ def fit_trees(
         seed: of the figures that each node may ask.
     """
     from sklearn.ensemble import HistGradientBoostingClassifier  # half a second to import
-    from threadpoolctl import threadpool_limits
 
     edges = [_edges(figure, weight) for figure in figures.T]
     binned = [np.searchsorted(of, figure) for of, figure in zip(edges, figures.T, strict=True)]
     grown = HistGradientBoostingClassifier(early_stopping=False, random_state=seed, **_GROWN)
     # Two threads are hardly faster than one, and ten times slower beside another process: they
     # wait for each other without rest.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with threadpool_limits(1, "openmp"):
         grown.fit(np.stack(binned, axis=1), unknown, sample_weight=weight)
     trees = trees_of(grown)
     asks = trees.below != trees.above  # a leaf asks nothing
